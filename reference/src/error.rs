@@ -1,0 +1,93 @@
+//! Everything that can be wrong with an input.
+
+/// Why an input was refused. Every variant says what was expected and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor's shape does not fit the tensors named before it.
+    #[error("{tensor}: expected shape {expected:?}, found {found:?}")]
+    Shape {
+        /// The parameter's name.
+        tensor: &'static str,
+        /// The shape that fits.
+        expected: Vec<usize>,
+        /// The shape that was passed.
+        found: Vec<usize>,
+    },
+    /// The last axis of `gate_up_proj` holds gate and up columns in turn and must be even.
+    #[error("gate_up_proj: expected an even last axis (2·intermediate), found {found}")]
+    OddGateUp {
+        /// Length of the last axis.
+        found: usize,
+    },
+    /// `router_indices` names an expert that does not exist.
+    #[error("router_indices[{token}, {slot}]: expected an expert in 0..{experts}, found {expert}")]
+    ExpertOutOfRange {
+        /// Row of `router_indices`.
+        token: usize,
+        /// Column of `router_indices`.
+        slot: usize,
+        /// The id that was found.
+        expert: i64,
+        /// Number of experts.
+        experts: usize,
+    },
+    /// `router_indices` has no columns.
+    #[error("router_indices: expected top_k of at least 1, found 0 columns")]
+    ZeroTopK,
+    /// A capacity was asked for without any expert.
+    #[error("expert capacity: expected at least 1 expert, found 0")]
+    NoExperts,
+    /// The product of sizes does not fit the address space.
+    #[error("{what}: the product of sizes {sizes:?} overflows")]
+    SizeOverflow {
+        /// What was to be sized.
+        what: &'static str,
+        /// The factors.
+        sizes: Vec<usize>,
+    },
+    /// The memory for a result could not be had.
+    #[error("{what}: could not allocate {elements} elements")]
+    OutOfMemory {
+        /// What was to be allocated.
+        what: &'static str,
+        /// Its number of elements.
+        elements: usize,
+    },
+    /// An explicit order has the wrong number of entries.
+    #[error("order: expected {expected} assignments, found {found}")]
+    OrderLength {
+        /// tokens · top_k.
+        expected: usize,
+        /// Number of entries found.
+        found: usize,
+    },
+    /// An explicit order names an assignment that does not exist.
+    #[error("order[{position}]: expected an assignment in 0..{assignments}, found {found}")]
+    OrderOutOfRange {
+        /// Position in the order.
+        position: usize,
+        /// The entry found there.
+        found: usize,
+        /// tokens · top_k.
+        assignments: usize,
+    },
+    /// An explicit order names an assignment twice.
+    #[error("order[{position}]: assignment {assignment} stands at an earlier position too")]
+    OrderRepeats {
+        /// Position of the second mention.
+        position: usize,
+        /// The assignment.
+        assignment: usize,
+    },
+    /// An explicit order is not sorted by expert.
+    #[error("order[{position}]: expected an expert of at least {previous}, found {expert}")]
+    OrderNotSorted {
+        /// Position in the order.
+        position: usize,
+        /// Expert of the assignment there.
+        expert: usize,
+        /// Expert of the assignment before it.
+        previous: usize,
+    },
+}

@@ -1,0 +1,39 @@
+//! OpenAI-style (gpt-oss) binned mixture-of-experts in plain [`ndarray`], step by step as the PyTorch function
+//! `binned_experts_ref` computes it, capacity truncation included.
+//!
+//! Symbols, always in this order: T tokens (= B·S), H hidden, I intermediate, E experts, K top_k, C capacity. An
+//! *assignment* is one (token, slot) pair with the flat index `token · K + slot`; an assignment beyond the capacity
+//! of its expert is *dropped*.
+//!
+//! | step | result | rule |
+//! |---|---|---|
+//! | [`sort_tokens_by_expert`] | order `[T·K]`, bins `[E]` | by expert; equal experts keep ascending flat index |
+//! | [`binned_gather`] | x `[E,C,H]` | row i of expert e is the token of its i-th assignment, i < min(n_e, C) |
+//! | [`gate_up`] | `[E,C,2I]` | x · `gate_up_proj` + bias; even columns gate, odd columns up |
+//! | [`activate`] | `[E,C,I]` | gate ≤ limit, up in ±limit; (up + 1) · gate · sigmoid(alpha · gate) |
+//! | [`down`] | `[E,C,H]` | · `down_proj` + bias |
+//! | [`binned_scatter`] | `[T,H]` | Σ over the slots, in slot order, of row · routing weight; dropped ones are 0 |
+//!
+//! [`binned_experts_ref`] runs them on a [`Problem`] and returns every intermediate result in a [`Trace`]. Rows that
+//! PyTorch pads with zeros are not stored; see [`Binned`].
+//!
+//! The element types are `f32`, `f64`, [`half::bf16`] and [`half::f16`], rounded after each operation as PyTorch
+//! rounds them; see [`Element`]. NaN and infinities are values: they behave as in PyTorch and stay in the rows that
+//! use them. What does not fit is an [`Error`].
+
+mod binned;
+mod bins;
+mod element;
+mod error;
+mod experts;
+mod forward;
+mod memory;
+mod problem;
+
+pub use binned::{Binned, binned_gather, binned_scatter, select_weights};
+pub use bins::{Bins, sort_tokens_by_expert};
+pub use element::Element;
+pub use error::Error;
+pub use experts::{activate, down, gate_up};
+pub use forward::{Trace, binned_experts_ref};
+pub use problem::{Activation, Dims, ExpertWeights, Problem, expert_capacity};

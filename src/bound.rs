@@ -1,0 +1,403 @@
+//! How far a right result can lie from the exact one.
+//!
+//! A bound is computed for every element of every stage, from the f64 values of the
+//! [`Definition`] and from the roundings that a class of engines makes ([`Precision`]).
+//!
+//! # Derivation
+//!
+//! Let u be a unit roundoff. A floating-point sum of n products a·b commits, at step i, an error of at most u·|s_i|,
+//! where s_i is the partial sum, and one of u·|a·b| for the product. Rounding errors behave like independent random
+//! variables of mean zero (Higham & Mary, *A new approach to probabilistic rounding error analysis*, 2019), so their
+//! sum stays within λ times the root of the sum of their squares:
+//!
+//! λ · u · sqrt(Σ s_i²).
+//!
+//! An engine may add in any order, so s_i is that of a random order: a share i/n of the final sum S, and a random
+//! fluctuation of at most the size of r = sqrt(Σ a²b²). Hence |s_i| ≤ |S| + r up to a constant that λ holds, and
+//!
+//! **product**: λ · u · sqrt(n) · (|S| + r).
+//!
+//! The term in |S| covers one-sided data, whose partial sums grow steadily; r is all there is for data of random
+//! sign. The textbook bound has Σ|a·b| in place of r, a factor sqrt(n) more, and would accept inputs rounded to TF32.
+//! For n ≤ λ² the bound holds for every order, not only with high probability.
+//!
+//! **Operands.** A class that rounds its operands (TF32 on f32 data) adds 2 errors per product of relative size
+//! u_operand: λ · u_operand · sqrt(2) · r, and with a smallest step t the absolute errors λ · t · sqrt(Σa² + Σb²).
+//!
+//! **Stored results.** Each result that PyTorch stores, of a product and of the bias added to it, is rounded to the
+//! element type: u_store · |value|, not random, once each.
+//!
+//! **Activation.** With f(g) = g·σ(αg) and errors δg, δu of gate and up (no larger than what the clamps leave of
+//! them), |δa| ≤ |up + 1|·δf + |f|·δu + δf·δu, where δf = δg · min(1.1, |f'(g)| + |α|·δg/2): the slope of f nowhere
+//! exceeds 1.1, and changes by at most |α|/2. The evaluation itself adds (8 + 4·|αg|·(1 − σ)) · u_store · |a|: a few
+//! roundings, and those of αg magnified by the exponential; and where exp overflows, σ is 0 instead of 2^-126.
+//!
+//! **Second product.** The errors δa_i of its operands are independent unless the data make them equal: their
+//! effect is sqrt(Σ δa²d²) + |Σ δa·d|, where the second term covers one-sided weights. The activation's own
+//! evaluation can err to the same side for all i, which adds 8 · u_store · |S|.
+//!
+//! **Combination.** The same again over the K slots, with the routing weights as exact factors.
+//!
+//! # Special values
+//!
+//! NaN and infinities must stand in the same places; the bound of such an element is 0 and its value must be met
+//! exactly. Near overflow the order of a sum decides: where the positive or the negative terms of a sum can together
+//! pass the largest finite value, finite, infinite and NaN results are all right. The bound of such an element is +∞,
+//! and so is that of everything computed from it. These elements are counted apart.
+
+use binned_experts_reference::{Activation, Dims};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
+
+use crate::definition::{Definition, Inputs};
+use crate::precision::{Precision, Rounding};
+
+/// Number of standard deviations that a sum of rounding errors may reach.
+const LAMBDA: f64 = 4.0;
+/// Roundings of the activation's evaluation, in units of u.
+const EVALUATION: f64 = 8.0;
+/// Rounding of alpha, of alpha · gate and of a fast exponential's argument, in units of u.
+const ARGUMENT: f64 = 4.0;
+/// The largest slope of g·σ(g), rounded up.
+const SLOPE: f64 = 1.1;
+
+/// For each element of each stage how far a right result can lie from the definition's: +∞ where any result is right.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// `[T·K,2I]`.
+    pub gate_up: Array2<f64>,
+    /// `[T·K,I]`.
+    pub activated: Array2<f64>,
+    /// `[T·K,H]`.
+    pub expert_output: Array2<f64>,
+    /// `[T,H]`.
+    pub output: Array2<f64>,
+}
+
+impl Bounds {
+    /// Bounds for engines of one class.
+    pub fn new(inputs: &Inputs, definition: &Definition, precision: Precision) -> Bounds {
+        let Dims {
+            tokens, hidden, top_k, ..
+        } = inputs.dims;
+        let mut bounds = Bounds {
+            gate_up: Array2::zeros(definition.gate_up.raw_dim()),
+            activated: Array2::zeros(definition.activated.raw_dim()),
+            expert_output: Array2::zeros(definition.expert_output.raw_dim()),
+            output: Array2::zeros((tokens, hidden)),
+        };
+        for flat in (0..tokens * top_k).filter(|flat| definition.kept[*flat]) {
+            bounds.bound_assignment(inputs, definition, precision, flat);
+        }
+        for token in 0..tokens {
+            bounds.bound_output(inputs, definition, precision, token);
+        }
+        bounds
+    }
+
+    fn bound_assignment(&mut self, inputs: &Inputs, definition: &Definition, precision: Precision, flat: usize) {
+        let (token, _, expert) = inputs.assignment(flat);
+        let exact = vec![0.0; inputs.dims.hidden];
+        let mut gate_up = self.gate_up.row_mut(flat);
+        Affine {
+            x: inputs.hidden_states.row(token),
+            error: ArrayView1::from(&exact),
+            matrix: inputs.gate_up_proj.index_axis(Axis(0), expert),
+            bias: inputs.gate_up_proj_bias.row(expert),
+            value: definition.gate_up.row(flat),
+            systematic: 0.0,
+            precision,
+        }
+        .bound(gate_up.view_mut());
+
+        let mut activated = self.activated.row_mut(flat);
+        let (value, error) = (definition.gate_up.row(flat), gate_up.view());
+        for (i, bound) in activated.iter_mut().enumerate() {
+            let gate = (value[2 * i], error[2 * i]);
+            let up = (value[2 * i + 1], error[2 * i + 1]);
+            *bound = swiglu_bound(gate, up, definition.activated[[flat, i]], inputs.activation, precision);
+        }
+
+        Affine {
+            x: definition.activated.row(flat),
+            error: activated.view(),
+            matrix: inputs.down_proj.index_axis(Axis(0), expert),
+            bias: inputs.down_proj_bias.row(expert),
+            value: definition.expert_output.row(flat),
+            systematic: EVALUATION * precision.store.unit,
+            precision,
+        }
+        .bound(self.expert_output.row_mut(flat));
+    }
+
+    fn bound_output(&mut self, inputs: &Inputs, definition: &Definition, precision: Precision, token: usize) {
+        let top_k = inputs.dims.top_k;
+        let slots: Vec<(usize, f64)> = (0..top_k)
+            .map(|slot| {
+                (
+                    token * top_k + slot,
+                    inputs.routing_weights[[token, inputs.router_indices[[token, slot]]]],
+                )
+            })
+            .filter(|(flat, _)| definition.kept[*flat])
+            .collect();
+        for (column, bound) in self.output.row_mut(token).iter_mut().enumerate() {
+            let mut terms = Terms::default();
+            for &(flat, weight) in &slots {
+                terms.add(
+                    definition.expert_output[[flat, column]],
+                    self.expert_output[[flat, column]],
+                    weight,
+                );
+            }
+            let value = definition.output[[token, column]];
+            let products = LAMBDA.min((slots.len() as f64).sqrt()) * precision.store.unit * terms.square_sum.sqrt();
+            let stored = products + slots.len() as f64 * precision.store.step + precision.store.error(value);
+            *bound = terms.bound(value, slots.len(), stored, precision);
+        }
+    }
+}
+
+/// One row of a product with its bias: value = x · matrix + bias, x known up to `error`.
+struct Affine<'a> {
+    x: ArrayView1<'a, f64>,
+    error: ArrayView1<'a, f64>,
+    matrix: ArrayView2<'a, f64>,
+    bias: ArrayView1<'a, f64>,
+    value: ArrayView1<'a, f64>,
+    /// Relative error that all of x may have in common.
+    systematic: f64,
+    precision: Precision,
+}
+
+impl Affine<'_> {
+    fn bound(&self, mut bounds: ArrayViewMut1<f64>) {
+        if self.error.iter().any(|error| *error == f64::INFINITY) {
+            bounds.fill(f64::INFINITY);
+            return;
+        }
+        let mut columns = Columns::new(self.bias.len());
+        let propagates = self.error.iter().any(|error| *error != 0.0);
+        for ((&x, &error), row) in self.x.iter().zip(&self.error).zip(self.matrix.rows()) {
+            columns.add_products(x, row);
+            if propagates {
+                columns.add_propagated(error, row);
+            }
+        }
+        for (column, bound) in bounds.iter_mut().enumerate() {
+            let sums = columns.at(column);
+            *bound = if self.is_plain(column, &sums) {
+                self.finite(column, &sums)
+            } else {
+                self.special(column)
+            };
+        }
+    }
+
+    /// Whether no term and no partial sum can be anything but finite.
+    fn is_plain(&self, column: usize, sums: &Sums) -> bool {
+        let terms = (self.x.len() as f64).sqrt() * (sums.square_sum.sqrt() + sums.error_square_sum.sqrt());
+        self.value[column].is_finite() && terms + self.bias[column].abs() <= 0.5 * self.precision.max
+    }
+
+    fn finite(&self, column: usize, sums: &Sums) -> f64 {
+        let Precision { operand, store, .. } = self.precision;
+        let value = self.value[column];
+        let sum = value - self.bias[column];
+        let root = sums.square_sum.sqrt();
+        let propagated = sums.error_square_sum.sqrt() + sums.error_sum.abs() + self.systematic * sum.abs();
+        let operands = LAMBDA * (operand.unit * 2f64.sqrt() * root + operand.step * self.operand_norm(column));
+        let stored = store.error(sum) + store.error(value);
+        propagated + product_error(self.x.len() + 1, value, sum, root, self.precision) + operands + stored
+    }
+
+    /// The norm of both operands together, wanted only where they are rounded.
+    fn operand_norm(&self, column: usize) -> f64 {
+        if self.precision.operand.step == 0.0 {
+            return 0.0;
+        }
+        let square = |value: &f64| value * value;
+        let norm = self.x.iter().map(square).sum::<f64>() + self.matrix.column(column).iter().map(square).sum::<f64>();
+        norm.sqrt()
+    }
+
+    /// Term by term, where values are not finite or sums can overflow.
+    fn special(&self, column: usize) -> f64 {
+        let mut terms = Terms::default();
+        for ((&x, &error), &weight) in self.x.iter().zip(&self.error).zip(self.matrix.column(column)) {
+            terms.add(x, error, weight);
+        }
+        terms.add(self.bias[column], 0.0, 1.0);
+        let value = self.value[column];
+        let sum = value - self.bias[column];
+        let stored = self.precision.store.error(sum) + self.precision.store.error(value);
+        let operands = LAMBDA * (self.precision.operand.unit * 2f64.sqrt() * terms.square_sum.sqrt());
+        terms.bound(
+            value,
+            self.x.len() + 1,
+            stored + operands + self.systematic * sum.abs(),
+            self.precision,
+        )
+    }
+}
+
+/// What a column's bound is made of.
+struct Sums {
+    square_sum: f64,
+    error_square_sum: f64,
+    error_sum: f64,
+}
+
+/// The same for all columns of a product.
+struct Columns {
+    square_sum: Vec<f64>,
+    error_square_sum: Vec<f64>,
+    error_sum: Vec<f64>,
+}
+
+impl Columns {
+    fn new(width: usize) -> Columns {
+        Columns {
+            square_sum: vec![0.0; width],
+            error_square_sum: vec![0.0; width],
+            error_sum: vec![0.0; width],
+        }
+    }
+
+    fn add_products(&mut self, x: f64, row: ArrayView1<f64>) {
+        for (sum, &weight) in self.square_sum.iter_mut().zip(row) {
+            let product = x * weight;
+            *sum += product * product;
+        }
+    }
+
+    fn add_propagated(&mut self, error: f64, row: ArrayView1<f64>) {
+        for ((squares, sum), &weight) in self.error_square_sum.iter_mut().zip(&mut self.error_sum).zip(row) {
+            let product = error * weight;
+            *squares += product * product;
+            *sum += product;
+        }
+    }
+
+    fn at(&self, column: usize) -> Sums {
+        Sums {
+            square_sum: self.square_sum[column],
+            error_square_sum: self.error_square_sum[column],
+            error_sum: self.error_sum[column],
+        }
+    }
+}
+
+/// A sum of terms (value ± error) · weight whose values need not be finite.
+#[derive(Default)]
+struct Terms {
+    positive: f64,
+    negative: f64,
+    square_sum: f64,
+    error_square_sum: f64,
+    error_sum: f64,
+    undecided: bool,
+}
+
+impl Terms {
+    fn add(&mut self, value: f64, error: f64, weight: f64) {
+        let product = value * weight;
+        let certain = error == 0.0 || value.abs() > error;
+        // An uncertain sign or zero times an infinity is an infinity of either sign or NaN.
+        self.undecided |= error == f64::INFINITY || (!weight.is_finite() && value.is_finite() && !certain);
+        if !product.is_finite() {
+            // The sum of f64 products of finite values of a narrower type is finite.
+            self.undecided |= value.is_finite() && weight.is_finite();
+            return;
+        }
+        let error = error * weight;
+        let magnitude = product.abs() + error.abs();
+        if product > 0.0 || error != 0.0 {
+            self.positive += magnitude;
+        }
+        if product < 0.0 || error != 0.0 {
+            self.negative += magnitude;
+        }
+        self.square_sum += product * product;
+        self.error_square_sum += error * error;
+        self.error_sum += error;
+    }
+
+    /// `stored` is the error of the results stored on the way.
+    fn bound(&self, value: f64, length: usize, stored: f64, precision: Precision) -> f64 {
+        let slack = 1.0 + 2.0 * length as f64 * precision.accumulate.unit + 4.0 * precision.store.unit;
+        let overflows = self.positive.max(self.negative) * slack > precision.max;
+        if self.undecided || (overflows && !value.is_nan()) {
+            return f64::INFINITY;
+        }
+        if !value.is_finite() {
+            return 0.0;
+        }
+        let propagated = self.error_square_sum.sqrt() + self.error_sum.abs();
+        propagated + product_error(length, value, value, self.square_sum.sqrt(), precision) + stored
+    }
+}
+
+/// λ · u · sqrt(n) · (|S| + r), for the engine and for the oracle's own f64 arithmetic.
+fn product_error(length: usize, value: f64, sum: f64, root: f64, precision: Precision) -> f64 {
+    let oracle = Rounding::F64;
+    let size = sum.abs().max(value.abs()) + root;
+    let per_step = (precision.accumulate.unit + oracle.unit) * size + precision.accumulate.step;
+    LAMBDA * (length as f64).sqrt() * per_step
+}
+
+/// The error of the clamped SwiGLU whose inputs are known up to an error each.
+fn swiglu_bound(
+    (gate, gate_error): (f64, f64),
+    (up, up_error): (f64, f64),
+    value: f64,
+    Activation { alpha, limit }: Activation,
+    precision: Precision,
+) -> f64 {
+    if gate_error == f64::INFINITY || up_error == f64::INFINITY {
+        return f64::INFINITY;
+    }
+    let store = Rounding {
+        unit: precision.store.unit + Rounding::F64.unit,
+        ..precision.store
+    };
+    // The limit itself is rounded to the element type.
+    let rounding = store.unit * limit.abs();
+    let gate_error = what_clamp_leaves(gate, gate_error, limit).max(if gate >= limit { rounding } else { 0.0 });
+    let up_error = what_clamp_leaves(up, up_error, limit)
+        .min(what_clamp_leaves(-up, up_error, limit))
+        .max(if up.abs() >= limit { rounding } else { 0.0 });
+    let (gate, up) = (gate.min(limit), up.max(-limit).min(limit));
+
+    let sigmoid = 1.0 / (1.0 + (-alpha * gate).exp());
+    let glu = gate * sigmoid;
+    let slope = sigmoid * (1.0 + alpha * gate * (1.0 - sigmoid));
+    let glu_error = gate_error * SLOPE.min(slope.abs() + 0.5 * alpha.abs() * gate_error);
+    let evaluation = EVALUATION + ARGUMENT * (alpha * gate).abs() * (1.0 - sigmoid);
+    let underflow = (precision.sigmoid_step + store.step) * gate.abs() + 4.0 * store.step;
+
+    let up_size = (up + 1.0).abs();
+    let bound = up_size * glu_error
+        + glu.abs() * up_error
+        + glu_error * up_error
+        + evaluation * store.unit * (up_size + up_error) * (glu.abs() + glu_error)
+        + (up_size + up_error + 1.0) * underflow;
+    if value.is_finite() && value.abs() + bound <= 0.5 * precision.max {
+        return bound;
+    }
+    // NaN, an infinity that no finite factor of uncertain sign makes, or overflow.
+    let certain = up_error < up_size && (glu_error < glu.abs() || glu_error == 0.0);
+    if value.is_nan() || (value.is_infinite() && certain) {
+        0.0
+    } else {
+        f64::INFINITY
+    }
+}
+
+/// The error of min(value, limit), given that of value.
+fn what_clamp_leaves(value: f64, error: f64, limit: f64) -> f64 {
+    if value > limit {
+        error.min((limit - (value - error)).max(0.0))
+    } else {
+        error
+    }
+}

@@ -1,0 +1,18 @@
+//! A case: printable text, the problem it builds, and the files it is kept in.
+
+mod build;
+mod draw;
+mod file;
+mod profile;
+mod routing;
+mod spec;
+
+pub(crate) use draw::mix;
+pub(crate) use file::indices;
+pub use file::{CaseFile, FileError, positions, read_case, read_tensors, write_case, write_tensors};
+pub use profile::{
+    After, CapacityProfile, Place, Profile, RoutingProfile, SizeProfile, Special, SpecialValue, ValueProfile,
+    WeightProfile,
+};
+pub(crate) use routing::TILES;
+pub use spec::{CaseSpec, Routing, SpecError};

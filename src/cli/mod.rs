@@ -1,0 +1,170 @@
+//! Arguments, and what each command does.
+
+mod check;
+mod engines;
+mod files;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use binned_experts::Class;
+use binned_experts::case::Profile;
+
+/// A message for the person at the terminal.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// Knows whether a mixture-of-experts kernel is right.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run engines against the oracles on generated cases.
+    Check(Check),
+    /// Run one file through one engine and write its output and stages.
+    Run(Run),
+    /// Write a case as safetensors.
+    Case(Case),
+    /// Run one case through all engines and report in full.
+    Replay(Replay),
+    /// List the engines.
+    Engines,
+}
+
+/// Which engines to use.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Engines {
+    /// A built-in engine; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    engine: Vec<String>,
+    /// A program that speaks lines of JSON; see the README.
+    #[arg(long, value_name = "CMD", requires = "precision")]
+    command: Option<String>,
+    /// The arithmetic that the program claims; it also decides the element type of its cases.
+    #[arg(long, requires = "command")]
+    precision: Option<ClaimedClass>,
+    /// How long the program may take for one case.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    time_limit: f64,
+}
+
+/// A class that a program can claim.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ClaimedClass {
+    /// f32 cases; products and sums in f32.
+    Fp32,
+    /// f32 cases; operands rounded to TF32.
+    Tf32,
+    /// bf16 cases.
+    Bf16,
+    /// f16 cases.
+    F16,
+}
+
+impl From<ClaimedClass> for Class {
+    fn from(class: ClaimedClass) -> Class {
+        match class {
+            ClaimedClass::Fp32 => Class::Fp32,
+            ClaimedClass::Tf32 => Class::Tf32,
+            ClaimedClass::Bf16 => Class::Bf16,
+            ClaimedClass::F16 => Class::F16,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    engines: Engines,
+    /// Number of generated cases.
+    #[arg(long, default_value_t = 1000)]
+    cases: usize,
+    /// Case i is the case of seed number SEED + i.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Draw cases with this profile only; several of one kind are drawn from. An unknown name lists all.
+    #[arg(long, value_name = "PROFILE")]
+    profile: Vec<Profile>,
+    /// Run every safetensors file of a directory besides, with each order it holds.
+    #[arg(long, value_name = "DIR")]
+    golden: Option<PathBuf>,
+    /// What to print.
+    #[arg(long, default_value = "table")]
+    format: Format,
+    /// Where failing cases are written.
+    #[arg(long, value_name = "DIR", default_value = "binned-experts-failures")]
+    save: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A report.
+    Table,
+    /// A JSON object for each case and engine, and a last one with the totals.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The case, as safetensors.
+    case: PathBuf,
+    #[command(flatten)]
+    engines: Engines,
+    /// Where the output and the stages are written.
+    #[arg(long)]
+    out: PathBuf,
+    /// An int64 tensor of the case that is taken as the explicit order, such as cpu.sorted_indices.
+    #[arg(long, value_name = "TENSOR")]
+    order: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Case {
+    /// The case as text; - reads standard input.
+    #[arg(required_unless_present = "seed", conflicts_with = "seed")]
+    spec: Option<PathBuf>,
+    /// The case of a seed number.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Draw it with this profile.
+    #[arg(long, value_name = "PROFILE", requires = "seed")]
+    profile: Vec<Profile>,
+    /// Where the case is written.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The case, as text or as safetensors; - reads text from standard input.
+    case: PathBuf,
+    #[command(flatten)]
+    engines: Engines,
+}
+
+/// Does what the arguments say; whether all agree.
+pub(crate) fn run(cli: Cli) -> Result<bool, Failure> {
+    match cli.task {
+        Task::Check(arguments) => check::check(&arguments),
+        Task::Run(arguments) => files::run(&arguments),
+        Task::Case(arguments) => files::case(&arguments),
+        Task::Replay(arguments) => files::replay(&arguments),
+        Task::Engines => {
+            engines::list();
+            Ok(true)
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let refused = || format!("expected a number of seconds above 0 and at most 86400, found {text}");
+    text.parse()
+        .ok()
+        .filter(|seconds| *seconds > 0.0 && *seconds <= 86400.0)
+        .ok_or_else(refused)
+}

@@ -1,0 +1,120 @@
+//! What a case exercises, so that a run can show that it exercised everything.
+
+use ndarray::{Array, Dimension};
+
+use crate::compare::Expected;
+
+/// Which of the situations that kernels get wrong a case contains.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// T = 0.
+    pub no_tokens: bool,
+    /// Some assignment is dropped.
+    pub dropped: bool,
+    /// A token has lost all of its assignments.
+    pub token_dropped: bool,
+    /// Some expert has no assignment.
+    pub empty_expert: bool,
+    /// One expert has every assignment, and there are others.
+    pub one_expert: bool,
+    /// A token names an expert twice.
+    pub duplicates: bool,
+    /// A gate is above the limit.
+    pub gate_clamped: bool,
+    /// A gate is below minus the limit, where it must not be clamped.
+    pub gate_low: bool,
+    /// An up value is above the limit.
+    pub up_clamped_high: bool,
+    /// An up value is below minus the limit.
+    pub up_clamped_low: bool,
+    /// An input is NaN or infinite.
+    pub special_input: bool,
+    /// An output is NaN or infinite.
+    pub special_output: bool,
+    /// More than 65,535 assignments.
+    pub many_assignments: bool,
+    /// More than 256 experts.
+    pub many_experts: bool,
+    /// The weights of a token's slots do not sum to one.
+    pub weights_unnormalised: bool,
+}
+
+impl Facts {
+    /// Looks at the definition's stages.
+    pub fn new(expected: &Expected) -> Facts {
+        let (inputs, definition) = (expected.inputs(), expected.definition());
+        let dims = inputs.dims;
+        let assignments = dims.tokens * dims.top_k;
+        let mut counts = vec![0; dims.experts];
+        for expert in &inputs.router_indices {
+            counts[*expert] += 1;
+        }
+        let limit = inputs.activation.limit;
+        let kept = || (0..assignments).filter(|flat| definition.kept[*flat]);
+        let gate = |test: &dyn Fn(f64) -> bool| {
+            kept().any(|flat| definition.gate_up.row(flat).iter().step_by(2).any(|v| test(*v)))
+        };
+        let up = |test: &dyn Fn(f64) -> bool| {
+            kept().any(|flat| definition.gate_up.row(flat).iter().skip(1).step_by(2).any(|v| test(*v)))
+        };
+        let token_weights = |token: usize| {
+            inputs
+                .router_indices
+                .row(token)
+                .iter()
+                .map(|expert| inputs.routing_weights[[token, *expert]])
+                .sum::<f64>()
+        };
+        Facts {
+            no_tokens: dims.tokens == 0,
+            dropped: definition.kept.contains(&false),
+            token_dropped: definition.kept.chunks(dims.top_k).any(|slots| !slots.contains(&true)),
+            empty_expert: counts.contains(&0) && dims.tokens > 0,
+            one_expert: dims.experts > 1 && assignments > 0 && counts.contains(&assignments),
+            duplicates: inputs.router_indices.rows().into_iter().any(|row| {
+                row.iter()
+                    .enumerate()
+                    .any(|(slot, expert)| row.iter().skip(slot + 1).any(|other| other == expert))
+            }),
+            gate_clamped: gate(&|value| value > limit),
+            gate_low: gate(&|value| value < -limit),
+            up_clamped_high: up(&|value| value > limit),
+            up_clamped_low: up(&|value| value < -limit),
+            special_input: is_special(&inputs.hidden_states)
+                || is_special(&inputs.routing_weights)
+                || is_special(&inputs.gate_up_proj)
+                || is_special(&inputs.gate_up_proj_bias)
+                || is_special(&inputs.down_proj)
+                || is_special(&inputs.down_proj_bias),
+            special_output: is_special(&definition.output),
+            many_assignments: assignments > 65_535,
+            many_experts: dims.experts > 256,
+            weights_unnormalised: (0..dims.tokens).any(|token| (token_weights(token) - 1.0).abs() > 0.01),
+        }
+    }
+
+    /// The facts with their names, in the order of a report.
+    pub fn named(&self) -> [(&'static str, bool); 15] {
+        [
+            ("no tokens", self.no_tokens),
+            ("dropped assignments", self.dropped),
+            ("token wholly dropped", self.token_dropped),
+            ("empty expert", self.empty_expert),
+            ("all on one expert", self.one_expert),
+            ("duplicates in a token", self.duplicates),
+            ("gate above limit", self.gate_clamped),
+            ("gate below -limit", self.gate_low),
+            ("up above limit", self.up_clamped_high),
+            ("up below -limit", self.up_clamped_low),
+            ("NaN or inf in", self.special_input),
+            ("NaN or inf out", self.special_output),
+            ("over 65,535 assignments", self.many_assignments),
+            ("over 256 experts", self.many_experts),
+            ("weights not summing to 1", self.weights_unnormalised),
+        ]
+    }
+}
+
+fn is_special<D: Dimension>(values: &Array<f64, D>) -> bool {
+    values.iter().any(|value| !value.is_finite())
+}
