@@ -9,7 +9,7 @@ use crate::case::{CaseSpec, FileError, read_case};
 use crate::engine::{Engine, Fault};
 use crate::facts::Facts;
 use crate::generate::Selection;
-use crate::judge::{Judgement, Prepared, classes_of, judge};
+use crate::judge::{Judgement, Prepared, classes_of, judge, judge_spec};
 use crate::precision::Class;
 use crate::shrink::{Shrunk, shrink};
 use crate::tensor::{AnyProblem, ElementType};
@@ -17,8 +17,8 @@ use crate::verdict::{SkipReason, Verdict};
 
 /// Cases prepared together while the ones before them are judged.
 const CHUNK: usize = 32;
-/// Time-outs in a row after which an engine is given up.
-const PATIENCE: usize = 5;
+/// Cases in a row without an answer after which an engine is given up.
+const PATIENCE: usize = 10;
 
 /// What a check runs over.
 #[derive(Debug, Clone, PartialEq)]
@@ -282,7 +282,7 @@ fn golden_sources(files: &[PathBuf]) -> Result<Vec<Source>, FileError> {
 /// Totals as they grow.
 struct Run {
     summary: Summary,
-    time_outs: Vec<usize>,
+    silences: Vec<usize>,
 }
 
 impl Run {
@@ -298,7 +298,7 @@ impl Run {
         };
         Run {
             summary,
-            time_outs: vec![0; engines.len()],
+            silences: vec![0; engines.len()],
         }
     }
 
@@ -309,7 +309,7 @@ impl Run {
             *count += usize::from(holds);
         }
         for (index, engine) in engines.iter_mut().enumerate() {
-            let judgement = if self.time_outs[index] < PATIENCE {
+            let judgement = if self.silences[index] < PATIENCE {
                 judge(*engine, &case.prepared)
             } else {
                 Judgement::skipped(SkipReason::GivenUp)
@@ -320,10 +320,13 @@ impl Run {
     }
 
     fn record(&mut self, case: &Case, index: usize, engine: &mut dyn Engine, judgement: Judgement) -> CaseResult {
-        let timed_out = matches!(judgement.verdict, Verdict::Fault(Fault::TimedOut { .. }));
-        self.time_outs[index] = match judgement.verdict {
+        let silent = matches!(
+            judgement.verdict,
+            Verdict::Fault(Fault::TimedOut { .. } | Fault::Crashed { .. })
+        );
+        self.silences[index] = match judgement.verdict {
             Verdict::Skip(SkipReason::GivenUp) => PATIENCE,
-            _ if timed_out => self.time_outs[index] + 1,
+            _ if silent => self.silences[index] + 1,
             _ => 0,
         };
         self.summary.comparing += judgement.comparing;
@@ -372,11 +375,4 @@ impl EngineTotals {
             },
         }
     }
-}
-
-/// An engine's verdict on a spec; none where the spec cannot be built.
-pub fn judge_spec(engine: &mut dyn Engine, spec: &CaseSpec) -> Option<Verdict> {
-    let classes = classes_of([&*engine], spec.element);
-    let prepared = Prepared::from_spec(spec, &classes).ok()?;
-    Some(judge(engine, &prepared).verdict)
 }

@@ -72,7 +72,7 @@ pub fn compare(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Verdi
     }
 }
 
-fn compare_stages(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Result<(f64, usize), Mismatch> {
+fn compare_stages(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Result<(f64, usize), Box<Mismatch>> {
     let hidden = expected.inputs.dims.hidden;
     let stages = &outcome.stages;
     if let Some(found) = &stages.sorted_indices {
@@ -159,17 +159,19 @@ impl Expected {
 }
 
 /// The output as `[T,H]`, if it has the right shape and element type.
-fn output(expected: &Expected, found: &Tensor) -> Result<Array2<f64>, Mismatch> {
+fn output(expected: &Expected, found: &Tensor) -> Result<Array2<f64>, Box<Mismatch>> {
     if found.element() != Some(expected.element) {
-        return Err(Mismatch::Type {
+        return Err(Box::new(Mismatch::Type {
             expected: expected.element.to_string(),
             found: found.type_name(),
-        });
+        }));
     }
-    let misfit = || Mismatch::Shape {
-        stage: Stage::Output,
-        expected: expected.shape.clone(),
-        found: found.shape().to_vec(),
+    let misfit = || {
+        Box::new(Mismatch::Shape {
+            stage: Stage::Output,
+            expected: expected.shape.clone(),
+            found: found.shape().to_vec(),
+        })
     };
     if found.shape() != expected.shape {
         return Err(misfit());
@@ -187,14 +189,14 @@ struct Field {
 
 impl Field {
     /// The largest share of a bound that was used.
-    fn compare(&self, found: ArrayView2<f64>, locate: impl Fn(usize, usize) -> Location) -> Result<f64, Mismatch> {
+    fn compare(&self, found: ArrayView2<f64>, locate: impl Fn(usize, usize) -> Location) -> Result<f64, Box<Mismatch>> {
         if found.dim() != self.value.dim() {
             let (expected, found) = (self.value.shape().to_vec(), found.shape().to_vec());
-            return Err(Mismatch::Shape {
+            return Err(Box::new(Mismatch::Shape {
                 stage: self.stage,
                 expected,
                 found,
-            });
+            }));
         }
         let mut used: f64 = 0.0;
         let mut first = None;
@@ -214,7 +216,7 @@ impl Field {
         let Some((row, column, found, expected, bound)) = first else {
             return Ok(used);
         };
-        Err(Mismatch::Values {
+        Err(Box::new(Mismatch::Values {
             stage: self.stage,
             at: locate(row, column),
             found,
@@ -224,7 +226,7 @@ impl Field {
             rows,
             total: self.value.len(),
             worst,
-        })
+        }))
     }
 }
 
@@ -239,13 +241,13 @@ pub fn share_used(found: f64, value: f64, bound: f64) -> Option<f64> {
     (error <= bound && value.is_finite()).then(|| error / bound)
 }
 
-fn compare_indices(expected: &Expected, stage: Stage, right: &[usize], found: &[usize]) -> Result<(), Mismatch> {
+fn compare_indices(expected: &Expected, stage: Stage, right: &[usize], found: &[usize]) -> Result<(), Box<Mismatch>> {
     if right.len() != found.len() {
-        return Err(Mismatch::Shape {
+        return Err(Box::new(Mismatch::Shape {
             stage,
             expected: vec![right.len()],
             found: vec![found.len()],
-        });
+        }));
     }
     let differing: Vec<usize> = (0..right.len()).filter(|at| right[*at] != found[*at]).collect();
     let Some(&first) = differing.first() else { return Ok(()) };
@@ -259,7 +261,7 @@ fn compare_indices(expected: &Expected, stage: Stage, right: &[usize], found: &[
             ..Location::default()
         },
     };
-    Err(Mismatch::Values {
+    Err(Box::new(Mismatch::Values {
         stage,
         at,
         found: found[first] as f64,
@@ -269,10 +271,10 @@ fn compare_indices(expected: &Expected, stage: Stage, right: &[usize], found: &[
         rows: differing.len(),
         total: right.len(),
         worst: f64::INFINITY,
-    })
+    }))
 }
 
-fn compare_selected_weights(expected: &Expected, found: &[f64]) -> Result<(), Mismatch> {
+fn compare_selected_weights(expected: &Expected, found: &[f64]) -> Result<(), Box<Mismatch>> {
     let inputs = &expected.inputs;
     let weight = |flat: usize| {
         let (token, _, expert) = inputs.assignment(flat);
@@ -290,14 +292,14 @@ fn compare_selected_weights(expected: &Expected, found: &[f64]) -> Result<(), Mi
 }
 
 /// Compares two outputs of the same case bit by bit; any NaN equals any other.
-pub fn compare_runs(first: &Tensor, second: &Tensor) -> Result<(), Mismatch> {
+pub fn compare_runs(first: &Tensor, second: &Tensor) -> Result<(), Box<Mismatch>> {
     if first.shape() != second.shape() {
         let (expected, found) = (first.shape().to_vec(), second.shape().to_vec());
-        return Err(Mismatch::Shape {
+        return Err(Box::new(Mismatch::Shape {
             stage: Stage::Output,
             expected,
             found,
-        });
+        }));
     }
     let width = first.shape().last().copied().unwrap_or(1).max(1);
     let (first, second) = (first.to_f64(), second.to_f64());
@@ -305,7 +307,7 @@ pub fn compare_runs(first: &Tensor, second: &Tensor) -> Result<(), Mismatch> {
         |at: &usize| first[*at].to_bits() == second[*at].to_bits() || (first[*at].is_nan() && second[*at].is_nan());
     let differing: Vec<usize> = (0..first.len()).filter(|at| !same(at)).collect();
     let Some(&at) = differing.first() else { return Ok(()) };
-    Err(Mismatch::NotRepeated {
+    Err(Box::new(Mismatch::NotRepeated {
         at: Location {
             token: Some(at / width),
             column: Some(at % width),
@@ -314,5 +316,5 @@ pub fn compare_runs(first: &Tensor, second: &Tensor) -> Result<(), Mismatch> {
         first: first[at],
         second: second[at],
         wrong: differing.len(),
-    })
+    }))
 }

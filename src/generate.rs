@@ -13,22 +13,42 @@ use crate::case::{
 };
 use crate::tensor::ElementType;
 
-/// The most multiplications of one token's x with weights, over all kept assignments: R·H·3I.
-const MAX_WORK: usize = 1 << 22;
-/// The most elements of a tensor.
-const MAX_ELEMENTS: usize = 1 << 20;
 /// The most assignments.
 const MAX_ASSIGNMENTS: usize = 150_000;
 /// Bytes that a seed is expanded into; more than the generator reads.
 const SEED_BYTES: usize = 256;
 
 /// What cases are drawn from: an empty list stands for everything.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
     /// Element types.
     pub elements: Vec<ElementType>,
     /// Profiles; an axis of which none is named is drawn freely.
     pub profiles: Vec<Profile>,
+    /// About how many multiplications a case may take, T·K·H·3I, and four times as many as a tensor has elements. What
+    /// a profile needs to be what its name says may exceed it.
+    pub work: usize,
+}
+
+impl Default for Selection {
+    /// Everything, with sizes around tiles of up to 256.
+    fn default() -> Selection {
+        Selection {
+            elements: Vec::new(),
+            profiles: Vec::new(),
+            work: 1 << 22,
+        }
+    }
+}
+
+impl Selection {
+    /// Everything, in sizes that suit a fuzzer.
+    pub fn small() -> Selection {
+        Selection {
+            work: 1 << 13,
+            ..Selection::default()
+        }
+    }
 }
 
 impl CaseSpec {
@@ -106,6 +126,7 @@ impl Source<'_> {
             after,
         };
         self.sizes(&mut spec, size);
+        self.fit(&mut spec);
         make_room(&mut spec, routing);
         self.split_batch(&mut spec);
         self.capacity(&mut spec);
@@ -202,13 +223,12 @@ impl Source<'_> {
                 };
             }
             SizeProfile::TileEdges => {
-                spec.hidden = self.edge(257);
-                spec.intermediate = self.related(spec.hidden);
+                let widest = (self.selection.work / 48).isqrt().clamp(2, 257);
+                spec.hidden = self.edge(widest);
+                spec.intermediate = self.related(spec.hidden, widest);
                 spec.experts = [1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 33][self.below(11)];
-                fit(&mut spec.experts, MAX_ELEMENTS / (spec.hidden * 2 * spec.intermediate));
                 spec.top_k = self.top_k(spec.experts);
-                let rows = MAX_WORK / (3 * spec.hidden * spec.intermediate);
-                spec.sequence = self.edge((rows / spec.top_k).clamp(1, 385));
+                spec.sequence = self.edge(385);
             }
             SizeProfile::ManyExperts => {
                 spec.hidden = 1 + self.below(16);
@@ -225,9 +245,18 @@ impl Source<'_> {
                 let boundaries = [8_192, 16_384, 32_768, 65_536, 131_072, MAX_ASSIGNMENTS - 1];
                 let assignments = boundaries[self.below(6)] + [0, 1, 65][self.below(3)] - self.below(2);
                 spec.sequence = (assignments / spec.top_k).min(MAX_ASSIGNMENTS / spec.top_k);
-                fit(&mut spec.experts, 2 * MAX_ELEMENTS / spec.sequence.max(1));
             }
         }
+    }
+
+    /// Lowers the numbers of experts and tokens to what the selection allows.
+    fn fit(&self, spec: &mut CaseSpec) {
+        let (work, elements) = (self.selection.work, self.selection.work / 4);
+        let most_experts = elements / (2 * spec.hidden * spec.intermediate);
+        spec.experts = spec.experts.min(most_experts.max(2));
+        let per_token = spec.top_k * spec.hidden * 3 * spec.intermediate;
+        spec.sequence = spec.sequence.min((work / per_token).max(1));
+        spec.experts = spec.experts.min((2 * elements / spec.sequence.max(1)).max(1));
     }
 
     /// A size on or beside an edge of a tile, at most `max`.
@@ -245,12 +274,12 @@ impl Source<'_> {
     }
 
     /// I for an H: of the shapes that are taken for one another, or any.
-    fn related(&mut self, hidden: usize) -> usize {
-        let any = self.edge(257);
+    fn related(&mut self, hidden: usize, widest: usize) -> usize {
+        let any = self.edge(widest);
         match self.below(6) {
             0 => hidden,
             1 => (hidden / 2).max(1),
-            2 if hidden <= 128 => 2 * hidden,
+            2 if 2 * hidden <= widest => 2 * hidden,
             _ => any,
         }
     }
@@ -342,11 +371,6 @@ fn make_room(spec: &mut CaseSpec, routing: RoutingProfile) {
     if spec.sequence * spec.top_k > MAX_ASSIGNMENTS {
         spec.sequence = MAX_ASSIGNMENTS / spec.top_k;
     }
-}
-
-/// Lowers a size to a limit, to no less than 1.
-fn fit(size: &mut usize, limit: usize) {
-    *size = (*size).min(limit).max(1);
 }
 
 /// The largest number of assignments of an expert.

@@ -168,3 +168,10 @@ pub fn forward(engine: &mut dyn Engine, problem: &AnyProblem) -> Result<Outcome,
         })
     })
 }
+
+/// An engine's verdict on a spec; none where the spec cannot be built.
+pub fn judge_spec(engine: &mut dyn Engine, spec: &CaseSpec) -> Option<Verdict> {
+    let classes = classes_of([&*engine], spec.element);
+    let prepared = Prepared::from_spec(spec, &classes).ok()?;
+    Some(judge(engine, &prepared).verdict)
+}

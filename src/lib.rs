@@ -10,7 +10,8 @@
 //! - [`definition`]: the second oracle, the function by its definition in f64;
 //! - [`bound`]: how far a right result can lie from it, for each [`precision`] class;
 //! - [`compare`], [`verdict`], [`shrink`]: what is wrong, where, and on how small a case;
-//! - [`check`], [`report`]: the run over many cases and what it prints.
+//! - [`mod@check`], [`report`]: the run over many cases and what it prints;
+//! - [`fuzz`]: what the fuzz targets run.
 
 pub mod bound;
 pub mod case;
@@ -19,6 +20,7 @@ pub mod compare;
 pub mod definition;
 pub mod engine;
 pub mod facts;
+pub mod fuzz;
 pub mod generate;
 pub mod judge;
 pub mod precision;
@@ -30,6 +32,11 @@ pub mod verdict;
 pub use case::{CaseSpec, SpecError};
 pub use check::{CheckPlan, Summary, check, check_engine};
 pub use generate::Selection;
+pub use judge::judge_spec;
 pub use precision::Class;
 pub use tensor::{AnyProblem, ElementType, Tensor};
 pub use verdict::Verdict;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -154,7 +154,7 @@ impl Precision {
 }
 
 /// 2^exponent, exactly, subnormal values included.
-const fn power_of_two(exponent: i32) -> f64 {
+pub(crate) const fn power_of_two(exponent: i32) -> f64 {
     let bits = if exponent >= -1022 {
         ((exponent + 1023) as u64) << 52
     } else {

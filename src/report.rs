@@ -26,7 +26,12 @@ pub fn totals(summary: &Summary) -> String {
             let _ = writeln!(out, "{}: {count} cases skipped: {reason}", totals.name);
         }
     }
-    let _ = writeln!(out, "{} cases; with {}", summary.cases, coverage(summary));
+    let _ = writeln!(
+        out,
+        "{} cases, among them cases with\n{}",
+        summary.cases,
+        coverage(summary)
+    );
     let _ = writeln!(out, "time: {}", times(summary));
     let _ = write!(out, "{}", conclusion(summary));
     out
@@ -182,14 +187,11 @@ pub fn totals_json(summary: &Summary) -> String {
     .to_string()
 }
 
-/// In how many cases each situation occurred.
-pub fn coverage(summary: &Summary) -> String {
-    let parts: Vec<String> = summary
-        .coverage
-        .iter()
-        .map(|(name, count)| format!("{name} {count}"))
-        .collect();
-    parts.join(", ")
+/// In how many cases each situation occurred, three to a line.
+fn coverage(summary: &Summary) -> String {
+    let cell = |(name, count): &(&str, usize)| format!("  {name:<26}{count:>6}");
+    let line = |cells: &[(&'static str, usize)]| cells.iter().map(cell).collect::<String>();
+    summary.coverage.chunks(3).map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn undecided(totals: &EngineTotals) -> String {

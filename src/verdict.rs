@@ -50,7 +50,7 @@ pub enum Verdict {
         undecided: usize,
     },
     /// Something is wrong.
-    Disagree(Mismatch),
+    Disagree(Box<Mismatch>),
     /// There is no result to compare.
     Fault(Fault),
     /// The case was not run.
@@ -67,10 +67,7 @@ impl Verdict {
     pub fn kind(&self) -> &'static str {
         match self {
             Verdict::Agree { .. } => "agree",
-            Verdict::Disagree(Mismatch::Values { .. }) => "disagree",
-            Verdict::Disagree(Mismatch::Shape { .. }) => "wrong-shape",
-            Verdict::Disagree(Mismatch::Type { .. }) => "wrong-type",
-            Verdict::Disagree(Mismatch::NotRepeated { .. }) => "not-repeated",
+            Verdict::Disagree(mismatch) => mismatch.kind(),
             Verdict::Fault(fault) => fault.kind(),
             Verdict::Skip(_) => "skip",
         }
@@ -85,7 +82,7 @@ pub enum SkipReason {
     ElementType(ElementType),
     /// The case has an explicit order, which the engine does not take.
     Order,
-    /// The engine gave no answer to many cases in a row.
+    /// The engine gave no answer to ten cases in a row.
     GivenUp,
 }
 
@@ -94,7 +91,7 @@ impl std::fmt::Display for SkipReason {
         match self {
             SkipReason::ElementType(element) => write!(f, "the engine does not take {element}"),
             SkipReason::Order => f.write_str("the engine does not take an explicit order"),
-            SkipReason::GivenUp => f.write_str("given up after time-outs in a row"),
+            SkipReason::GivenUp => f.write_str("given up: no answer to ten cases in a row"),
         }
     }
 }
@@ -185,6 +182,16 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
+    /// A short name for counts and JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Mismatch::Shape { .. } => "wrong-shape",
+            Mismatch::Type { .. } => "wrong-type",
+            Mismatch::Values { .. } => "disagree",
+            Mismatch::NotRepeated { .. } => "not-repeated",
+        }
+    }
+
     /// The stage that is wrong.
     pub fn stage(&self) -> Stage {
         match self {
@@ -217,16 +224,16 @@ impl std::fmt::Display for Mismatch {
                 writeln!(f, "  found     {}", value(*stage, *found))?;
                 writeln!(f, "  expected  {}", value(*stage, *expected))?;
                 if *bound == 0.0 {
-                    write!(f, "  bound     0: to be met exactly")
-                } else {
-                    let error = (found - expected).abs();
-                    writeln!(f, "  bound     ±{bound:e}")?;
-                    write!(
-                        f,
-                        "  error     {error:e}, {:.4} × the bound; the worst {worst:.4} ×",
-                        error / bound
-                    )
+                    return write!(f, "  bound     0: to be met exactly");
                 }
+                let error = (found - expected).abs();
+                writeln!(f, "  bound     ±{bound:.3e}")?;
+                write!(
+                    f,
+                    "  error     {error:.3e}, {} the bound; the worst {}",
+                    times(error / bound),
+                    times(*worst)
+                )
             }
             Mismatch::NotRepeated {
                 at,
@@ -236,8 +243,8 @@ impl std::fmt::Display for Mismatch {
             } => {
                 writeln!(f, "output: {wrong} values differ between two runs of the same case")?;
                 writeln!(f, "  first at  {at}")?;
-                writeln!(f, "  first     {first:e}")?;
-                write!(f, "  second    {second:e}")
+                writeln!(f, "  first     {}", number(*first))?;
+                write!(f, "  second    {}", number(*second))
             }
         }
     }
@@ -246,6 +253,24 @@ impl std::fmt::Display for Mismatch {
 fn value(stage: Stage, value: f64) -> String {
     match stage {
         Stage::SortedIndices | Stage::Bins => format!("{value}"),
-        _ => format!("{value:e}"),
+        _ => number(value),
+    }
+}
+
+/// The fewest digits that tell a value from others of f32, where it is one, or of f64.
+fn number(value: f64) -> String {
+    let narrow = value as f32;
+    if f64::from(narrow) == value {
+        format!("{narrow:e}")
+    } else {
+        format!("{value:e}")
+    }
+}
+
+fn times(ratio: f64) -> String {
+    if ratio < 10_000.0 {
+        format!("{ratio:.2} ×")
+    } else {
+        format!("{ratio:.1e} ×")
     }
 }

@@ -37,3 +37,7 @@ pub use error::Error;
 pub use experts::{activate, down, gate_up};
 pub use forward::{Trace, binned_experts_ref};
 pub use problem::{Activation, Dims, ExpertWeights, Problem, expert_capacity};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,6 +7,7 @@ use ndarray::{Array2, Array3, Axis};
 use super::draw::Draw;
 use super::routing::router_indices;
 use super::{CaseSpec, Place, Routing, SpecError, Special, SpecialValue, ValueProfile, WeightProfile};
+use crate::precision::power_of_two;
 use crate::tensor::{AnyProblem, CaseElement, ElementType};
 
 /// The largest size of an axis.
@@ -250,7 +251,7 @@ impl Cell<'_> {
         let draw = self.spec.draw(Stream::Hidden);
         match self.spec.values {
             ValueProfile::PureBias => 0.0,
-            ValueProfile::Provenance => ((token % 61) + 1) as f64 / 64.0,
+            ValueProfile::Provenance => ((token * 7 + h) % 61 + 1) as f64 / 64.0,
             ValueProfile::SmallIntegers => small_integer(draw, [token, h, 0]),
             ValueProfile::WideRange => draw.normal([token, h, 0]) * self.power([token, 0, 1]),
             _ => draw.normal([token, h, 0]),
@@ -261,9 +262,8 @@ impl Cell<'_> {
         let draw = self.spec.draw(Stream::GateUp);
         let normal = || draw.normal([e, h, j]) * self.gate_up_scale;
         match self.spec.values {
-            // Only up depends on x, and mildly.
-            ValueProfile::Provenance if j % 2 == 0 => 0.0,
-            ValueProfile::Provenance => 1.0 / self.spec.hidden as f64,
+            // up of column i is x of column i mod H, gate is constant.
+            ValueProfile::Provenance => f64::from(u8::from(j % 2 == 1 && h == j / 2 % self.spec.hidden)),
             ValueProfile::SmallIntegers if draw.below(8, [e, h, j]) != 0 => 0.0,
             ValueProfile::SmallIntegers => small_integer(self.spec.draw(Stream::Scale), [e, h, j]),
             ValueProfile::WideRange => normal() * self.power([e, j, 2]),
@@ -275,7 +275,7 @@ impl Cell<'_> {
         let draw = self.spec.draw(Stream::GateUpBias);
         match self.spec.values {
             ValueProfile::LargeBias | ValueProfile::PureBias => ((e * 31 + j * 17) % 64) as f64 / 8.0 - 4.0,
-            ValueProfile::Provenance if j % 2 == 0 => 2.0,
+            ValueProfile::Provenance if j.is_multiple_of(2) => 2.0,
             ValueProfile::Provenance => (e % 13) as f64 / 16.0,
             ValueProfile::SmallIntegers => small_integer(draw, [e, j, 0]),
             ValueProfile::Clamping => 2.0 * draw.normal([e, j, 0]),
@@ -287,7 +287,8 @@ impl Cell<'_> {
         let draw = self.spec.draw(Stream::Down);
         let normal = || draw.normal([e, i, h]) * self.down_scale;
         match self.spec.values {
-            ValueProfile::Provenance => ((h % 7) + 1) as f64 / (8 * self.spec.intermediate) as f64,
+            // Column h of the output is activation h mod I.
+            ValueProfile::Provenance => f64::from(u8::from(i == h % self.spec.intermediate)),
             ValueProfile::SmallIntegers => small_integer(draw, [e, i, h]),
             ValueProfile::WideRange => normal() * self.power([e, h, 3]),
             _ => normal(),
@@ -307,7 +308,7 @@ impl Cell<'_> {
     /// A power of two between 2^-reach and 2^reach.
     fn power(&self, at: [usize; 3]) -> f64 {
         let exponent = self.spec.draw(Stream::Scale).below(2 * self.reach as usize + 1, at) as i32 - self.reach;
-        2f64.powi(exponent)
+        power_of_two(exponent)
     }
 }
 
@@ -321,7 +322,7 @@ fn routing_weights(spec: &CaseSpec, router_indices: &Array2<i64>) -> Array3<f64>
             WeightProfile::Normalised => draw.unit(at) + 1.0 / 16.0,
             WeightProfile::Unnormalised => 3.0 * draw.unit(at) + 0.125,
             WeightProfile::Negative => draw.normal(at),
-            WeightProfile::SomeZero if draw.bits(at) % 2 == 0 => 0.0,
+            WeightProfile::SomeZero if draw.bits(at).is_multiple_of(2) => 0.0,
             WeightProfile::SomeZero => draw.unit(at) + 1.0 / 16.0,
             WeightProfile::OneHot => 0.0,
         }
@@ -372,7 +373,7 @@ impl SpecialDraw {
                 let steps = 1 + self.draw.below(100, [index, 0, 4]);
                 steps as f64
                     * self.element.tiny()
-                    * if self.draw.bits([index, 0, 5]) % 2 == 0 {
+                    * if self.draw.bits([index, 0, 5]).is_multiple_of(2) {
                         1.0
                     } else {
                         -1.0

@@ -8,8 +8,8 @@ mod routing;
 mod spec;
 
 pub(crate) use draw::mix;
-pub(crate) use file::indices;
 pub use file::{CaseFile, FileError, positions, read_case, read_tensors, write_case, write_tensors};
+pub(crate) use file::{indices, parse_case};
 pub use profile::{
     After, CapacityProfile, Place, Profile, RoutingProfile, SizeProfile, Special, SpecialValue, ValueProfile,
     WeightProfile,

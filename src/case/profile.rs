@@ -83,7 +83,8 @@ pub enum ValueProfile {
     LargeBias,
     /// x = 0: nothing but biases.
     PureBias,
-    /// x tells the token and the biases tell the expert, so that each output row names its sources.
+    /// x tells token and column, the biases tell the expert, and the products copy single values, so that each output
+    /// value names its sources.
     Provenance,
     /// Integers from −2 to 2.
     SmallIntegers,

@@ -1,0 +1,302 @@
+//! The comparer itself: what must fail fails, whatever the size of the rest.
+
+mod common;
+
+use binned_experts::compare::{compare_runs, share_used};
+use binned_experts::engine::{Engine, Outcome, Reference};
+use binned_experts::judge::{Prepared, judge_spec};
+use binned_experts::verdict::{Mismatch, Stage};
+use binned_experts::{AnyProblem, CaseSpec, Class, Tensor, Verdict, compare::compare};
+use common::Spoiled;
+use ndarray::{Array2, Array3, ArrayD};
+
+const INF: f64 = f64::INFINITY;
+const NAN: f64 = f64::NAN;
+
+fn spec(sequence: usize, hidden: usize, values: &str) -> CaseSpec {
+    format!(
+        "element = 'f32'\nbatch = 1\nsequence = {sequence}\nhidden = {hidden}\nintermediate = 4\nexperts = 3\ntop_k = 2\n\
+         capacity = {}\nalpha = 1.702\nlimit = 7.0\nseed = 5\nrouting = 'distinct'\nvalues = '{values}'\n\
+         weights = 'normalised'",
+        2 * sequence
+    )
+    .parse()
+    .unwrap()
+}
+
+/// The verdict on a right output that `spoil` has changed.
+fn spoiled(spec: &CaseSpec, spoil: impl FnMut(Array2<f32>) -> Array2<f32>) -> Verdict {
+    let mut spoil = spoil;
+    judge_spec(&mut Spoiled(|_: &_, output| spoil(output)), spec).unwrap()
+}
+
+fn mismatch(verdict: Verdict) -> Mismatch {
+    match verdict {
+        Verdict::Disagree(mismatch) => *mismatch,
+        other => panic!("expected a disagreement, found {other:?}"),
+    }
+}
+
+#[test]
+fn a_value_passes_only_inside_its_bound() {
+    assert_eq!(share_used(1.5, 1.0, 1.0), Some(0.5));
+    assert_eq!(share_used(2.0, 1.0, 1.0), Some(1.0));
+    assert_eq!(share_used(1.0 + 1e-15, 1.0, 0.0), None);
+    assert_eq!(share_used(1.0, 1.0, 0.0), Some(0.0));
+    assert_eq!(share_used(-0.0, 0.0, 0.0), Some(0.0));
+}
+
+#[test]
+fn nan_and_infinities_pass_only_for_themselves() {
+    for bound in [0.0, 1.0, f64::MAX] {
+        assert_eq!(share_used(NAN, 1.0, bound), None);
+        assert_eq!(share_used(1.0, NAN, bound), None);
+        assert_eq!(share_used(NAN, NAN, bound), Some(0.0));
+        assert_eq!(share_used(INF, 1.0, bound), None);
+        assert_eq!(share_used(1.0, INF, bound), None);
+        assert_eq!(share_used(INF, INF, bound), Some(0.0));
+        assert_eq!(share_used(INF, -INF, bound), None);
+        assert_eq!(share_used(NAN, INF, bound), None);
+        assert_eq!(share_used(INF, NAN, bound), None);
+    }
+    assert_eq!(share_used(NAN, 1.0, NAN), None);
+    assert_eq!(share_used(1.5, 1.0, NAN), None);
+}
+
+#[test]
+fn what_is_undecided_accepts_anything() {
+    for found in [NAN, INF, -INF, 0.0] {
+        assert_eq!(share_used(found, 1.0, INF), Some(0.0));
+    }
+}
+
+#[test]
+fn a_right_output_agrees() {
+    assert!(matches!(
+        spoiled(&spec(9, 8, "gentle"), |output| output),
+        Verdict::Agree { undecided: 0, .. }
+    ));
+}
+
+#[test]
+fn an_output_of_zeros_or_nan_fails() {
+    for value in [0.0, f32::NAN, f32::INFINITY] {
+        let found = mismatch(spoiled(&spec(9, 8, "gentle"), |output| output.mapv(|_| value)));
+        let Mismatch::Values {
+            stage: Stage::Output,
+            wrong,
+            rows,
+            total,
+            worst,
+            ..
+        } = found
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!((wrong, rows, total), (72, 9, 72));
+        assert!(worst > 1.0);
+    }
+}
+
+#[test]
+fn swapped_rows_fail() {
+    let found = mismatch(spoiled(&spec(9, 8, "provenance"), |output| {
+        output.select(ndarray::Axis(0), &[1, 0, 2, 3, 4, 5, 6, 7, 8])
+    }));
+    assert!(matches!(found, Mismatch::Values { rows: 2, .. }), "{found:?}");
+}
+
+#[test]
+fn one_zeroed_row_among_65536_fails() {
+    let found = mismatch(spoiled(&spec(65_536, 2, "gentle"), |mut output| {
+        output.row_mut(40_000).fill(0.0);
+        output
+    }));
+    let Mismatch::Values { at, rows: 1, total, .. } = found else {
+        panic!("{found:?}")
+    };
+    assert_eq!((at.token, at.column, total), (Some(40_000), Some(0), 131_072));
+}
+
+#[test]
+fn an_error_of_ten_thousand_ulps_fails_and_one_of_a_single_ulp_passes() {
+    let moved = |ulps: u32| {
+        spoiled(&spec(9, 8, "gentle"), |mut output| {
+            output.mapv_inplace(|value| f32::from_bits(value.to_bits() + ulps));
+            output
+        })
+    };
+    assert!(matches!(moved(1), Verdict::Agree { .. }));
+    assert!(matches!(moved(10_000), Verdict::Disagree(_)));
+}
+
+#[test]
+fn a_single_nan_fails() {
+    let found = mismatch(spoiled(&spec(9, 8, "gentle"), |mut output| {
+        output[[7, 3]] = f32::NAN;
+        output
+    }));
+    let Mismatch::Values {
+        at,
+        wrong: 1,
+        found,
+        worst,
+        ..
+    } = found
+    else {
+        panic!("{found:?}")
+    };
+    assert_eq!((at.token, at.column), (Some(7), Some(3)));
+    assert!(found.is_nan() && worst == INF);
+}
+
+/// A right outcome of a case, changed.
+fn changed(change: impl FnOnce(&mut Outcome)) -> Verdict {
+    let problem = spec(9, 8, "gentle").build().unwrap();
+    let prepared = Prepared::from_problem(problem, &[Class::Fp32]);
+    let mut outcome = Reference.forward(prepared.problem()).unwrap();
+    change(&mut outcome);
+    compare(prepared.expected(), prepared.bounds(Class::Fp32).unwrap(), &outcome)
+}
+
+#[test]
+fn another_shape_or_type_fails() {
+    for shape in [vec![1, 9, 7], vec![9, 8], vec![1, 8, 8], vec![0, 9, 8], vec![9, 1, 8]] {
+        let found = mismatch(changed(|outcome| {
+            outcome.output = Tensor::F32(ArrayD::zeros(shape.clone()))
+        }));
+        assert_eq!(
+            found,
+            Mismatch::Shape {
+                stage: Stage::Output,
+                expected: vec![1, 9, 8],
+                found: shape
+            }
+        );
+    }
+    let found = mismatch(changed(|outcome| {
+        outcome.output = Array3::<f64>::zeros((1, 9, 8)).into()
+    }));
+    assert_eq!(
+        found,
+        Mismatch::Type {
+            expected: "f32".to_owned(),
+            found: "f64".to_owned()
+        }
+    );
+}
+
+#[test]
+fn each_stage_is_compared_and_the_first_wrong_one_named() {
+    type Change = fn(&mut Outcome);
+    let changes: [(Stage, Change); 7] = [
+        (Stage::SortedIndices, |outcome| {
+            outcome.stages.sorted_indices.as_mut().unwrap().swap(2, 3)
+        }),
+        (Stage::Bins, |outcome| outcome.stages.bins.as_mut().unwrap()[1] += 1),
+        (Stage::SelectedWeights, |outcome| {
+            outcome.stages.selected_weights.as_mut().unwrap()[4] = 0.0
+        }),
+        (Stage::Gathered, |outcome| {
+            outcome.stages.gathered.as_mut().unwrap()[[3, 1]] += 1e-6
+        }),
+        (Stage::GateUp, |outcome| {
+            outcome.stages.gate_up.as_mut().unwrap()[[3, 1]] += 1e-3
+        }),
+        (Stage::Activated, |outcome| {
+            outcome.stages.activated.as_mut().unwrap()[[3, 1]] = NAN
+        }),
+        (Stage::ExpertOutput, |outcome| {
+            outcome.stages.expert_output.as_mut().unwrap()[[3, 1]] = INF
+        }),
+    ];
+    for (stage, change) in changes {
+        let found = mismatch(changed(|outcome| {
+            change(outcome);
+            outcome.output = Array3::<f32>::zeros((1, 9, 8)).into();
+        }));
+        assert_eq!(found.stage(), stage);
+    }
+    let found = mismatch(changed(|outcome| outcome.stages.bins = Some(vec![1])));
+    assert_eq!(
+        found,
+        Mismatch::Shape {
+            stage: Stage::Bins,
+            expected: vec![3],
+            found: vec![1]
+        }
+    );
+    let found = mismatch(changed(|outcome| {
+        outcome.stages.gathered = Some(Array2::zeros((17, 8)))
+    }));
+    assert_eq!(
+        found,
+        Mismatch::Shape {
+            stage: Stage::Gathered,
+            expected: vec![18, 8],
+            found: vec![17, 8]
+        }
+    );
+}
+
+#[test]
+fn two_runs_must_have_the_same_bits() {
+    let tensor = |values: [f32; 4]| Tensor::from(Array2::from_shape_vec((2, 2), values.to_vec()).unwrap());
+    let first = tensor([1.0, 2.0, f32::NAN, 0.0]);
+    assert_eq!(compare_runs(&first, &tensor([1.0, 2.0, f32::NAN, 0.0])), Ok(()));
+    for (second, at) in [
+        ([1.0, 2.0, 3.0, 0.0], (1, 0)),
+        ([1.0, 2.0000002, f32::NAN, 0.0], (0, 1)),
+        ([1.0, 2.0, f32::NAN, -0.0], (1, 1)),
+    ] {
+        let found = *compare_runs(&first, &tensor(second)).unwrap_err();
+        let Mismatch::NotRepeated {
+            at: location, wrong: 1, ..
+        } = found
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!((location.token, location.column), (Some(at.0), Some(at.1)));
+    }
+}
+
+/// Gives other bits every time, within the bounds.
+struct Wavering(u32);
+
+impl Engine for Wavering {
+    fn name(&self) -> &str {
+        "wavering"
+    }
+
+    fn class(&self, element: binned_experts::ElementType) -> Option<Class> {
+        (element == binned_experts::ElementType::F32).then_some(Class::Fp32)
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, binned_experts::engine::Fault> {
+        self.0 += 1;
+        let Tensor::F32(mut output) = Reference.forward(problem)?.output else {
+            panic!("an f32 case")
+        };
+        output.mapv_inplace(|value| f32::from_bits(value.to_bits() + self.0 % 2));
+        Ok(Outcome::output(output))
+    }
+}
+
+#[test]
+fn an_engine_that_claims_to_be_repeatable_is_held_to_it() {
+    let spec = spec(9, 8, "gentle");
+    assert!(matches!(
+        judge_spec(&mut Wavering(0), &spec),
+        Some(Verdict::Agree { .. })
+    ));
+    let twice = CaseSpec {
+        after: Some(binned_experts::case::After::Same),
+        ..spec
+    };
+    let verdict = judge_spec(&mut Wavering(0), &twice).unwrap();
+    assert_eq!(verdict.kind(), "not-repeated");
+}

@@ -1,0 +1,170 @@
+//! Texts that a person reads: bins of small routings, errors, reports. They live in `snapshots/`.
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use binned_experts::case::{Profile, RoutingProfile, ValueProfile};
+use binned_experts::engine::Reference;
+use binned_experts::{CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine, report};
+use binned_experts_reference::{Error, sort_tokens_by_expert};
+use clap::ValueEnum;
+use common::Spoiled;
+
+fn assert_snapshot(name: &str, text: &str) {
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new(&root).join("snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+/// One line a profile: the ids by token, the order, the bins, and what a capacity of 2 drops.
+#[test]
+fn bins_of_small_routings() {
+    let mut text = String::new();
+    for profile in RoutingProfile::value_variants() {
+        let spec: CaseSpec = format!(
+            "element = 'f32'\nbatch = 1\nsequence = 5\nhidden = 1\nintermediate = 1\nexperts = 6\ntop_k = 3\n\
+             capacity = 2\nalpha = 1.702\nlimit = 7.0\nseed = 1\nrouting = '{}'\nvalues = 'gentle'\n\
+             weights = 'normalised'",
+            Profile::Routing(*profile).name()
+        )
+        .parse()
+        .unwrap();
+        let ids = spec.router_indices().unwrap();
+        let bins = sort_tokens_by_expert(ids.view(), spec.experts).unwrap();
+        let rows: Vec<Vec<i64>> = ids.rows().into_iter().map(|row| row.to_vec()).collect();
+        text += &format!("{}\n  ids     {rows:?}\n", Profile::Routing(*profile).name());
+        text += &format!("  order   {:?}\n  bins    {:?}\n", bins.sorted_indices(), bins.ends());
+        text += &format!("  dropped {}\n", bins.dropped(spec.capacity));
+    }
+    assert_snapshot("bins_of_small_routings", &text);
+}
+
+#[test]
+fn error_texts() {
+    let errors = [
+        Error::Shape {
+            tensor: "down_proj",
+            expected: vec![4, 8, 16],
+            found: vec![4, 16, 8],
+        },
+        Error::OddGateUp { found: 5 },
+        Error::ExpertOutOfRange {
+            token: 3,
+            slot: 1,
+            expert: -1,
+            experts: 8,
+        },
+        Error::ZeroTopK,
+        Error::NoExperts,
+        Error::SizeOverflow {
+            what: "gate_up",
+            sizes: vec![1 << 40, 8, 1 << 30, 2, 4],
+        },
+        Error::OutOfMemory {
+            what: "gathered",
+            elements: 1 << 60,
+        },
+        Error::OrderLength { expected: 8, found: 7 },
+        Error::OrderOutOfRange {
+            position: 2,
+            found: 9,
+            assignments: 8,
+        },
+        Error::OrderRepeats {
+            position: 5,
+            assignment: 1,
+        },
+        Error::OrderNotSorted {
+            position: 4,
+            expert: 0,
+            previous: 2,
+        },
+    ];
+    assert_snapshot("error_texts", &errors.map(|error| error.to_string()).join("\n"));
+}
+
+fn f32_plan(cases: usize) -> CheckPlan {
+    let selection = Selection {
+        elements: vec![ElementType::F32],
+        profiles: vec![Profile::Values(ValueProfile::Provenance)],
+        ..Selection::default()
+    };
+    CheckPlan {
+        cases,
+        selection,
+        ..CheckPlan::default()
+    }
+}
+
+/// Measured values to three digits: the last bits of exp and of a product depend on the machine.
+fn rounded(text: &str) -> String {
+    let word = |word: &str| match word.parse::<f64>() {
+        Ok(value) if word.contains('e') => format!("{value:.2e}"),
+        _ => word.to_owned(),
+    };
+    let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Times, and shares of bounds that depend on the last bits of a machine's exp, differ from run to run.
+fn settled(summary: Summary) -> Summary {
+    let mut engines = summary.engines;
+    for totals in &mut engines {
+        (totals.used, totals.time) = (0.0, Duration::from_millis(50));
+        totals.used_by = "…".to_owned();
+    }
+    let (generating, oracle) = (Duration::from_millis(10), Duration::from_millis(30));
+    let (comparing, elapsed) = (Duration::from_millis(10), Duration::from_millis(60));
+    Summary {
+        engines,
+        generating,
+        oracle,
+        comparing,
+        elapsed,
+        ..summary
+    }
+}
+
+#[test]
+fn report_of_a_right_engine() {
+    let summary = check_engine(
+        &mut Reference,
+        &CheckPlan {
+            cases: 100,
+            ..CheckPlan::default()
+        },
+    );
+    assert_snapshot("report_agree", &report::text(&settled(summary)));
+}
+
+/// A kernel that keeps one assignment more than the capacity.
+#[test]
+fn report_of_a_planted_bug() {
+    let mut engine = Spoiled(|problem: &binned_experts_reference::Problem<f32>, _| {
+        let more = binned_experts_reference::Problem::new(
+            problem.hidden_states().clone(),
+            problem.router_indices().to_owned(),
+            problem.routing_weights().clone(),
+            problem.weights().clone(),
+            problem.capacity().saturating_add(1),
+        )
+        .unwrap()
+        .with_activation(problem.activation());
+        let output = binned_experts_reference::binned_experts_ref(&more).unwrap().output;
+        output
+            .into_shape_with_order((problem.dims().tokens, problem.dims().hidden))
+            .unwrap()
+    });
+    let summary = check_engine(&mut engine, &f32_plan(40));
+    let shrunk = summary.failures[0].shrunk.as_ref().unwrap();
+    assert!(shrunk.spec.tokens() <= 2 && shrunk.spec.hidden == 1 && shrunk.spec.intermediate == 1);
+    let settled = settled(summary);
+    assert_snapshot("report_planted_bug", &rounded(&report::text(&settled)));
+    let last: serde_json::Value = serde_json::from_str(&report::totals_json(&settled)).unwrap();
+    assert_snapshot("totals_json", &serde_json::to_string_pretty(&last).unwrap());
+}

@@ -1,0 +1,107 @@
+//! Runs the command and reads what it prints.
+
+use std::path::PathBuf;
+
+use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The engine of the README, as a command line.
+pub(crate) const NUMPY: &str = "python3 examples/engines/numpy_engine.py";
+
+/// An engine with a bug or a misbehaviour, as a command line.
+pub(crate) fn planted(name: &str) -> String {
+    format!("python3 tests/engines/planted.py {name}")
+}
+
+/// The command, ready to be given arguments.
+pub(crate) fn binned_experts(arguments: &[&str]) -> Command {
+    let mut command = Command::new(cargo_bin("binned-experts"));
+    // numpy starts threads of its own for each core unless told otherwise.
+    command.env("OPENBLAS_NUM_THREADS", "1");
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
+    command
+}
+
+/// What `check --format json` left behind.
+pub(crate) struct Checked {
+    pub(crate) code: Option<i32>,
+    /// A line for each case.
+    pub(crate) cases: Vec<Value>,
+    /// The last line.
+    pub(crate) totals: Value,
+    saved: TempDir,
+}
+
+/// `check --format json` with a directory of its own for failing cases.
+pub(crate) fn check(arguments: &[&str]) -> Checked {
+    let saved = tempfile::tempdir().unwrap();
+    let output = binned_experts(&["check", "--format", "json", "--save"])
+        .arg(saved.path())
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let parsed = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}\n{stderr}"));
+    let mut cases: Vec<Value> = text.lines().map(parsed).collect();
+    let totals = cases.pop().unwrap_or_else(|| panic!("nothing printed\n{stderr}"));
+    Checked {
+        code: output.status.code(),
+        cases,
+        totals,
+        saved,
+    }
+}
+
+/// `check` of a program.
+pub(crate) fn check_program(program: &str, precision: &str, arguments: &[&str]) -> Checked {
+    check(&[&["--command", program, "--precision", precision], arguments].concat())
+}
+
+impl Checked {
+    /// The verdict on each case.
+    pub(crate) fn verdicts(&self) -> Vec<&str> {
+        self.cases
+            .iter()
+            .map(|case| case["verdict"].as_str().unwrap())
+            .collect()
+    }
+
+    /// Every verdict that is not an agreement, once.
+    pub(crate) fn complaints(&self) -> Vec<&str> {
+        let mut verdicts = self.verdicts();
+        verdicts.retain(|verdict| *verdict != "agree");
+        verdicts.sort_unstable();
+        verdicts.dedup();
+        verdicts
+    }
+
+    /// The line of the first case that does not agree.
+    pub(crate) fn first_complaint(&self) -> Option<&Value> {
+        self.cases.iter().find(|case| case["verdict"] != "agree")
+    }
+
+    /// The files in the directory for failing cases.
+    pub(crate) fn saved(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.saved.path()).unwrap();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    }
+}
+
+/// Why programs in Python with numpy cannot be run here.
+pub(crate) fn numpy_missing() -> Option<String> {
+    let mut python = std::process::Command::new("python3");
+    match python.args(["-c", "import numpy"]).output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let last = stderr.lines().last().unwrap_or_default();
+            Some(format!("python3 cannot import numpy: {last}"))
+        }
+        Err(error) => Some(format!("python3 cannot be started: {error}")),
+    }
+}
