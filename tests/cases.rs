@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use binned_experts::engine::{BUILT_IN, built_in};
+use binned_experts::engine::available;
 use binned_experts::{CaseSpec, Verdict, judge_spec};
 
 fn cases() -> Vec<(PathBuf, String)> {
@@ -23,13 +23,12 @@ fn every_case_agrees() {
         let spec: CaseSpec = text
             .parse()
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        for (name, _) in BUILT_IN.iter().filter(|(name, _)| *name != "definition") {
-            let verdict = judge_spec(&mut *built_in(name).unwrap(), &spec);
-            assert!(
-                matches!(verdict, Some(Verdict::Agree { .. })),
-                "{} on {name}: {verdict:?}",
-                path.display()
-            );
+        for mut engine in available() {
+            if engine.class(spec.element).is_some() {
+                let verdict = judge_spec(&mut *engine, &spec);
+                let agrees = matches!(verdict, Some(Verdict::Agree { .. }));
+                assert!(agrees, "{} on {}: {verdict:?}", path.display(), engine.name());
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use binned_experts::engine::{BUILT_IN, Command, Engine, built_in};
+use binned_experts::engine::{BUILT_IN, Command, Engine, available, built_in};
 
 use super::{Engines, Failure};
 
@@ -11,14 +11,14 @@ impl Engines {
     pub(super) fn open(&self) -> Result<Vec<Box<dyn Engine>>, Failure> {
         let mut engines = Vec::new();
         for name in &self.engine {
-            engines.push(built_in(name).ok_or_else(|| unknown(name))?);
+            engines.push(built_in(name).ok_or_else(|| unknown(name))??);
         }
         if let (Some(command), Some(precision)) = (&self.command, self.precision) {
             let time_limit = Duration::from_secs_f64(self.time_limit);
             engines.push(Box::new(Command::new(command, precision.into(), time_limit)?));
         }
         if engines.is_empty() {
-            engines.extend(built_in("reference"));
+            engines = available();
         }
         Ok(engines)
     }
@@ -41,7 +41,10 @@ impl Engines {
 /// Prints every engine and what it is.
 pub(super) fn list() {
     for (name, what) in BUILT_IN {
-        println!("{name:<12} available      {what}");
+        match built_in(name) {
+            Some(Err(error)) => println!("{name:<12} not available  {what}: {error}"),
+            _ => println!("{name:<12} available      {what}"),
+        }
     }
     println!("{:<12} with --command  a program that speaks lines of JSON", "command");
 }

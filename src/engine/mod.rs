@@ -1,14 +1,17 @@
 //! What computes the function, and what it returns.
 
 mod command;
+mod gpu;
 mod reference;
 
 use std::collections::BTreeMap;
 
+use binned_experts_gpu::GpuError;
 use binned_experts_reference::Bins;
 use ndarray::{Array1, Array2, Array3, Axis};
 
 pub use command::{Command, CommandError};
+pub use gpu::GpuEngine;
 pub use reference::{DefinitionEngine, Reference};
 
 use crate::case::indices;
@@ -211,24 +214,40 @@ impl Fault {
 }
 
 /// The names of the engines that are built in, and what each is.
-pub const BUILT_IN: [(&str, &str); 2] = [
+pub const BUILT_IN: [(&str, &str); 4] = [
     (
         "reference",
         "binned-experts-reference: plain ndarray, every stage shown",
     ),
+    (
+        "host",
+        "binned-experts-gpu, its kernels run on the CPU by a strict machine",
+    ),
+    ("cuda", "binned-experts-gpu on the first GPU"),
     (
         "definition",
         "the definition in f64, rounded at the end; the yardstick, so check does not take it",
     ),
 ];
 
-/// A built-in engine by its name.
-pub fn built_in(name: &str) -> Option<Box<dyn Engine>> {
-    match name {
-        "reference" => Some(Box::new(Reference)),
-        "definition" => Some(Box::new(DefinitionEngine)),
-        _ => None,
-    }
+/// A built-in engine by its name; none for a name that is not in [`BUILT_IN`].
+///
+/// # Errors
+/// [`GpuError::Unavailable`] with what is missing on this machine.
+pub fn built_in(name: &str) -> Option<Result<Box<dyn Engine>, GpuError>> {
+    Some(match name {
+        "reference" => Ok(Box::new(Reference)),
+        "host" => GpuEngine::host().map(|engine| Box::new(engine) as Box<dyn Engine>),
+        "cuda" => GpuEngine::cuda().map(|engine| Box::new(engine) as Box<dyn Engine>),
+        "definition" => Ok(Box::new(DefinitionEngine)),
+        _ => return None,
+    })
+}
+
+/// Every engine that can be checked and is available here.
+pub fn available() -> Vec<Box<dyn Engine>> {
+    let checked = BUILT_IN.iter().filter(|(name, _)| *name != "definition");
+    checked.filter_map(|(name, _)| built_in(name)?.ok()).collect()
 }
 
 /// The kept rows of a tensor in PyTorch's shape `[E,C,width]`, expert after expert.

@@ -97,7 +97,7 @@ class Right:
         return self.slots.reshape(self.tokens, self.top_k, self.hidden).sum(axis=1)
 
     def answer(self, request):
-        """Writes the result; the line to print."""
+        """Writes the result, and returns the line to print."""
         metadata, tensors = read(request["case"])
         case = {name: widen(*tensor) for name, tensor in tensors.items()}
         alpha, limit = float(metadata.get("alpha", 1.702)), float(metadata.get("limit", 7.0))

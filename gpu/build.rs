@@ -1,0 +1,49 @@
+//! Builds the kernels for the CPU where a C++17 compiler is found.
+//!
+//! Sets `cfg(host_machine)` on success. Without a compiler the crate builds all the same, and the variable
+//! `HOST_MACHINE_REASON` holds what `Host::new` answers.
+
+use std::env;
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(host_machine)");
+    println!("cargo::rerun-if-changed=kernels");
+    println!("cargo::rerun-if-changed=host");
+
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .std("c++17")
+        .opt_level(2)
+        .include("kernels")
+        .include("host")
+        .file("host/fiber.cpp")
+        .file("host/scheduler.cpp")
+        .file("host/launch.cpp")
+        .flag_if_supported("-ffp-contract=off");
+    if env::var_os("CARGO_FEATURE_SELFTEST").is_some() {
+        build.define("SIMT_SELFTEST", None);
+    }
+    if rustc_flags_contain("sanitizer=address") {
+        // A fake stack for each of thousands of fibers would cost ten times the run.
+        build
+            .flag_if_supported("--param=asan-use-after-return=0")
+            .flag_if_supported("-fsanitize-address-use-after-return=never");
+    }
+    // cargo-fuzz asks rustc for the coverage that libFuzzer reads; only clang can give the same.
+    if rustc_flags_contain("sancov-module") && build.try_get_compiler().is_ok_and(|compiler| compiler.is_like_clang()) {
+        build.flag("-fsanitize-coverage=inline-8bit-counters,pc-table,trace-cmp");
+    }
+    match build.try_compile("binned_experts_host") {
+        Ok(()) => println!("cargo::rustc-cfg=host_machine"),
+        Err(error) => {
+            let reason = error.to_string().replace('\n', " ");
+            println!("cargo::warning=the kernels were not built for the CPU: {reason}");
+            println!("cargo::rustc-env=HOST_MACHINE_REASON={reason}");
+        }
+    }
+}
+
+fn rustc_flags_contain(text: &str) -> bool {
+    env::var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains(text))
+}

@@ -1,0 +1,380 @@
+#include "scheduler.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace simt {
+namespace {
+
+// xorshift64*, seeded through a mixing step so that neighbouring seeds differ.
+class Random {
+public:
+    explicit Random(uint64_t seed) {
+        state = seed + 0x9e3779b97f4a7c15u;
+        state = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9u;
+        state = (state ^ (state >> 27)) * 0x94d049bb133111ebu;
+        state = (state ^ (state >> 31)) | 1;
+    }
+
+    // A number in 0..bound.
+    uint32_t below(uint32_t bound) {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        const uint64_t high = (state * 0x2545f4914f6cdd1du) >> 32;
+        return uint32_t((high * bound) >> 32);
+    }
+
+private:
+    uint64_t state;
+};
+
+// One for each operating-system thread. The stacks stay reachable and are used again by the next launch.
+struct Scheduler {
+    Context context;
+    Random random{0};
+    std::vector<std::unique_ptr<Block>> slots;
+    std::vector<Warp *> ready;    // warps with lanes that can run
+    std::vector<Thread *> late;   // late threads that can run
+    Warp *recent = nullptr;       // the warp of the thread that ran last
+    uint32_t stay_in_256 = 0;     // how often the next thread is of the same warp
+    uint32_t late_in_65536 = 0;   // how many threads are late
+    std::vector<uint32_t> waiting_blocks;  // in the order of their start, last first
+    std::string *report = nullptr;
+    bool failed = false;
+};
+
+thread_local std::unique_ptr<Scheduler> owned;
+// A pointer, since reaching an object that has a destructor costs a check each time.
+thread_local Scheduler *scheduler = nullptr;
+
+void leave(bool ends) {
+    switch_context(current->fiber.context, scheduler->context, ends);
+}
+
+void make_ready(Thread &thread) {
+    thread.state = State::ready;
+    if (thread.is_late) {
+        scheduler->late.push_back(&thread);
+        return;
+    }
+    Warp &warp = *thread.warp;
+    if (warp.ready == 0) scheduler->ready.push_back(&warp);
+    warp.ready |= 1u << thread.lane;
+}
+
+Thread *take_late() {
+    const size_t drawn = scheduler->random.below(uint32_t(scheduler->late.size()));
+    Thread *thread = scheduler->late[drawn];
+    scheduler->late[drawn] = scheduler->late.back();
+    scheduler->late.pop_back();
+    return thread;
+}
+
+// A late thread now and then all the same: another one may wait for it in a loop.
+bool is_turn_of_late() {
+    if (scheduler->late.empty()) return false;
+    return scheduler->ready.empty() || scheduler->random.below(1024) == 0;
+}
+
+// Draws the thread that runs next; none if no thread can run.
+Thread *next_thread() {
+    if (is_turn_of_late()) return take_late();
+    if (scheduler->ready.empty()) return nullptr;
+
+    Warp *warp = scheduler->recent;
+    const bool stays = warp && warp->ready != 0 && scheduler->random.below(256) < scheduler->stay_in_256;
+    if (!stays) warp = scheduler->ready[scheduler->random.below(uint32_t(scheduler->ready.size()))];
+    scheduler->recent = warp;
+    const unsigned turn = scheduler->random.below(WARP_LANES);
+    const uint32_t turned = warp->ready >> turn | warp->ready << (WARP_LANES - turn) % WARP_LANES;
+    const unsigned lane = (unsigned(__builtin_ctz(turned)) + turn) % WARP_LANES;
+    warp->ready &= ~(1u << lane);
+    if (warp->ready == 0) {
+        auto place = std::find(scheduler->ready.begin(), scheduler->ready.end(), warp);
+        *place = scheduler->ready.back();
+        scheduler->ready.pop_back();
+    }
+    return warp->threads + lane;
+}
+
+void release_barrier(Block &block) {
+    block.at_barrier = 0;
+    for (unsigned linear = 0; linear < block.size; linear++)
+        if (block.threads[linear].state == State::barrier) make_ready(block.threads[linear]);
+}
+
+void thread_main() {
+    entered(scheduler->context);
+    launched->call(launched->values);
+    Block &block = *current->block;
+    current->state = State::done;
+    current->warp->done |= 1u << current->lane;
+    block.live--;
+    if (block.live > 0 && block.at_barrier == block.live) release_barrier(block);
+    current->fiber.has_ended = true;
+    leave(true);
+    abort();
+}
+
+Index3 index_in(uint64_t linear, Index3 extent) {
+    return {unsigned(linear % extent.x), unsigned(linear / extent.x % extent.y),
+            unsigned(linear / extent.x / extent.y)};
+}
+
+// Starts the next waiting block in `slot`.
+void admit(Block &slot) {
+    slot.index = index_in(scheduler->waiting_blocks.back(), launched->grid);
+    scheduler->waiting_blocks.pop_back();
+    slot.regions.clear();
+    slot.shared_used = 0;
+    slot.at_barrier = 0;
+    slot.live = slot.size;
+    for (unsigned warp = 0; warp * WARP_LANES < slot.size; warp++)
+        slot.warps[warp] = {slot.threads.data() + warp * WARP_LANES, 0, 0, 0};
+    for (unsigned linear = 0; linear < slot.size; linear++) {
+        Thread &thread = slot.threads[linear];
+        thread.block = &slot;
+        thread.index = index_in(linear, launched->block);
+        thread.lane = linear % WARP_LANES;
+        thread.warp = &slot.warps[linear / WARP_LANES];
+        thread.is_late = scheduler->late_in_65536 && scheduler->random.below(65536) < scheduler->late_in_65536;
+        thread.fiber.start(thread_main);
+        make_ready(thread);
+    }
+}
+
+// Draws the order of the blocks and makes room for those that are resident together.
+void prepare(const Launch &launch) {
+    const size_t blocks = size_t(launch.grid.x) * launch.grid.y * launch.grid.z;
+    const size_t threads = size_t(launch.block.x) * launch.block.y * launch.block.z;
+    const Schedule &schedule = launch.schedule;
+    const size_t resident = schedule.resident_blocks ? schedule.resident_blocks : std::max<size_t>(2, RESIDENT_THREADS / threads);
+
+    scheduler->random = Random(schedule.seed);
+    scheduler->failed = false;
+    scheduler->ready.clear();
+    scheduler->late.clear();
+    scheduler->recent = nullptr;
+    static const uint32_t STAY[] = {0, 128, 240, 255}, LATE[] = {0, 0, 256, 4096};
+    scheduler->stay_in_256 = STAY[scheduler->random.below(4)];
+    scheduler->late_in_65536 = LATE[scheduler->random.below(4)];
+    scheduler->waiting_blocks.resize(blocks);
+    for (size_t block = 0; block < blocks; block++) {
+        const size_t other = scheduler->random.below(uint32_t(block + 1));
+        scheduler->waiting_blocks[block] = scheduler->waiting_blocks[other];
+        scheduler->waiting_blocks[other] = uint32_t(block);
+    }
+    const size_t slots = std::min(resident, blocks);
+    while (scheduler->slots.size() < slots) {
+        scheduler->slots.push_back(std::make_unique<Block>());
+        scheduler->slots.back()->shared.reset(new char[SHARED_BYTES]);
+        scheduler->slots.back()->regions.reserve(64);
+    }
+    // Fibers add to these lists, and an allocation must not fail there.
+    scheduler->ready.reserve(slots * ((threads + WARP_LANES - 1) / WARP_LANES));
+    scheduler->late.reserve(slots * threads);
+    for (size_t slot = 0; slot < slots; slot++) {
+        Block &block = *scheduler->slots[slot];
+        if (block.threads.size() < threads) block.threads.resize(threads);
+        block.size = unsigned(threads);
+        admit(block);
+    }
+    accesses_left = schedule.access_interval ? 1 + scheduler->random.below(2 * schedule.access_interval) : 0;
+}
+
+// "file:line" of a site. No allocation: a fiber that fails never frees one.
+struct Place {
+    char text[96];
+
+    explicit Place(Site site) {
+        const char *slash = strrchr(site.file, '/');
+        snprintf(text, sizeof text, "%s:%d", slash ? slash + 1 : site.file, site.line);
+    }
+};
+
+// What the threads of a block that nothing can wake are waiting for.
+std::string describe_deadlock(const Block &block) {
+    unsigned at_barrier = 0, in_collective = 0;
+    Site collective = {nullptr, 0};
+    for (unsigned linear = 0; linear < block.size; linear++) {
+        const Thread &thread = block.threads[linear];
+        at_barrier += thread.state == State::barrier;
+        in_collective += thread.state == State::collective;
+        if (thread.state == State::collective) collective = thread.site;
+    }
+    std::string text = "deadlock: block (" + std::to_string(block.index.x) + ", " + std::to_string(block.index.y) +
+                       ", " + std::to_string(block.index.z) + ")";
+    if (at_barrier)
+        text += ": " + std::to_string(at_barrier) + " threads wait at barrier " + Place(block.barrier).text;
+    if (in_collective)
+        text += ": " + std::to_string(in_collective) + " threads wait in a collective at " + Place(collective).text;
+    return text;
+}
+
+void run_to_end() {
+    size_t finished = 0, to_finish = scheduler->waiting_blocks.size();
+    for (auto &slot : scheduler->slots) to_finish += slot->live > 0;
+    while (Thread *next = next_thread()) {
+        current = next;
+        Block &block = *current->block;
+        switch_context(scheduler->context, current->fiber.context, false);
+        if (scheduler->failed) return;
+        if (block.live == 0) {
+            finished++;
+            if (!scheduler->waiting_blocks.empty()) admit(block);
+        }
+    }
+    if (finished == to_finish) return;
+    scheduler->failed = true;
+    for (auto &slot : scheduler->slots) {
+        if (slot->live == 0) continue;
+        *scheduler->report = describe_deadlock(*slot);
+        return;
+    }
+}
+
+// Gives each lane its result and wakes it.
+void complete(Warp &warp, unsigned mask) {
+    warp.waiting &= ~mask;
+    uint64_t values[WARP_LANES];
+    for (unsigned lane = 0; lane < WARP_LANES; lane++)
+        if (mask >> lane & 1) values[lane] = warp.threads[lane].value;
+    for (unsigned lane = 0; lane < WARP_LANES; lane++) {
+        if (!(mask >> lane & 1)) continue;
+        Thread &thread = warp.threads[lane];
+        if (thread.collective == Collective::shuffle) {
+            thread.value = values[thread.source];
+        } else if (thread.collective != Collective::sync) {
+            uint64_t lanes = 0;
+            for (unsigned other = 0; other < WARP_LANES; other++) {
+                if (!(mask >> other & 1)) continue;
+                const bool counts =
+                    thread.collective == Collective::ballot ? values[other] != 0 : values[other] == values[lane];
+                lanes |= uint64_t(counts) << other;
+            }
+            thread.value = lanes;
+        }
+        make_ready(thread);
+    }
+}
+
+// Whether all lanes of the mask wait in the same collective.
+bool is_complete(const Warp &warp, Collective collective, unsigned mask) {
+    for (unsigned lane = 0; lane < WARP_LANES; lane++) {
+        if (!(mask >> lane & 1)) continue;
+        const Thread &thread = warp.threads[lane];
+        if (thread.collective != collective || thread.mask != mask) return false;
+    }
+    return true;
+}
+
+// The lanes of a warp that its block has.
+unsigned lanes_of(const Block &block, const Warp &warp) {
+    const size_t threads = size_t(block.threads.data() + block.size - warp.threads);
+    return threads >= WARP_LANES ? 0xffffffffu : (1u << threads) - 1;
+}
+
+bool same(Site left, Site right) {
+    return left.line == right.line && (left.file == right.file || strcmp(left.file, right.file) == 0);
+}
+
+}  // namespace
+
+bool run(const Launch &launch, std::string &report) {
+    if (!owned) owned = std::make_unique<Scheduler>();
+    scheduler = owned.get();
+    launched = &launch;
+    scheduler->report = &report;
+    // The threads of an earlier launch that failed are not resumed.
+    for (auto &slot : scheduler->slots) slot->live = 0;
+    prepare(launch);
+    run_to_end();
+    launched = nullptr;
+    current = nullptr;
+    accesses_left = 0;
+    if (scheduler->failed) report = std::string(launch.kernel) + ": " + report;
+    return !scheduler->failed;
+}
+
+void wait_at_barrier(Site site) {
+    Block &block = *current->block;
+    if (block.at_barrier > 0 && !same(site, block.barrier))
+        fail("divergent barrier: %u threads wait at %s, another one arrived at %s", block.at_barrier,
+             Place(block.barrier).text, Place(site).text);
+    block.barrier = site;
+    block.at_barrier++;
+    current->state = State::barrier;
+    if (block.at_barrier == block.live) release_barrier(block);
+    leave(false);
+}
+
+uint64_t meet(Collective collective, unsigned mask, uint64_t value, unsigned source, Site site) {
+    Thread &self = *current;
+    Warp &warp = *self.warp;
+    const unsigned lanes = lanes_of(*self.block, warp);
+    if (!(mask >> self.lane & 1)) fail("collective: lane %u is not in its own mask 0x%08x", self.lane, mask);
+    if (collective == Collective::shuffle && !(mask >> source & 1))
+        fail("shuffle: lane %u reads lane %u, which is not in mask 0x%08x", self.lane, source, mask);
+    if (mask & ~lanes) fail("collective: mask 0x%08x names lanes that the block does not have", mask);
+    if (mask & warp.done) fail("collective: mask 0x%08x names lanes that have returned", mask);
+    self.collective = collective;
+    self.mask = mask;
+    self.value = value;
+    self.source = source;
+    self.site = site;
+    self.state = State::collective;
+    warp.waiting |= 1u << self.lane;
+    if ((warp.waiting & mask) == mask && is_complete(warp, collective, mask)) complete(warp, mask);
+    leave(false);
+    return self.value;
+}
+
+void pause() {
+    make_ready(*current);
+    leave(false);
+}
+
+void pause_at_access() {
+    accesses_left = 1 + scheduler->random.below(2 * launched->schedule.access_interval);
+    pause();
+}
+
+void *shared_region(const void *declaration, const char *name, size_t bytes) {
+    Block &block = *current->block;
+    for (const SharedRegion &region : block.regions)
+        if (region.declaration == declaration) return block.shared.get() + region.offset;
+    const size_t offset = (block.shared_used + 15) / 16 * 16;
+    if (offset + bytes > SHARED_BYTES)
+        fail("shared memory: %s would end at byte %zu of %zu", name, offset + bytes, SHARED_BYTES);
+    block.shared_used = offset + bytes;
+    block.regions.push_back({declaration, offset});
+    memset(block.shared.get() + offset, 0xff, bytes);
+    return block.shared.get() + offset;
+}
+
+void fail(const char *format, ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    char where[128];
+    const Index3 block = current->block->index, thread = current->index;
+    snprintf(where, sizeof where, " in block (%u, %u, %u), thread (%u, %u, %u)", block.x, block.y, block.z, thread.x,
+             thread.y, thread.z);
+    scheduler->report->append(text).append(where);
+    scheduler->failed = true;
+    leave(false);
+    abort();
+}
+
+void fail_out_of_bounds(const char *name, int64_t index, int64_t length) {
+    fail("out of bounds: %s[%lld] of length %lld", name, static_cast<long long>(index),
+         static_cast<long long>(length));
+}
+
+}  // namespace simt

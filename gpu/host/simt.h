@@ -1,0 +1,182 @@
+// The names of CUDA C++ that the kernels use, on the CPU. kernels/common.cuh lists them; the machine behind them is in
+// scheduler.h.
+//
+// It is a stricter machine than a GPU: indices are checked, shared memory starts as NaN, a barrier must be the same
+// line for all threads, and a collective must find every lane of its mask. What it cannot see are bank conflicts and
+// missing memory fences: memory is sequentially consistent here, so a collective orders it as __syncwarp does.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "scheduler.h"
+
+using int64 = long long;
+
+namespace simt {
+
+// An array whose indices are checked. Null where the kernel takes an optional array and got none.
+template <class T>
+class Array {
+public:
+    Array() = default;
+    Array(T *base, int64_t length, const char *name) : base(base), length(length), name(name) {}
+
+    // From an array that can be written to one that cannot.
+    template <class U, class = std::enable_if_t<std::is_same_v<const U, T>>>
+    Array(const Array<U> &other) : base(other.base), length(other.length), name(other.name) {}
+
+    explicit operator bool() const { return base != nullptr; }
+
+    T &operator[](int64_t index) const {
+        if (accesses_left != 0 && --accesses_left == 0) pause_at_access();
+        if (uint64_t(index) >= uint64_t(length)) fail_out_of_bounds(name, index, length);
+        return base[index];
+    }
+
+private:
+    template <class>
+    friend class Array;
+
+    T *base = nullptr;
+    int64_t length = 0;
+    const char *name = "";
+};
+
+template <class T>
+uint64_t to_bits(T value) {
+    static_assert(sizeof(T) <= sizeof(uint64_t));
+    uint64_t bits = 0;
+    memcpy(&bits, &value, sizeof value);
+    return bits;
+}
+
+template <class T>
+T from_bits(uint64_t bits) {
+    T value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+template <class T>
+T shuffle(unsigned mask, T value, unsigned source, Site site) {
+    return from_bits<T>(meet(Collective::shuffle, mask, to_bits(value), source, site));
+}
+
+}  // namespace simt
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+
+template <class T>
+using Global = simt::Array<T>;
+template <class T>
+using Shared = simt::Array<T>;
+
+// The address of a static variable tells one declaration from another, also among instances of a template.
+#define SHARED_ARRAY(T, name, count)                                                            \
+    static char name##_declaration;                                                             \
+    const Shared<T> name(                                                                       \
+        static_cast<T *>(simt::shared_region(&name##_declaration, #name, sizeof(T) * (count))), \
+        count, #name)
+
+#define threadIdx (simt::current->index)
+#define blockIdx (simt::current->block->index)
+#define blockDim (simt::launched->block)
+#define gridDim (simt::launched->grid)
+
+// The line of the call in the kernel.
+#define SIMT_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+inline void __syncthreads(SIMT_SITE) {
+    simt::wait_at_barrier({file, line});
+}
+
+inline void __syncwarp(unsigned mask = 0xffffffffu, SIMT_SITE) {
+    simt::meet(simt::Collective::sync, mask, 0, 0, {file, line});
+}
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, SIMT_SITE) {
+    return simt::shuffle(mask, value, unsigned(source) % simt::WARP_LANES, {file, line});
+}
+
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned distance, SIMT_SITE) {
+    const unsigned lane = simt::current->lane;
+    return simt::shuffle(mask, value, lane >= distance ? lane - distance : lane, {file, line});
+}
+
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned distance, SIMT_SITE) {
+    const unsigned lane = simt::current->lane;
+    return simt::shuffle(mask, value, lane + distance < simt::WARP_LANES ? lane + distance : lane, {file, line});
+}
+
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int lanes, SIMT_SITE) {
+    return simt::shuffle(mask, value, (simt::current->lane ^ unsigned(lanes)) % simt::WARP_LANES, {file, line});
+}
+
+inline unsigned __ballot_sync(unsigned mask, int predicate, SIMT_SITE) {
+    return unsigned(simt::meet(simt::Collective::ballot, mask, predicate != 0, 0, {file, line}));
+}
+
+template <class T>
+unsigned __match_any_sync(unsigned mask, T value, SIMT_SITE) {
+    return unsigned(simt::meet(simt::Collective::match, mask, simt::to_bits(value), 0, {file, line}));
+}
+
+// An atomic is one step: other threads may run before it, none during it.
+template <class T>
+T atomicAdd(T *address, T value) {
+    simt::pause();
+    const T old = *address;
+    *address = old + value;
+    return old;
+}
+
+template <class T>
+T atomicMax(T *address, T value) {
+    simt::pause();
+    const T old = *address;
+    if (old < value) *address = value;
+    return old;
+}
+
+template <class T>
+T atomicExch(T *address, T value) {
+    simt::pause();
+    const T old = *address;
+    *address = value;
+    return old;
+}
+
+template <class T>
+T atomicCAS(T *address, T expected, T value) {
+    simt::pause();
+    const T old = *address;
+    if (old == expected) *address = value;
+    return old;
+}
+
+inline int __popc(unsigned bits) {
+    return __builtin_popcount(bits);
+}
+
+inline int __ffs(int bits) {
+    return __builtin_ffs(bits);
+}
+
+inline void __threadfence() {}
+
+// One rounding each: the build forbids contraction.
+inline float __fmul_rn(float left, float right) {
+    return left * right;
+}
+
+inline float __fadd_rn(float left, float right) {
+    return left + right;
+}

@@ -1,0 +1,33 @@
+// binned_scatter: for each token t and column h
+//
+//   output[t, h] = the sum over the slots k, in slot order, of
+//                  expert_output[row_of[t·K + k], h] · routing_weights[t, router_indices[t, k]]
+//
+// A dropped assignment (row_of = -1) adds nothing. Each product is rounded, and so is each sum; no atomics, so that
+// two runs give the same bits.
+#include "common.cuh"
+
+constexpr int COMBINE_THREADS = 256;
+
+// Grid: ceil(T·H / COMBINE_THREADS). Block: COMBINE_THREADS, one thread an element.
+//   expert_output   [R, H]   read
+//   router_indices  [T, K]   read
+//   routing_weights [T, E]   read
+//   row_of          [T·K]    read
+//   output          [T, H]   written
+KERNEL(COMBINE_THREADS)
+combine(Global<const float> expert_output, Global<const int64> router_indices, Global<const float> routing_weights,
+        Global<const int> row_of, Global<float> output, int64 tokens, int64 hidden, int64 experts, int64 top_k) {
+    const int64 element = global_thread();
+    if (element >= tokens * hidden) return;
+    const int64 token = element / hidden, column = element % hidden;
+
+    float sum = 0.0f;
+    for (int64 assignment = token * top_k; assignment < (token + 1) * top_k; assignment++) {
+        const int64 row = row_of[assignment];
+        if (row < 0) continue;
+        const float weight = routing_weights[token * experts + router_indices[assignment]];
+        sum = __fadd_rn(sum, __fmul_rn(expert_output[row * hidden + column], weight));
+    }
+    output[element] = sum;
+}

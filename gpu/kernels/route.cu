@@ -1,0 +1,209 @@
+// sort_tokens_by_expert: the stable order of the assignments, the bins, and the rows that a capacity keeps.
+//
+// The assignments are cut into tiles of 256, one warp a tile. No block writes what another block of the same launch
+// reads, so the result does not depend on the order in which blocks run.
+//
+//   count_assignments   counts[tile, e] = the tile's assignments of expert e
+//   scan_bins           counts[tile, e] = the assignments of expert e in earlier tiles; bins, row_starts, tile_starts
+//   rank_assignments    the place of each assignment in the stable order
+//   place_order         the same from an order that the caller gives
+//
+// Requirements: 0 <= router_indices < E, T·K < 2^31, E < 2^31 - 1, C <= T·K.
+#include "common.cuh"
+#include "tile.cuh"
+
+constexpr int ROUTE_TILE = 256;
+constexpr int ROUTE_WARPS = 4;
+constexpr int ROUTE_THREADS = ROUTE_WARPS * WARP;
+constexpr int SCAN_THREADS = 128;
+
+__device__ __forceinline__ int64 route_tile() {
+    return int64(blockIdx.x) * ROUTE_WARPS + threadIdx.x / WARP;
+}
+
+// The lanes of the warp below this one.
+__device__ __forceinline__ unsigned lanes_below() {
+    return (1u << threadIdx.x % WARP) - 1;
+}
+
+// The expert of an assignment, or -1 past the last one.
+__device__ __forceinline__ int expert_or_none(Global<const int64> router_indices, int64 assignment, int64 assignments) {
+    return assignment < assignments ? int(router_indices[assignment]) : -1;
+}
+
+// Position in the sorted order of an expert's first assignment; bins are inclusive.
+__device__ __forceinline__ int expert_start(Global<const int> bins, int expert) {
+    return expert == 0 ? 0 : bins[expert - 1];
+}
+
+// Gives the assignment with this rank in its expert its row, or none if the rank lies beyond the capacity.
+__device__ __forceinline__ void assign_row(Global<const int> row_starts, Global<int> row_of, Global<int> assignment_of,
+                                           int64 assignment, int expert, int rank, int64 capacity) {
+    if (rank < capacity) {
+        const int row = row_starts[expert] + rank;
+        row_of[assignment] = row;
+        assignment_of[row] = int(assignment);
+    } else {
+        row_of[assignment] = -1;
+    }
+}
+
+// counts[tile, e] = the number of assignments of expert e in the tile.
+//
+// Grid: ceil(tiles / ROUTE_WARPS), tiles = ceil(T·K / ROUTE_TILE). Block: ROUTE_THREADS.
+//   router_indices [T·K]        read
+//   counts         [tiles, E]   written
+KERNEL(ROUTE_THREADS)
+count_assignments(Global<const int64> router_indices, Global<int> counts, int64 assignments, int64 experts) {
+    const int64 first = route_tile() * ROUTE_TILE;
+    if (first >= assignments) return;
+    const int64 row = route_tile() * experts;
+    const int lane = threadIdx.x % WARP;
+
+    for (int64 expert = lane; expert < experts; expert += WARP) counts[row + expert] = 0;
+    __syncwarp();
+    for (int step = 0; step < ROUTE_TILE && first + step < assignments; step += WARP) {
+        const int expert = expert_or_none(router_indices, first + step + lane, assignments);
+        const unsigned peers = __match_any_sync(ALL_LANES, expert);
+        const bool is_first_peer = (peers & lanes_below()) == 0;
+        if (expert >= 0 && is_first_peer) counts[row + expert] += __popc(peers);
+        __syncwarp();
+    }
+}
+
+// Row tiles of the products for an expert with so many assignments.
+__device__ __forceinline__ int product_tiles(int count, int64 capacity) {
+    return int(ceil_div(smaller(count, capacity), TILE_ROWS));
+}
+
+// Inclusive prefix sum of one value a thread over the block, and in `total` the sum over the block.
+__device__ __forceinline__ int block_prefix(int value, Shared<int> warp_sums, int &total) {
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    int prefix = value;
+    for (int distance = 1; distance < WARP; distance *= 2) {
+        const int below = __shfl_up_sync(ALL_LANES, prefix, distance);
+        if (lane >= distance) prefix += below;
+    }
+    if (lane == WARP - 1) warp_sums[warp] = prefix;
+    __syncthreads();
+    int earlier = 0;
+    total = 0;
+    for (int other = 0; other < SCAN_THREADS / WARP; other++) {
+        const int sum = warp_sums[other];
+        if (other < warp) earlier += sum;
+        total += sum;
+    }
+    __syncthreads();
+    return earlier + prefix;
+}
+
+// With n_e the assignments of expert e and kept_e = min(n_e, C):
+//   bins[e]        = n_0 + … + n_e
+//   row_starts[e]  = kept_0 + … + kept_(e-1)
+//   tile_starts[e] = ceil(kept_0 / TILE_ROWS) + … + ceil(kept_(e-1) / TILE_ROWS)
+//   counts[tile, e] becomes the assignments of expert e in earlier tiles.
+//
+// Grid: 1. Block: SCAN_THREADS; each thread takes ceil(E / SCAN_THREADS) experts that follow one another.
+//   counts      [tiles, E]   read and written
+//   bins        [E]          written
+//   row_starts  [E + 1]      written
+//   tile_starts [E + 1]      written
+KERNEL(SCAN_THREADS)
+scan_bins(Global<int> counts, Global<int> bins, Global<int> row_starts, Global<int> tile_starts, int64 tiles,
+          int64 experts, int64 capacity) {
+    SHARED_ARRAY(int, warp_sums, SCAN_THREADS / WARP);
+    const int64 share = ceil_div(experts, SCAN_THREADS);
+    const int64 first = smaller(experts, threadIdx.x * share), end = smaller(experts, first + share);
+
+    int own_assignments = 0, own_rows = 0, own_tiles = 0;
+    for (int64 expert = first; expert < end; expert++) {
+        int count = 0;
+        for (int64 tile = 0; tile < tiles; tile++) {
+            const int here = counts[tile * experts + expert];
+            counts[tile * experts + expert] = count;
+            count += here;
+        }
+        bins[expert] = count;
+        own_assignments += count;
+        own_rows += int(smaller(count, capacity));
+        own_tiles += product_tiles(count, capacity);
+    }
+
+    int assignments, rows, row_tiles;
+    int assignments_before = block_prefix(own_assignments, warp_sums, assignments) - own_assignments;
+    int rows_before = block_prefix(own_rows, warp_sums, rows) - own_rows;
+    int tiles_before = block_prefix(own_tiles, warp_sums, row_tiles) - own_tiles;
+    for (int64 expert = first; expert < end; expert++) {
+        const int count = bins[expert];
+        row_starts[expert] = rows_before;
+        tile_starts[expert] = tiles_before;
+        assignments_before += count;
+        rows_before += int(smaller(count, capacity));
+        tiles_before += product_tiles(count, capacity);
+        bins[expert] = assignments_before;
+    }
+    if (threadIdx.x == 0) {
+        row_starts[experts] = rows;
+        tile_starts[experts] = row_tiles;
+    }
+}
+
+// The rank of an assignment is the number of assignments of its expert with a smaller flat index:
+//   sorted_indices[start_e + rank] = assignment
+//   row_of[assignment]             = row_starts[e] + rank if rank < C, else -1
+//   assignment_of[row]             = assignment
+// counts[tile, e] ends as the assignments of expert e in the tiles up to this one.
+//
+// Grid: ceil(tiles / ROUTE_WARPS). Block: ROUTE_THREADS.
+//   router_indices [T·K]        read
+//   counts         [tiles, E]   read and written; from scan_bins
+//   bins           [E]          read
+//   row_starts     [E + 1]      read
+//   sorted_indices [T·K]        written
+//   row_of         [T·K]        written
+//   assignment_of  [R]          written, R = row_starts[E]
+KERNEL(ROUTE_THREADS)
+rank_assignments(Global<const int64> router_indices, Global<int> counts, Global<const int> bins,
+                 Global<const int> row_starts, Global<int> sorted_indices, Global<int> row_of,
+                 Global<int> assignment_of, int64 assignments, int64 experts, int64 capacity) {
+    const int64 first = route_tile() * ROUTE_TILE;
+    if (first >= assignments) return;
+    const int64 row = route_tile() * experts;
+    const int lane = threadIdx.x % WARP;
+
+    for (int step = 0; step < ROUTE_TILE && first + step < assignments; step += WARP) {
+        const int64 assignment = first + step + lane;
+        const int expert = expert_or_none(router_indices, assignment, assignments);
+        const unsigned peers = __match_any_sync(ALL_LANES, expert);
+        const int peers_below = __popc(peers & lanes_below());
+        const int rank = expert >= 0 ? counts[row + expert] + peers_below : 0;
+        __syncwarp();
+        if (expert >= 0) {
+            if (peers_below == 0) counts[row + expert] = rank + __popc(peers);
+            sorted_indices[expert_start(bins, expert) + rank] = int(assignment);
+            assign_row(row_starts, row_of, assignment_of, assignment, expert, rank, capacity);
+        }
+        __syncwarp();
+    }
+}
+
+// row_of and assignment_of, as rank_assignments writes them, for the order in sorted_indices.
+//
+// Grid: ceil(T·K / ROUTE_THREADS). Block: ROUTE_THREADS, one thread a position.
+//   router_indices [T·K]     read
+//   bins           [E]       read
+//   row_starts     [E + 1]   read
+//   sorted_indices [T·K]     read; a permutation of 0..T·K sorted by expert
+//   row_of         [T·K]     written
+//   assignment_of  [R]       written
+KERNEL(ROUTE_THREADS)
+place_order(Global<const int64> router_indices, Global<const int> bins, Global<const int> row_starts,
+            Global<const int> sorted_indices, Global<int> row_of, Global<int> assignment_of, int64 assignments,
+            int64 capacity) {
+    const int64 position = global_thread();
+    if (position >= assignments) return;
+    const int64 assignment = sorted_indices[position];
+    const int expert = int(router_indices[assignment]);
+    const int rank = int(position) - expert_start(bins, expert);
+    assign_row(row_starts, row_of, assignment_of, assignment, expert, rank, capacity);
+}

@@ -1,0 +1,106 @@
+//! The kernels' machine code: prebuilt for the listed architectures, compiled for any other.
+
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use super::compile::{OPTIONS, compile, compiler_version};
+use super::unavailable;
+use crate::GpuError;
+
+/// All kernels as one source: the files of `kernels/` one after the other, without the includes of one another.
+pub const SOURCE: [&str; 6] = [
+    include_str!("../../kernels/common.cuh"),
+    include_str!("../../kernels/tile.cuh"),
+    include_str!("../../kernels/route.cu"),
+    include_str!("../../kernels/gate_up.cu"),
+    include_str!("../../kernels/down.cu"),
+    include_str!("../../kernels/combine.cu"),
+];
+
+/// The architectures that machine code is kept for.
+pub const ARCHITECTURES: [&str; 4] = ["sm_75", "sm_80", "sm_90a", "sm_100a"];
+
+/// The machine code kept for an architecture.
+pub fn prebuilt(architecture: &str) -> Option<&'static [u8]> {
+    Some(match architecture {
+        "sm_75" => include_bytes!("../../kernels/prebuilt/sm_75.cubin"),
+        "sm_80" => include_bytes!("../../kernels/prebuilt/sm_80.cubin"),
+        "sm_90a" => include_bytes!("../../kernels/prebuilt/sm_90a.cubin"),
+        "sm_100a" => include_bytes!("../../kernels/prebuilt/sm_100a.cubin"),
+        _ => return None,
+    })
+}
+
+/// The architecture to run on a device: a listed one whose code the device runs, or the device's own.
+pub fn architecture_for((major, minor): (i32, i32)) -> Option<String> {
+    match (major, minor) {
+        (7, 5) => Some("sm_75".to_owned()),
+        (8, _) => Some("sm_80".to_owned()),
+        (9, 0) => Some("sm_90a".to_owned()),
+        (10, 0) => Some("sm_100a".to_owned()),
+        (major, minor) if major >= 8 => Some(format!("sm_{major}{minor}")),
+        _ => None,
+    }
+}
+
+/// The machine code for a device: prebuilt, from the cache, or compiled now.
+///
+/// The variable `MOE_KERNELS` decides otherwise: `prebuilt` never compiles, `nvrtc` always compiles.
+pub(super) fn load(capability: (i32, i32)) -> Result<Vec<u8>, GpuError> {
+    let (major, minor) = capability;
+    let architecture = architecture_for(capability).ok_or_else(|| {
+        unavailable(&format!(
+            "expected a device of compute capability 7.5 or above, found {major}.{minor}"
+        ))
+    })?;
+    let wish = std::env::var("MOE_KERNELS").unwrap_or_default();
+    match prebuilt(&architecture) {
+        Some(image) if wish != "nvrtc" => Ok(image.to_vec()),
+        None if wish == "prebuilt" => Err(unavailable(&format!(
+            "MOE_KERNELS=prebuilt, and no machine code is kept for {architecture}"
+        ))),
+        _ => cached(&architecture),
+    }
+}
+
+/// Compiled code from the disk, or compiled and kept there.
+fn cached(architecture: &str) -> Result<Vec<u8>, GpuError> {
+    let path = cache_path(architecture)?;
+    if let Some(image) = path.as_ref().and_then(|path| std::fs::read(path).ok()) {
+        return Ok(image);
+    }
+    let image = compile(&SOURCE.concat(), architecture)?.image;
+    if let Some(path) = path {
+        keep(&path, &image);
+    }
+    Ok(image)
+}
+
+/// Where the code for the present sources, architecture, options and compiler is kept.
+fn cache_path(architecture: &str) -> Result<Option<PathBuf>, GpuError> {
+    let (major, minor) = compiler_version()?;
+    let mut hash = Sha256::new();
+    for part in SOURCE.iter().chain(&OPTIONS).chain(&[architecture]) {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.update(format!("{major}.{minor}"));
+    let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let root = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    Ok(root.map(|root| root.join("binned-experts").join(format!("{name}.cubin"))))
+}
+
+/// Written beside and renamed, so that no other process reads half a file. A cache that cannot be written is none.
+fn keep(path: &std::path::Path, image: &[u8]) {
+    let beside = path.with_extension(format!("{}", std::process::id()));
+    let written = path
+        .parent()
+        .is_some_and(|parent| std::fs::create_dir_all(parent).is_ok())
+        && std::fs::write(&beside, image).is_ok();
+    if written && std::fs::rename(&beside, path).is_err() {
+        // Another process may have been first; what is left over is not read by anyone.
+        let _ = std::fs::remove_file(&beside);
+    }
+}

@@ -1,0 +1,247 @@
+//! The CUDA machine: one device, one stream.
+
+mod compile;
+mod images;
+
+pub use compile::{Compiled, compile, compiler_version};
+pub use images::{ARCHITECTURES, SOURCE, architecture_for, prebuilt};
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, result, sys};
+use cudarc::nvrtc::Ptx;
+
+use crate::plan::KERNELS;
+use crate::{Arg, GpuError, Launch, Machine};
+
+const NAME: &str = "cuda";
+
+/// A CUDA device, with the kernels loaded and a stream that everything runs on.
+pub struct Cuda {
+    stream: Arc<CudaStream>,
+    functions: HashMap<&'static str, CudaFunction>,
+    poisons: bool,
+}
+
+/// Memory of the device.
+pub struct CudaBuffer {
+    slice: CudaSlice<u8>,
+    bytes: usize,
+}
+
+impl Cuda {
+    /// The first device and its default stream.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] where there is no driver, no device, or none that the kernels run on.
+    pub fn new() -> Result<Cuda, GpuError> {
+        probe()?;
+        let context = CudaContext::new(0).map_err(|error| unavailable(&text(error)))?;
+        Cuda::on_stream(context.default_stream())
+    }
+
+    /// A stream of the caller's choice, and its device.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if the kernels do not run on the device.
+    pub fn on_stream(stream: Arc<CudaStream>) -> Result<Cuda, GpuError> {
+        let context = stream.context();
+        let capability = context
+            .compute_capability()
+            .map_err(|error| unavailable(&text(error)))?;
+        let image = images::load(capability)?;
+        let module = context
+            .load_module(Ptx::from_binary(image))
+            .map_err(|error| unavailable(&text(error)))?;
+        let load = |kernel: &&'static str| {
+            let function = module
+                .load_function(kernel)
+                .map_err(|error| unavailable(&text(error)))?;
+            Ok((*kernel, function))
+        };
+        let functions = KERNELS.iter().map(load).collect::<Result<_, GpuError>>()?;
+        Ok(Cuda {
+            stream,
+            functions,
+            poisons: false,
+        })
+    }
+
+    /// The same machine, filling memory whose contents are undefined with NaN, so that a read of it shows.
+    #[must_use]
+    pub fn with_poison(self) -> Cuda {
+        Cuda { poisons: true, ..self }
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// The device's name and the driver's version.
+    ///
+    /// # Errors
+    /// [`GpuError::Driver`].
+    pub fn description(&self) -> Result<String, GpuError> {
+        let name = self.stream.context().name().map_err(driver)?;
+        let mut version = 0;
+        // SAFETY: the pointer is valid for the call.
+        unsafe { sys::cuDriverGetVersion(&mut version) }
+            .result()
+            .map_err(driver)?;
+        Ok(format!(
+            "{name}, CUDA driver {}.{}",
+            version / 1000,
+            version % 1000 / 10
+        ))
+    }
+}
+
+impl std::fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cuda")
+            .field("kernels", &self.functions.len())
+            .field("poisons", &self.poisons)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for CudaBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CudaBuffer").field("bytes", &self.bytes).finish()
+    }
+}
+
+impl CudaBuffer {
+    fn expect(&self, bytes: usize) -> Result<(), GpuError> {
+        if bytes <= self.bytes {
+            Ok(())
+        } else {
+            Err(GpuError::Transfer {
+                bytes: self.bytes,
+                found: bytes,
+            })
+        }
+    }
+}
+
+impl Machine for Cuda {
+    type Buffer = CudaBuffer;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn alloc(&mut self, bytes: usize) -> Result<CudaBuffer, GpuError> {
+        // SAFETY: bytes of any value are valid, and kernels write a buffer before they read it.
+        let slice = unsafe { self.stream.alloc::<u8>(bytes.max(1)) };
+        let slice = slice.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfMemory { machine: NAME, bytes },
+            _ => driver(error),
+        })?;
+        Ok(CudaBuffer { slice, bytes })
+    }
+
+    fn upload(&mut self, buffer: &mut CudaBuffer, bytes: &[u8]) -> Result<(), GpuError> {
+        buffer.expect(bytes.len())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.stream
+            .memcpy_htod(bytes, &mut buffer.slice.slice_mut(..bytes.len()))
+            .map_err(driver)
+    }
+
+    fn download(&mut self, buffer: &CudaBuffer, bytes: &mut [u8]) -> Result<(), GpuError> {
+        buffer.expect(bytes.len())?;
+        if !bytes.is_empty() {
+            self.stream
+                .memcpy_dtoh(&buffer.slice.slice(..bytes.len()), bytes)
+                .map_err(driver)?;
+        }
+        self.stream.synchronize().map_err(driver)
+    }
+
+    fn discard(&mut self, buffer: &mut CudaBuffer) -> Result<(), GpuError> {
+        if !self.poisons {
+            return Ok(());
+        }
+        let (pointer, _guard) = buffer.slice.device_ptr(&self.stream);
+        // SAFETY: the buffer holds that many bytes and is borrowed mutably; the stream orders the fill.
+        unsafe { result::memset_d8_async(pointer, 0xff, buffer.bytes, self.stream.cu_stream()) }.map_err(driver)
+    }
+
+    fn launch(&mut self, launch: Launch, args: &[Arg<'_, CudaBuffer>]) -> Result<(), GpuError> {
+        let failed = |report: String| GpuError::Launch {
+            kernel: launch.kernel,
+            report,
+        };
+        let function = self
+            .functions
+            .get(launch.kernel)
+            .ok_or_else(|| failed("no such kernel".to_owned()))?;
+        // Each argument in 8 bytes; the kernel reads as many as its parameter has, from the first.
+        let mut values = Vec::with_capacity(args.len());
+        for arg in args {
+            values.push(match *arg {
+                Arg::Buffer(buffer, bytes) => {
+                    buffer.expect(bytes)?;
+                    buffer.slice.device_ptr(&self.stream).0
+                }
+                Arg::Null => 0,
+                Arg::I64(value) => value as u64,
+                Arg::F32(value) => u64::from(value.to_bits()),
+            });
+        }
+        let mut params: Vec<*mut c_void> = values.iter_mut().map(|value| (value as *mut u64).cast()).collect();
+        self.stream.context().bind_to_thread().map_err(driver)?;
+        // SAFETY: the parameters point to values that live through the call, in the order and of the types of the
+        // kernel's head, which the pipeline passes for both machines and the host machine checks; every buffer is
+        // borrowed for the call and ordered by the one stream.
+        unsafe {
+            result::launch_kernel(
+                function.cu_function(),
+                (launch.grid, 1, 1),
+                (launch.block, 1, 1),
+                0,
+                self.stream.cu_stream(),
+                &mut params,
+            )
+        }
+        .map_err(|error| failed(text(error)))
+    }
+}
+
+/// Whether there is a driver and a device, without the panic of a missing library.
+fn probe() -> Result<(), GpuError> {
+    // SAFETY: only looks for the library.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(unavailable("the CUDA driver's library (libcuda) was not found"));
+    }
+    match CudaContext::device_count() {
+        Ok(0) => Err(unavailable("the CUDA driver found no device")),
+        Ok(_) => Ok(()),
+        Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => {
+            Err(unavailable("the CUDA driver found no device"))
+        }
+        // The error's own Display asks the driver, which may be the one that does not work.
+        Err(error) => Err(unavailable(&format!("the CUDA driver reports {:?}", error.0))),
+    }
+}
+
+pub(super) fn unavailable(reason: &str) -> GpuError {
+    GpuError::Unavailable {
+        machine: NAME,
+        reason: reason.to_owned(),
+    }
+}
+
+fn driver(error: DriverError) -> GpuError {
+    GpuError::Driver { report: text(error) }
+}
+
+fn text(error: DriverError) -> String {
+    format!("{:?}", error.0)
+}

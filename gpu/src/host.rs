@@ -1,0 +1,234 @@
+//! The host machine: the kernels on the CPU.
+//!
+//! Built by `build.rs` from `kernels/` and `host/` where a C++17 compiler is found.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+#[cfg(host_machine)]
+use std::ffi::{CStr, CString, c_char};
+
+use crate::{Arg, GpuError, Launch, Machine};
+
+const NAME: &str = "host";
+
+/// Runs the kernels on the CPU, one thread at a time, and finds faults that a GPU passes over.
+///
+/// Every index is checked against its buffer, shared memory and workspaces start as NaN, barriers and collectives that
+/// not all threads reach end the launch with a report. Blocks interleave, and the [`Schedule`] decides in which order
+/// threads run, so that a race shows as a difference between seeds.
+#[derive(Debug)]
+pub struct Host {
+    schedule: Schedule,
+}
+
+/// How the threads of a launch are interleaved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Schedule {
+    /// Decides every draw; the same seed gives the same order.
+    pub seed: u64,
+    /// Blocks that run at the same time; 0: as many as hold 1,024 threads, at least 2.
+    pub resident_blocks: u32,
+    /// Another thread may run after about so many memory accesses as well; 0: only at barriers, collectives and
+    /// atomics.
+    pub access_interval: u32,
+}
+
+/// Memory of the host machine. The cells are written through shared references, by kernels on the calling thread.
+#[derive(Debug)]
+pub struct HostBuffer {
+    words: Vec<Cell<u64>>,
+    bytes: usize,
+}
+
+impl Host {
+    /// The host machine with the default schedule.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if the crate was built without a C++ compiler.
+    pub fn new() -> Result<Host, GpuError> {
+        Host::with_schedule(Schedule::default())
+    }
+
+    /// The host machine with a schedule of the caller's choice.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if the crate was built without a C++ compiler.
+    pub fn with_schedule(schedule: Schedule) -> Result<Host, GpuError> {
+        if cfg!(host_machine) {
+            return Ok(Host { schedule });
+        }
+        let reason = option_env!("HOST_MACHINE_REASON").unwrap_or("built without a C++ compiler");
+        Err(GpuError::Unavailable {
+            machine: NAME,
+            reason: reason.to_string(),
+        })
+    }
+
+    /// The schedule of the launches to come.
+    pub fn set_schedule(&mut self, schedule: Schedule) {
+        self.schedule = schedule;
+    }
+}
+
+impl HostBuffer {
+    /// Size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn pointer(&self) -> *mut u8 {
+        self.words.as_ptr().cast_mut().cast()
+    }
+
+    fn expect(&self, bytes: usize) -> Result<(), GpuError> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        Err(GpuError::Transfer {
+            bytes: self.bytes,
+            found: bytes,
+        })
+    }
+}
+
+impl Machine for Host {
+    type Buffer = HostBuffer;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn alloc(&mut self, bytes: usize) -> Result<HostBuffer, GpuError> {
+        let length = bytes.div_ceil(size_of::<u64>());
+        let mut words = Vec::new();
+        words
+            .try_reserve_exact(length)
+            .map_err(|_| GpuError::OutOfMemory { machine: NAME, bytes })?;
+        words.resize(length, Cell::new(u64::MAX));
+        Ok(HostBuffer { words, bytes })
+    }
+
+    fn upload(&mut self, buffer: &mut HostBuffer, bytes: &[u8]) -> Result<(), GpuError> {
+        buffer.expect(bytes.len())?;
+        // SAFETY: the buffer holds at least as many bytes; `bytes` cannot overlap what is borrowed mutably.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer.pointer(), bytes.len()) };
+        Ok(())
+    }
+
+    fn download(&mut self, buffer: &HostBuffer, bytes: &mut [u8]) -> Result<(), GpuError> {
+        buffer.expect(bytes.len())?;
+        // SAFETY: the buffer holds at least as many bytes, all of them initialised; `bytes` is borrowed mutably and
+        // so lies elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(buffer.pointer(), bytes.as_mut_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    /// Fills the buffer with 0xFF: NaN as a float, -1 as an integer.
+    fn discard(&mut self, buffer: &mut HostBuffer) -> Result<(), GpuError> {
+        buffer.words.fill(Cell::new(u64::MAX));
+        Ok(())
+    }
+
+    fn launch(&mut self, launch: Launch, args: &[Arg<'_, HostBuffer>]) -> Result<(), GpuError> {
+        let args = args.iter().map(RawArg::new).collect::<Result<Vec<_>, _>>()?;
+        run(launch, self.schedule, &args).map_err(|report| GpuError::Launch {
+            kernel: launch.kernel,
+            report,
+        })
+    }
+}
+
+/// One argument of the C interface in `host/launch.cpp`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct RawArg {
+    kind: u32,
+    bits_f32: u32,
+    bits_i64: i64,
+    pointer: *mut c_void,
+    bytes: u64,
+}
+
+impl RawArg {
+    fn new(arg: &Arg<'_, HostBuffer>) -> Result<RawArg, GpuError> {
+        let null = RawArg {
+            kind: 0,
+            bits_f32: 0,
+            bits_i64: 0,
+            pointer: std::ptr::null_mut(),
+            bytes: 0,
+        };
+        Ok(match *arg {
+            Arg::Buffer(buffer, bytes) => {
+                buffer.expect(bytes)?;
+                RawArg {
+                    pointer: buffer.pointer().cast(),
+                    bytes: bytes as u64,
+                    ..null
+                }
+            }
+            Arg::Null => null,
+            Arg::I64(value) => RawArg {
+                kind: 1,
+                bits_i64: value,
+                ..null
+            },
+            Arg::F32(value) => RawArg {
+                kind: 2,
+                bits_f32: value.to_bits(),
+                ..null
+            },
+        })
+    }
+}
+
+#[cfg(host_machine)]
+unsafe extern "C" {
+    fn binned_experts_simt_launch(
+        kernel: *const c_char,
+        grid: *const u32,
+        block: *const u32,
+        schedule: *const Schedule,
+        args: *const RawArg,
+        n_args: usize,
+        report: *mut c_char,
+        report_bytes: usize,
+    ) -> i32;
+}
+
+/// Runs a kernel to its end; the error is its report.
+#[cfg(host_machine)]
+fn run(launch: Launch, schedule: Schedule, args: &[RawArg]) -> Result<(), String> {
+    let kernel = CString::new(launch.kernel).map_err(|error| error.to_string())?;
+    let (grid, block) = ([launch.grid, 1, 1], [launch.block, 1, 1]);
+    let mut report = [0 as c_char; 1024];
+    // SAFETY: the pointers are valid for the call, with the lengths that the interface names. Each buffer argument is
+    // memory of a `HostBuffer` that `args` was made from, borrowed for the call, made of cells, so that it may be
+    // written, and reached by no other thread, since cells are not `Sync`. The machine checks every access against
+    // the buffer's length.
+    let status = unsafe {
+        binned_experts_simt_launch(
+            kernel.as_ptr(),
+            grid.as_ptr(),
+            block.as_ptr(),
+            &schedule,
+            args.as_ptr(),
+            args.len(),
+            report.as_mut_ptr(),
+            report.len(),
+        )
+    };
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: on failure the report ends with a NUL within the array.
+    Err(unsafe { CStr::from_ptr(report.as_ptr()) }
+        .to_string_lossy()
+        .into_owned())
+}
+
+#[cfg(not(host_machine))]
+fn run(_: Launch, _: Schedule, _: &[RawArg]) -> Result<(), String> {
+    Err("built without a C++ compiler".to_string())
+}

@@ -1,0 +1,59 @@
+//! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32.
+//!
+//! [`Pipeline`] computes what [`binned_experts_ref`](binned_experts_reference::binned_experts_ref) computes, on a
+//! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Host`] runs them on the CPU, built by a C++ compiler
+//! from the very source that a GPU runs, and stricter than a GPU: indices are checked, memory starts poisoned, and a
+//! seed decides how threads and blocks interleave.
+//!
+//! Symbols, always in this order: T tokens, H hidden, I intermediate, E experts, K top_k, C capacity; R is the number
+//! of rows that the capacity keeps.
+//!
+//! | kernel | writes | from |
+//! |---|---|---|
+//! | `count_assignments` | counts `[tiles,E]` | router_indices `[T,K]` |
+//! | `scan_bins` | bins `[E]`, row_starts `[E+1]`, tile_starts `[E+1]` | counts |
+//! | `rank_assignments` | sorted_indices `[T·K]`, row_of `[T·K]`, assignment_of `[R]` | counts, bins |
+//! | `place_order` | row_of, assignment_of | an explicit order in place of the stable one |
+//! | `gate_up` | activated `[R,I]`, and gate_up `[R,2I]` if asked for | hidden_states `[T,H]`, gathered |
+//! | `down` | expert_output `[R,H]` | activated |
+//! | `combine` | output `[T,H]` | expert_output, routing_weights `[T,E]` |
+//!
+//! Nothing returns to the host between the first kernel and the last. There are no atomics, so two runs give the same
+//! bits.
+//!
+//! ```
+//! use binned_experts_gpu::{GpuError, Host, Pipeline};
+//! use binned_experts_reference::{ExpertWeights, Problem, binned_experts_ref};
+//! use ndarray::{Array2, Array3, array};
+//!
+//! let weights = ExpertWeights::new(
+//!     Array3::ones((2, 1, 2)),
+//!     Array2::zeros((2, 2)),
+//!     Array3::ones((2, 1, 1)),
+//!     Array2::zeros((2, 1)),
+//! )?;
+//! let x = array![[[0.5f32], [1.0]]];
+//! let problem = Problem::new(x, array![[0], [1]], Array3::ones((1, 2, 2)), weights, 1)?;
+//! let machine = match Host::new() {
+//!     Err(GpuError::Unavailable { .. }) => return Ok(()), // no C++ compiler
+//!     machine => machine?,
+//! };
+//! let output = Pipeline::new(problem.weights().clone(), machine)?.forward(&problem)?;
+//! let expected = binned_experts_ref(&problem)?.output;
+//! assert!(output.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() <= 1e-6));
+//! # Ok::<(), GpuError>(())
+//! ```
+
+pub mod cuda;
+mod error;
+mod host;
+mod machine;
+mod pipeline;
+pub mod plan;
+mod workspace;
+
+pub use cuda::Cuda;
+pub use error::GpuError;
+pub use host::{Host, HostBuffer, Schedule};
+pub use machine::{Arg, Launch, Machine};
+pub use pipeline::{Pipeline, Stages};

@@ -1,0 +1,75 @@
+//! What the pipeline needs of a machine.
+
+use crate::GpuError;
+
+/// A machine that holds buffers and runs kernels on them, in the order of the launches.
+pub trait Machine {
+    /// Memory on the machine.
+    type Buffer;
+
+    /// The machine's name, as errors and reports give it.
+    fn name(&self) -> &'static str;
+
+    /// A buffer of `bytes` bytes, aligned for every type, whose contents are undefined. `bytes` may be 0.
+    ///
+    /// # Errors
+    /// [`GpuError::OutOfMemory`].
+    fn alloc(&mut self, bytes: usize) -> Result<Self::Buffer, GpuError>;
+
+    /// Copies to the start of a buffer.
+    ///
+    /// # Errors
+    /// [`GpuError::Transfer`] if the buffer is smaller.
+    fn upload(&mut self, buffer: &mut Self::Buffer, bytes: &[u8]) -> Result<(), GpuError>;
+
+    /// Copies from the start of a buffer, once all launches before it are done.
+    ///
+    /// # Errors
+    /// [`GpuError::Transfer`] if the buffer is smaller, or what a launch before it reports.
+    fn download(&mut self, buffer: &Self::Buffer, bytes: &mut [u8]) -> Result<(), GpuError>;
+
+    /// Declares the contents of a buffer undefined. A machine that looks for reads of undefined memory fills it with
+    /// values that show.
+    ///
+    /// # Errors
+    /// [`GpuError::Driver`].
+    fn discard(&mut self, buffer: &mut Self::Buffer) -> Result<(), GpuError>;
+
+    /// Runs a kernel.
+    ///
+    /// # Errors
+    /// [`GpuError::Launch`] if it cannot be launched or fails.
+    fn launch(&mut self, launch: Launch, args: &[Arg<'_, Self::Buffer>]) -> Result<(), GpuError>;
+}
+
+/// A kernel and how many threads run it. Grid and block are one-dimensional; neither is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// Number of blocks, below 2^31.
+    pub grid: u32,
+    /// Threads of each block.
+    pub block: u32,
+}
+
+/// An argument of a kernel.
+#[derive(Debug)]
+pub enum Arg<'a, B> {
+    /// The first bytes of a buffer.
+    Buffer(&'a B, usize),
+    /// A null pointer, for an optional array.
+    Null,
+    /// A 64-bit integer.
+    I64(i64),
+    /// A float.
+    F32(f32),
+}
+
+impl<B> Clone for Arg<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Arg<'_, B> {}

@@ -1,0 +1,388 @@
+//! From the sizes of a problem to buffers and launches. No machine is involved.
+
+use binned_experts_reference::Dims;
+
+use crate::{GpuError, Launch};
+
+/// Assignments of a tile of the route kernels, one warp a tile. As in `kernels/route.cu`.
+const ROUTE_TILE: usize = 256;
+/// Tiles of a block of the route kernels.
+const ROUTE_WARPS: usize = 4;
+const ROUTE_THREADS: u32 = 128;
+const SCAN_THREADS: u32 = 128;
+/// Rows of a tile of the products. As in `kernels/tile.cuh`.
+const TILE_ROWS: usize = 64;
+/// Columns of a tile of the products.
+const TILE_COLUMNS: usize = 64;
+const TILE_THREADS: u32 = 128;
+/// Elements of a block of combine. As in `kernels/combine.cu`.
+const COMBINE_THREADS: u32 = 256;
+
+/// Indices are 32 bits wide and signed on the machine, and so is the extent of a grid.
+const INDEX_LIMIT: usize = 1 << 31;
+
+/// The kernels by name, in the order of their launches.
+pub const KERNELS: [&str; 7] = [
+    "count_assignments",
+    "scan_bins",
+    "rank_assignments",
+    "place_order",
+    "gate_up",
+    "down",
+    "combine",
+];
+
+/// A buffer of the workspace. R is the number of rows that the capacity keeps, at most min(T·K, E·C).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item {
+    /// `[T,H]`, f32.
+    HiddenStates,
+    /// `[T,K]`, i64.
+    RouterIndices,
+    /// `[T,E]`, f32.
+    RoutingWeights,
+    /// Assignments of each expert by tile of the route kernels, `[tiles,E]`, i32.
+    Counts,
+    /// Inclusive cumulative counts, `[E]`, i32.
+    Bins,
+    /// First row of each expert and R, `[E+1]`, i32.
+    RowStarts,
+    /// First product tile of each expert and their number, `[E+1]`, i32.
+    TileStarts,
+    /// `[T·K]`, i32.
+    SortedIndices,
+    /// The row of each assignment, `[T·K]`, i32; -1 for a dropped one.
+    RowOf,
+    /// The assignment of each row, `[R]`, i32.
+    AssignmentOf,
+    /// `[R,2I]`, f32; only where stages are asked for.
+    GateUp,
+    /// `[R,I]`, f32.
+    Activated,
+    /// `[R,H]`, f32.
+    ExpertOutput,
+    /// `[T,H]`, f32.
+    Output,
+}
+
+impl Item {
+    /// All of them.
+    pub const ALL: [Item; 14] = [
+        Item::HiddenStates,
+        Item::RouterIndices,
+        Item::RoutingWeights,
+        Item::Counts,
+        Item::Bins,
+        Item::RowStarts,
+        Item::TileStarts,
+        Item::SortedIndices,
+        Item::RowOf,
+        Item::AssignmentOf,
+        Item::GateUp,
+        Item::Activated,
+        Item::ExpertOutput,
+        Item::Output,
+    ];
+}
+
+/// The launches of a forward, in their order; none where there is nothing to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launches {
+    /// One warp a tile of assignments.
+    pub count_assignments: Option<Launch>,
+    /// One block.
+    pub scan_bins: Option<Launch>,
+    /// As `count_assignments`; for the stable order.
+    pub rank_assignments: Option<Launch>,
+    /// One thread an assignment; for an explicit order.
+    pub place_order: Option<Launch>,
+    /// One block a tile of `[R,2I]`.
+    pub gate_up: Option<Launch>,
+    /// One block a tile of `[R,H]`.
+    pub down: Option<Launch>,
+    /// One thread an element of `[T,H]`.
+    pub combine: Option<Launch>,
+}
+
+/// Buffers and launches for a problem's sizes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    dims: Dims,
+    assignments: usize,
+    max_rows: usize,
+    route_tiles: usize,
+    bytes: [usize; Item::ALL.len()],
+    launches: Launches,
+}
+
+impl Plan {
+    /// Checks every limit of the kernels.
+    ///
+    /// # Errors
+    /// [`GpuError::TooManyAssignments`], [`GpuError::TooManyExperts`], [`GpuError::TooManyBlocks`] or
+    /// [`GpuError::SizeOverflow`].
+    pub fn new(dims: Dims, with_stages: bool) -> Result<Plan, GpuError> {
+        let Dims {
+            tokens,
+            hidden,
+            intermediate,
+            experts,
+            top_k,
+            capacity,
+        } = dims;
+        let assignments = tokens
+            .checked_mul(top_k)
+            .filter(|&assignments| assignments < INDEX_LIMIT)
+            .ok_or(GpuError::TooManyAssignments { tokens, top_k })?;
+        if experts >= INDEX_LIMIT - 1 {
+            return Err(GpuError::TooManyExperts { experts });
+        }
+        // No expert has more assignments than there are, so a larger capacity means the same.
+        let capacity = capacity.min(assignments);
+        let max_rows = assignments.min(experts.saturating_mul(capacity));
+        let route_tiles = assignments.div_ceil(ROUTE_TILE);
+        let gate_up_width = product("gate_up", &[2, intermediate])?;
+        let stage_rows = if with_stages { max_rows } else { 0 };
+
+        let mut bytes = [0; Item::ALL.len()];
+        for item in Item::ALL {
+            bytes[item as usize] = match item {
+                Item::HiddenStates => product("hidden_states", &[tokens, hidden, 4])?,
+                Item::RouterIndices => product("router_indices", &[assignments, 8])?,
+                Item::RoutingWeights => product("routing_weights", &[tokens, experts, 4])?,
+                Item::Counts => product("counts", &[route_tiles, experts, 4])?,
+                Item::Bins => product("bins", &[experts, 4])?,
+                Item::RowStarts => product("row_starts", &[experts + 1, 4])?,
+                Item::TileStarts => product("tile_starts", &[experts + 1, 4])?,
+                Item::SortedIndices => product("sorted_indices", &[assignments, 4])?,
+                Item::RowOf => product("row_of", &[assignments, 4])?,
+                Item::AssignmentOf => product("assignment_of", &[max_rows, 4])?,
+                Item::GateUp => product("gate_up", &[stage_rows, gate_up_width, 4])?,
+                Item::Activated => product("activated", &[max_rows, intermediate, 4])?,
+                Item::ExpertOutput => product("expert_output", &[max_rows, hidden, 4])?,
+                Item::Output => product("output", &[tokens, hidden, 4])?,
+            };
+        }
+
+        // Every expert can end in a tile that is not full, but no tile is empty.
+        let row_tiles = max_rows.min(max_rows.div_ceil(TILE_ROWS) + experts);
+        let route_blocks = route_tiles.div_ceil(ROUTE_WARPS);
+        let order_blocks = assignments.div_ceil(ROUTE_THREADS as usize);
+        let gate_up_blocks = row_tiles.saturating_mul(gate_up_width.div_ceil(TILE_COLUMNS));
+        let down_blocks = row_tiles.saturating_mul(hidden.div_ceil(TILE_COLUMNS));
+        let output_blocks = (tokens * hidden).div_ceil(COMBINE_THREADS as usize);
+        let launches = Launches {
+            count_assignments: launch("count_assignments", route_blocks, ROUTE_THREADS)?,
+            scan_bins: launch("scan_bins", 1, SCAN_THREADS)?,
+            rank_assignments: launch("rank_assignments", route_blocks, ROUTE_THREADS)?,
+            place_order: launch("place_order", order_blocks, ROUTE_THREADS)?,
+            gate_up: launch("gate_up", gate_up_blocks, TILE_THREADS)?,
+            down: launch("down", down_blocks, TILE_THREADS)?,
+            combine: launch("combine", output_blocks, COMBINE_THREADS)?,
+        };
+        Ok(Plan {
+            dims: Dims { capacity, ..dims },
+            assignments,
+            max_rows,
+            route_tiles,
+            bytes,
+            launches,
+        })
+    }
+
+    /// The sizes; the capacity is at most T·K.
+    pub fn dims(&self) -> Dims {
+        self.dims
+    }
+
+    /// T·K.
+    pub fn assignments(&self) -> usize {
+        self.assignments
+    }
+
+    /// The largest R that the sizes allow.
+    pub fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
+    /// Tiles of the route kernels.
+    pub fn route_tiles(&self) -> usize {
+        self.route_tiles
+    }
+
+    /// Size of a buffer.
+    pub fn bytes(&self, item: Item) -> usize {
+        self.bytes[item as usize]
+    }
+
+    /// The launches.
+    pub fn launches(&self) -> &Launches {
+        &self.launches
+    }
+}
+
+fn launch(kernel: &'static str, blocks: usize, block: u32) -> Result<Option<Launch>, GpuError> {
+    if blocks >= INDEX_LIMIT {
+        return Err(GpuError::TooManyBlocks { kernel, blocks });
+    }
+    let grid = blocks as u32;
+    Ok((grid > 0).then_some(Launch { kernel, grid, block }))
+}
+
+fn product(what: &'static str, sizes: &[usize]) -> Result<usize, GpuError> {
+    sizes
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size))
+        .filter(|bytes| isize::try_from(*bytes).is_ok())
+        .ok_or_else(|| GpuError::SizeOverflow {
+            what,
+            sizes: sizes.to_vec(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Dims = Dims {
+        tokens: 300,
+        hidden: 65,
+        intermediate: 33,
+        experts: 4,
+        top_k: 2,
+        capacity: 100,
+    };
+
+    fn grid(launch: Option<Launch>) -> u32 {
+        launch.map_or(0, |launch| launch.grid)
+    }
+
+    #[test]
+    fn the_constants_are_those_of_the_kernels() {
+        let sources = [
+            include_str!("../kernels/common.cuh"),
+            include_str!("../kernels/tile.cuh"),
+            include_str!("../kernels/route.cu"),
+            include_str!("../kernels/combine.cu"),
+        ]
+        .concat();
+        for (name, value) in [
+            ("WARP", ROUTE_THREADS as usize / ROUTE_WARPS),
+            ("ROUTE_TILE", ROUTE_TILE),
+            ("ROUTE_WARPS", ROUTE_WARPS),
+            ("SCAN_THREADS", SCAN_THREADS as usize),
+            ("TILE_ROWS", TILE_ROWS),
+            ("TILE_COLUMNS", TILE_COLUMNS),
+            ("TILE_THREADS", TILE_THREADS as usize),
+            ("COMBINE_THREADS", COMBINE_THREADS as usize),
+        ] {
+            let line = format!("constexpr int {name} = {value};");
+            assert!(sources.contains(&line), "the kernels lack `{line}`");
+        }
+        assert!(sources.contains("constexpr int ROUTE_THREADS = ROUTE_WARPS * WARP;"));
+    }
+
+    #[test]
+    fn grids_and_buffers_follow_the_sizes() {
+        let plan = Plan::new(SMALL, true).unwrap();
+        let launches = plan.launches();
+        assert_eq!(plan.assignments(), 600);
+        assert_eq!(plan.max_rows(), 400);
+        assert_eq!(plan.route_tiles(), 3);
+        assert_eq!(grid(launches.count_assignments), 1);
+        assert_eq!(grid(launches.rank_assignments), 1);
+        assert_eq!(grid(launches.place_order), 5);
+        assert_eq!(grid(launches.gate_up), (7 + 4) * 2);
+        assert_eq!(grid(launches.down), (7 + 4) * 2);
+        assert_eq!(grid(launches.combine), 77);
+        assert_eq!(plan.bytes(Item::RouterIndices), 600 * 8);
+        assert_eq!(plan.bytes(Item::Counts), 3 * 4 * 4);
+        assert_eq!(plan.bytes(Item::RowStarts), 5 * 4);
+        assert_eq!(plan.bytes(Item::AssignmentOf), 400 * 4);
+        assert_eq!(plan.bytes(Item::GateUp), 400 * 66 * 4);
+        assert_eq!(plan.bytes(Item::Activated), 400 * 33 * 4);
+    }
+
+    #[test]
+    fn gate_up_is_held_for_stages_only() {
+        assert_eq!(Plan::new(SMALL, false).unwrap().bytes(Item::GateUp), 0);
+    }
+
+    #[test]
+    fn nothing_to_compute_launches_nothing() {
+        let empty = Plan::new(Dims { tokens: 0, ..SMALL }, true).unwrap();
+        assert_eq!(empty.launches().count_assignments, None);
+        assert_eq!(empty.launches().gate_up, None);
+        assert_eq!(empty.launches().combine, None);
+        assert_eq!(grid(empty.launches().scan_bins), 1);
+
+        let all_dropped = Plan::new(Dims { capacity: 0, ..SMALL }, true).unwrap();
+        assert_eq!(all_dropped.max_rows(), 0);
+        assert_eq!(all_dropped.launches().gate_up, None);
+        assert_eq!(grid(all_dropped.launches().combine), 77);
+
+        let narrow = Plan::new(
+            Dims {
+                hidden: 0,
+                intermediate: 0,
+                ..SMALL
+            },
+            true,
+        )
+        .unwrap();
+        assert_eq!(narrow.launches().gate_up, None);
+        assert_eq!(narrow.launches().down, None);
+        assert_eq!(narrow.launches().combine, None);
+    }
+
+    #[test]
+    fn a_capacity_of_any_size_is_the_number_of_assignments() {
+        for capacity in [600, 65_536, usize::MAX] {
+            let plan = Plan::new(Dims { capacity, ..SMALL }, false).unwrap();
+            assert_eq!(plan.dims().capacity, 600);
+            assert_eq!(plan.max_rows(), 600);
+        }
+    }
+
+    #[test]
+    fn limits_are_typed_errors() {
+        let with = |change: fn(&mut Dims)| {
+            let mut dims = SMALL;
+            change(&mut dims);
+            Plan::new(dims, true)
+        };
+        assert_eq!(
+            with(|dims| dims.tokens = 1 << 30),
+            Err(GpuError::TooManyAssignments {
+                tokens: 1 << 30,
+                top_k: 2
+            })
+        );
+        assert!(matches!(
+            with(|dims| dims.tokens = usize::MAX),
+            Err(GpuError::TooManyAssignments { .. })
+        ));
+        assert!(with(|dims| dims.tokens = (1 << 30) - 1).is_ok());
+        assert_eq!(
+            with(|dims| dims.experts = INDEX_LIMIT - 1),
+            Err(GpuError::TooManyExperts {
+                experts: INDEX_LIMIT - 1
+            })
+        );
+        assert!(matches!(
+            with(|dims| dims.hidden = usize::MAX / 8),
+            Err(GpuError::SizeOverflow {
+                what: "hidden_states",
+                ..
+            })
+        ));
+        assert!(matches!(
+            with(|dims| dims.intermediate = usize::MAX),
+            Err(GpuError::SizeOverflow { what: "gate_up", .. })
+        ));
+        assert!(matches!(
+            with(|dims| dims.intermediate = 1 << 40),
+            Err(GpuError::TooManyBlocks { kernel: "gate_up", .. })
+        ));
+    }
+}

@@ -1,0 +1,128 @@
+//! The CUDA pipeline as an engine, on a GPU and on the host machine.
+
+use std::sync::Arc;
+
+use binned_experts_gpu::{Cuda, GpuError, Host, Machine, Pipeline, Schedule};
+use binned_experts_reference::{ExpertWeights, Problem};
+use ndarray::{Array2, Array3};
+
+use super::{Engine, Fault, Outcome, Stages};
+use crate::case::mix;
+use crate::precision::Class;
+use crate::tensor::{AnyProblem, ElementType};
+
+/// `binned-experts-gpu` on one of its machines, with its stages. The workspace is kept from case to case.
+pub struct GpuEngine<M: Machine> {
+    name: &'static str,
+    pipeline: Pipeline<M>,
+    schedule: fn(&mut M, &Problem<f32>),
+}
+
+impl GpuEngine<Host> {
+    /// The kernels on the CPU; each case decides the order in which its threads run.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if there was no C++ compiler.
+    pub fn host() -> Result<GpuEngine<Host>, GpuError> {
+        GpuEngine::new("host", Host::new()?, schedule_of_case)
+    }
+}
+
+impl GpuEngine<Cuda> {
+    /// The kernels on the first GPU, whose workspace starts poisoned.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if there is none.
+    pub fn cuda() -> Result<GpuEngine<Cuda>, GpuError> {
+        GpuEngine::new("cuda", Cuda::new()?.with_poison(), |_, _| {})
+    }
+}
+
+impl<M: Machine> GpuEngine<M> {
+    /// A pipeline whose weights come with the first case.
+    fn new(name: &'static str, machine: M, schedule: fn(&mut M, &Problem<f32>)) -> Result<GpuEngine<M>, GpuError> {
+        let (none, no_bias) = (Array3::zeros((0, 0, 0)), Array2::zeros((0, 0)));
+        let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
+        Ok(GpuEngine {
+            name,
+            pipeline: Pipeline::new(weights, machine)?,
+            schedule,
+        })
+    }
+
+    fn stages(&mut self, problem: &Problem<f32>) -> Result<binned_experts_gpu::Stages, GpuError> {
+        if !Arc::ptr_eq(self.pipeline.weights(), problem.weights()) {
+            self.pipeline.load_weights(problem.weights().clone())?;
+        }
+        (self.schedule)(self.pipeline.machine_mut(), problem);
+        self.pipeline.forward_with_stages(problem)
+    }
+}
+
+impl<M: Machine> Engine for GpuEngine<M> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn class(&self, element: ElementType) -> Option<Class> {
+        (element == ElementType::F32).then_some(Class::Fp32)
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn takes_order(&self) -> bool {
+        true
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        let AnyProblem::F32(problem) = problem else {
+            return Err(Fault::refused("f32 only"));
+        };
+        let found = self.stages(problem).map_err(Fault::refused)?;
+        let positions = |indices: &[i32]| {
+            // An index that is negative on the machine is wrong in any position.
+            indices
+                .iter()
+                .map(|index| usize::try_from(*index).unwrap_or(usize::MAX))
+                .collect()
+        };
+        let stages = Stages {
+            sorted_indices: Some(positions(&found.sorted_indices)),
+            bins: Some(positions(&found.bins)),
+            selected_weights: None,
+            gathered: None,
+            gate_up: Some(found.gate_up.mapv(f64::from)),
+            activated: Some(found.activated.mapv(f64::from)),
+            expert_output: Some(found.expert_output.mapv(f64::from)),
+        };
+        Ok(Outcome {
+            output: found.output.into(),
+            stages,
+        })
+    }
+}
+
+/// A schedule that depends on the case alone, so that a replay takes the same one.
+fn schedule_of_case(host: &mut Host, problem: &Problem<f32>) {
+    let dims = problem.dims();
+    let sizes = [
+        dims.tokens,
+        dims.hidden,
+        dims.intermediate,
+        dims.experts,
+        dims.top_k,
+        dims.capacity,
+    ];
+    let ids = problem.router_indices();
+    let numbers = sizes
+        .iter()
+        .map(|size| *size as u64)
+        .chain(ids.iter().map(|id| *id as u64));
+    let seed = numbers.fold(0, |seed, number| mix(seed ^ number));
+    host.set_schedule(Schedule {
+        seed,
+        ..Schedule::default()
+    });
+}
