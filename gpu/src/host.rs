@@ -3,11 +3,12 @@
 //! Built by `build.rs` from `kernels/` and `host/` where a C++17 compiler is found.
 
 use std::cell::Cell;
-use std::ffi::c_void;
-#[cfg(host_machine)]
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::process::Command;
 
-use crate::{Arg, GpuError, Launch, Machine};
+use libloading::Library;
+
+use crate::{Arg, GpuError, Launch, Machine, sources};
 
 const NAME: &str = "host";
 
@@ -19,7 +20,22 @@ const NAME: &str = "host";
 #[derive(Debug)]
 pub struct Host {
     schedule: Schedule,
+    launch: LaunchFunction,
+    /// Keeps the library of `launch` loaded, where it comes from one.
+    _library: Option<Library>,
 }
+
+/// `binned_experts_simt_launch` of `host/launch.cpp`.
+type LaunchFunction = unsafe extern "C" fn(
+    kernel: *const c_char,
+    grid: *const u32,
+    block: *const u32,
+    schedule: *const Schedule,
+    args: *const RawArg,
+    n_args: usize,
+    report: *mut c_char,
+    report_bytes: usize,
+) -> i32;
 
 /// How the threads of a launch are interleaved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,13 +71,61 @@ impl Host {
     /// # Errors
     /// [`GpuError::Unavailable`] if the crate was built without a C++ compiler.
     pub fn with_schedule(schedule: Schedule) -> Result<Host, GpuError> {
-        if cfg!(host_machine) {
-            return Ok(Host { schedule });
-        }
         let reason = option_env!("HOST_MACHINE_REASON").unwrap_or("built without a C++ compiler");
-        Err(GpuError::Unavailable {
-            machine: NAME,
-            reason: reason.to_string(),
+        let launch = built_in().ok_or_else(|| unavailable(reason))?;
+        Ok(Host {
+            schedule,
+            launch,
+            _library: None,
+        })
+    }
+
+    /// The host machine with other kernels than the crate's own, such as those with a planted fault: `kernels` are the
+    /// files of [`sources::KERNELS`], changed, and a C++ compiler (`CXX`, or `c++`) builds them now.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if there is no compiler or it refuses the source.
+    pub fn from_kernels(kernels: &[(&str, String)], schedule: Schedule) -> Result<Host, GpuError> {
+        let refused = |error: &dyn std::fmt::Display| unavailable(&error.to_string());
+        let folder = tempfile::tempdir().map_err(|error| refused(&error))?;
+        let own = sources::HOST.iter().map(|(name, text)| (*name, *text));
+        for (name, text) in own.chain(kernels.iter().map(|(name, text)| (*name, text.as_str()))) {
+            std::fs::write(folder.path().join(name), text).map_err(|error| refused(&error))?;
+        }
+        let path = folder.path().join("kernels.so");
+        let output = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()))
+            .current_dir(folder.path())
+            .args([
+                "-std=c++17",
+                "-O1",
+                "-shared",
+                "-fPIC",
+                "-ffp-contract=off",
+                "-I.",
+                "-o",
+                "kernels.so",
+            ])
+            .args(
+                sources::HOST
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .filter(|name| name.ends_with(".cpp")),
+            )
+            .output()
+            .map_err(|error| refused(&error))?;
+        if !output.status.success() {
+            return Err(unavailable(&String::from_utf8_lossy(&output.stderr)));
+        }
+        // SAFETY: the library was built just now from this crate's own machine, whose start runs no code but that of
+        // the C++ runtime.
+        let library = unsafe { Library::new(&path) }.map_err(|error| refused(&error))?;
+        // SAFETY: this crate's `launch.cpp` defines the symbol with this type.
+        let launch = unsafe { library.get::<LaunchFunction>(b"binned_experts_simt_launch\0") };
+        let launch = *launch.map_err(|error| refused(&error))?;
+        Ok(Host {
+            schedule,
+            launch,
+            _library: Some(library),
         })
     }
 
@@ -132,7 +196,7 @@ impl Machine for Host {
 
     fn launch(&mut self, launch: Launch, args: &[Arg<'_, HostBuffer>]) -> Result<(), GpuError> {
         let args = args.iter().map(RawArg::new).collect::<Result<Vec<_>, _>>()?;
-        run(launch, self.schedule, &args).map_err(|report| GpuError::Launch {
+        run(self.launch, launch, self.schedule, &args).map_err(|report| GpuError::Launch {
             kernel: launch.kernel,
             report,
         })
@@ -184,22 +248,36 @@ impl RawArg {
 }
 
 #[cfg(host_machine)]
-unsafe extern "C" {
-    fn binned_experts_simt_launch(
-        kernel: *const c_char,
-        grid: *const u32,
-        block: *const u32,
-        schedule: *const Schedule,
-        args: *const RawArg,
-        n_args: usize,
-        report: *mut c_char,
-        report_bytes: usize,
-    ) -> i32;
+fn built_in() -> Option<LaunchFunction> {
+    unsafe extern "C" {
+        fn binned_experts_simt_launch(
+            kernel: *const c_char,
+            grid: *const u32,
+            block: *const u32,
+            schedule: *const Schedule,
+            args: *const RawArg,
+            n_args: usize,
+            report: *mut c_char,
+            report_bytes: usize,
+        ) -> i32;
+    }
+    Some(binned_experts_simt_launch)
+}
+
+#[cfg(not(host_machine))]
+fn built_in() -> Option<LaunchFunction> {
+    None
+}
+
+fn unavailable(reason: &str) -> GpuError {
+    GpuError::Unavailable {
+        machine: NAME,
+        reason: reason.to_owned(),
+    }
 }
 
 /// Runs a kernel to its end; the error is its report.
-#[cfg(host_machine)]
-fn run(launch: Launch, schedule: Schedule, args: &[RawArg]) -> Result<(), String> {
+fn run(function: LaunchFunction, launch: Launch, schedule: Schedule, args: &[RawArg]) -> Result<(), String> {
     let kernel = CString::new(launch.kernel).map_err(|error| error.to_string())?;
     let (grid, block) = ([launch.grid, 1, 1], [launch.block, 1, 1]);
     let mut report = [0 as c_char; 1024];
@@ -208,7 +286,7 @@ fn run(launch: Launch, schedule: Schedule, args: &[RawArg]) -> Result<(), String
     // written, and reached by no other thread, since cells are not `Sync`. The machine checks every access against
     // the buffer's length.
     let status = unsafe {
-        binned_experts_simt_launch(
+        function(
             kernel.as_ptr(),
             grid.as_ptr(),
             block.as_ptr(),
@@ -226,9 +304,4 @@ fn run(launch: Launch, schedule: Schedule, args: &[RawArg]) -> Result<(), String
     Err(unsafe { CStr::from_ptr(report.as_ptr()) }
         .to_string_lossy()
         .into_owned())
-}
-
-#[cfg(not(host_machine))]
-fn run(_: Launch, _: Schedule, _: &[RawArg]) -> Result<(), String> {
-    Err("built without a C++ compiler".to_string())
 }

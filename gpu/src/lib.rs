@@ -50,10 +50,11 @@ mod host;
 mod machine;
 mod pipeline;
 pub mod plan;
+pub mod sources;
 mod workspace;
 
 pub use cuda::Cuda;
 pub use error::GpuError;
 pub use host::{Host, HostBuffer, Schedule};
 pub use machine::{Arg, Launch, Machine};
-pub use pipeline::{Pipeline, Stages};
+pub use pipeline::{Pipeline, Stages, Uploaded};

@@ -104,8 +104,23 @@ impl<M: Machine> Pipeline<M> {
     /// [`GpuError::OtherWeights`] unless the problem shares the pipeline's weights; a limit of
     /// [`Plan::new`]; an error of the machine. The pipeline can be used again.
     pub fn forward(&mut self, problem: &Problem<f32>) -> Result<Array3<f32>, GpuError> {
-        let plan = self.run(problem, false)?;
-        self.read_output(&plan, problem)
+        let mut uploaded = self.upload(problem)?;
+        uploaded.run()?;
+        uploaded.download()
+    }
+
+    /// The first part of [`forward`](Pipeline::forward): uploads a problem's inputs, so that running it can be repeated
+    /// or timed apart.
+    ///
+    /// # Errors
+    /// As [`forward`](Pipeline::forward).
+    pub fn upload<'a>(&'a mut self, problem: &'a Problem<f32>) -> Result<Uploaded<'a, M>, GpuError> {
+        let plan = self.prepare(problem, false)?;
+        Ok(Uploaded {
+            pipeline: self,
+            problem,
+            plan,
+        })
     }
 
     /// As [`forward`](Pipeline::forward), and what each stage computed.
@@ -113,7 +128,8 @@ impl<M: Machine> Pipeline<M> {
     /// # Errors
     /// As [`forward`](Pipeline::forward).
     pub fn forward_with_stages(&mut self, problem: &Problem<f32>) -> Result<Stages, GpuError> {
-        let plan = self.run(problem, true)?;
+        let plan = self.prepare(problem, true)?;
+        self.run(&plan, problem, true)?;
         let Dims {
             hidden,
             intermediate,
@@ -142,18 +158,23 @@ impl<M: Machine> Pipeline<M> {
         })
     }
 
-    fn run(&mut self, problem: &Problem<f32>, with_stages: bool) -> Result<Plan, GpuError> {
+    /// A workspace of the right size, with the inputs in it.
+    fn prepare(&mut self, problem: &Problem<f32>, with_stages: bool) -> Result<Plan, GpuError> {
         if !Arc::ptr_eq(problem.weights(), &self.weights) {
             return Err(GpuError::OtherWeights);
         }
         let plan = Plan::new(problem.dims(), with_stages)?;
         self.workspace.prepare(&mut self.machine, &plan)?;
         self.upload_inputs(problem)?;
-        self.route(&plan, problem.explicit_order())?;
-        self.gate_up(&plan, problem, with_stages)?;
-        self.down(&plan)?;
-        self.combine(&plan)?;
         Ok(plan)
+    }
+
+    /// Launches every kernel on inputs that are already there.
+    fn run(&mut self, plan: &Plan, problem: &Problem<f32>, with_stages: bool) -> Result<(), GpuError> {
+        self.route(plan, problem.explicit_order().is_some())?;
+        self.gate_up(plan, problem, with_stages)?;
+        self.down(plan)?;
+        self.combine(plan)
     }
 
     fn upload_inputs(&mut self, problem: &Problem<f32>) -> Result<(), GpuError> {
@@ -166,17 +187,17 @@ impl<M: Machine> Pipeline<M> {
         })?;
         with_bytes(problem.routing_weights(), |bytes| {
             workspace.upload(machine, Item::RoutingWeights, bytes)
-        })
+        })?;
+        if let Some(order) = problem.explicit_order() {
+            // Indices below T·K, which is below 2^31.
+            let order: Vec<i32> = order.iter().map(|&assignment| assignment as i32).collect();
+            workspace.upload(machine, Item::SortedIndices, bytemuck::cast_slice(&order))?;
+        }
+        Ok(())
     }
 
     /// The order, the bins and the rows; an explicit order takes the place of the stable one.
-    fn route(&mut self, plan: &Plan, order: Option<&[usize]>) -> Result<(), GpuError> {
-        if let Some(order) = order {
-            // Indices below T·K, which is below 2^31.
-            let order: Vec<i32> = order.iter().map(|&assignment| assignment as i32).collect();
-            let bytes = bytemuck::cast_slice(&order);
-            self.workspace.upload(&mut self.machine, Item::SortedIndices, bytes)?;
-        }
+    fn route(&mut self, plan: &Plan, has_order: bool) -> Result<(), GpuError> {
         let buffer = |item| self.workspace.arg(plan, item);
         let Dims { experts, capacity, .. } = plan.dims();
         let assignments = Arg::I64(plan.assignments() as i64);
@@ -197,7 +218,7 @@ impl<M: Machine> Pipeline<M> {
             capacity,
         ];
         launch(&mut self.machine, launches.scan_bins, &args)?;
-        if order.is_some() {
+        if has_order {
             let args = [
                 buffer(Item::RouterIndices),
                 buffer(Item::Bins),
@@ -315,6 +336,31 @@ impl<M: Machine> Pipeline<M> {
             what: "output",
             sizes: problem.hidden_states().shape().to_vec(),
         })
+    }
+}
+
+/// A problem whose inputs are on the machine beside the weights, to run any number of times.
+pub struct Uploaded<'a, M: Machine> {
+    pipeline: &'a mut Pipeline<M>,
+    problem: &'a Problem<f32>,
+    plan: Plan,
+}
+
+impl<M: Machine> Uploaded<'_, M> {
+    /// Launches every kernel, without waiting for them where the machine runs them beside the caller.
+    ///
+    /// # Errors
+    /// An error of the machine.
+    pub fn run(&mut self) -> Result<(), GpuError> {
+        self.pipeline.run(&self.plan, self.problem, false)
+    }
+
+    /// The output of the last run, `[B,S,H]`; undefined before the first.
+    ///
+    /// # Errors
+    /// An error of the machine, or what a kernel reports.
+    pub fn download(&mut self) -> Result<Array3<f32>, GpuError> {
+        self.pipeline.read_output(&self.plan, self.problem)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use binned_experts_gpu::cuda::{ARCHITECTURES, SOURCE, compile, compiler_version, prebuilt};
+use binned_experts_gpu::cuda::{ARCHITECTURES, compile, compiler_version, prebuilt, source};
 use binned_experts_gpu::plan::KERNELS;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -28,7 +28,7 @@ fn main() {
 }
 
 fn check(architecture: &str) -> Result<(), Failed> {
-    let compiled = compile(&SOURCE.concat(), architecture)?;
+    let compiled = compile(&source(), architecture)?;
     for kernel in KERNELS {
         check_log(kernel, &compiled.log)?;
     }

@@ -15,38 +15,58 @@ use crate::tensor::{AnyProblem, ElementType};
 pub struct GpuEngine<M: Machine> {
     name: &'static str,
     pipeline: Pipeline<M>,
-    schedule: fn(&mut M, &Problem<f32>),
+    schedule: Box<dyn Fn(&mut M, &Problem<f32>)>,
 }
 
 impl GpuEngine<Host> {
+    /// A host machine of the caller's choice, such as one with a planted fault.
+    ///
+    /// # Errors
+    /// An error of the machine.
+    pub fn on_host(machine: Host) -> Result<GpuEngine<Host>, GpuError> {
+        GpuEngine::new("host", machine, schedule_of_case)
+    }
+
     /// The kernels on the CPU; each case decides the order in which its threads run.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
     pub fn host() -> Result<GpuEngine<Host>, GpuError> {
-        GpuEngine::new("host", Host::new()?, schedule_of_case)
+        GpuEngine::on_host(Host::new()?)
     }
 }
 
 impl GpuEngine<Cuda> {
+    /// A GPU of the caller's choice, such as one with a planted fault.
+    ///
+    /// # Errors
+    /// An error of the machine.
+    pub fn on_cuda(machine: Cuda) -> Result<GpuEngine<Cuda>, GpuError> {
+        GpuEngine::new("cuda", machine, |_, _| {})
+    }
+
     /// The kernels on the first GPU, whose workspace starts poisoned.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda() -> Result<GpuEngine<Cuda>, GpuError> {
-        GpuEngine::new("cuda", Cuda::new()?.with_poison(), |_, _| {})
+        GpuEngine::on_cuda(Cuda::new()?.with_poison())
     }
 }
 
 impl<M: Machine> GpuEngine<M> {
     /// A pipeline whose weights come with the first case.
-    fn new(name: &'static str, machine: M, schedule: fn(&mut M, &Problem<f32>)) -> Result<GpuEngine<M>, GpuError> {
+    fn new(
+        name: &'static str,
+        machine: M,
+        schedule: impl Fn(&mut M, &Problem<f32>) + 'static,
+    ) -> Result<GpuEngine<M>, GpuError> {
         let (none, no_bias) = (Array3::zeros((0, 0, 0)), Array2::zeros((0, 0)));
         let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
         Ok(GpuEngine {
             name,
             pipeline: Pipeline::new(weights, machine)?,
-            schedule,
+            schedule: Box::new(schedule),
         })
     }
 

@@ -53,9 +53,7 @@ pub fn compile(source: &str, architecture: &str) -> Result<Compiled, GpuError> {
         architecture: architecture.to_owned(),
         log,
     };
-    // The files are joined, so they do not include one another.
-    let joined: Vec<&str> = source.lines().filter(|line| !is_joint(line)).collect();
-    let text = CString::new(joined.join("\n")).map_err(|error| failed(error.to_string()))?;
+    let text = CString::new(source).map_err(|error| failed(error.to_string()))?;
     let program =
         result::create_program(&text, Some(c"binned_experts.cu")).map_err(|error| failed(format!("{error:?}")))?;
     let program = Program(program);
@@ -67,10 +65,6 @@ pub fn compile(source: &str, architecture: &str) -> Result<Compiled, GpuError> {
     outcome.map_err(|error| failed(format!("{error:?}\n{log}")))?;
     let image = program.image().map_err(failed)?;
     Ok(Compiled { image, log })
-}
-
-fn is_joint(line: &str) -> bool {
-    line.starts_with("#include \"") || line.starts_with("#pragma once")
 }
 
 /// A program of the compiler, destroyed when dropped.

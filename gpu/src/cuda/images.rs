@@ -6,17 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::compile::{OPTIONS, compile, compiler_version};
 use super::unavailable;
-use crate::GpuError;
-
-/// All kernels as one source: the files of `kernels/` one after the other, without the includes of one another.
-pub const SOURCE: [&str; 6] = [
-    include_str!("../../kernels/common.cuh"),
-    include_str!("../../kernels/tile.cuh"),
-    include_str!("../../kernels/route.cu"),
-    include_str!("../../kernels/gate_up.cu"),
-    include_str!("../../kernels/down.cu"),
-    include_str!("../../kernels/combine.cu"),
-];
+use crate::{GpuError, sources};
 
 /// The architectures that machine code is kept for.
 pub const ARCHITECTURES: [&str; 4] = ["sm_75", "sm_80", "sm_90a", "sm_100a"];
@@ -42,6 +32,11 @@ pub fn architecture_for((major, minor): (i32, i32)) -> Option<String> {
         (major, minor) if major >= 8 => Some(format!("sm_{major}{minor}")),
         _ => None,
     }
+}
+
+/// The kernels as one source.
+pub fn source() -> String {
+    sources::joined(sources::KERNELS.iter().map(|(_, text)| *text))
 }
 
 /// The machine code for a device: prebuilt, from the cache, or compiled now.
@@ -70,7 +65,7 @@ fn cached(architecture: &str) -> Result<Vec<u8>, GpuError> {
     if let Some(image) = path.as_ref().and_then(|path| std::fs::read(path).ok()) {
         return Ok(image);
     }
-    let image = compile(&SOURCE.concat(), architecture)?.image;
+    let image = compile(&source(), architecture)?.image;
     if let Some(path) = path {
         keep(&path, &image);
     }
@@ -81,7 +76,7 @@ fn cached(architecture: &str) -> Result<Vec<u8>, GpuError> {
 fn cache_path(architecture: &str) -> Result<Option<PathBuf>, GpuError> {
     let (major, minor) = compiler_version()?;
     let mut hash = Sha256::new();
-    for part in SOURCE.iter().chain(&OPTIONS).chain(&[architecture]) {
+    for part in [source().as_str(), architecture].iter().chain(&OPTIONS) {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }

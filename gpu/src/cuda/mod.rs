@@ -4,7 +4,7 @@ mod compile;
 mod images;
 
 pub use compile::{Compiled, compile, compiler_version};
-pub use images::{ARCHITECTURES, SOURCE, architecture_for, prebuilt};
+pub use images::{ARCHITECTURES, architecture_for, prebuilt, source};
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -47,11 +47,19 @@ impl Cuda {
     /// # Errors
     /// [`GpuError::Unavailable`] if the kernels do not run on the device.
     pub fn on_stream(stream: Arc<CudaStream>) -> Result<Cuda, GpuError> {
-        let context = stream.context();
-        let capability = context
+        let capability = stream
+            .context()
             .compute_capability()
             .map_err(|error| unavailable(&text(error)))?;
-        let image = images::load(capability)?;
+        Cuda::with_image(stream, images::load(capability)?)
+    }
+
+    /// A stream, and kernels from other machine code, such as that of a source with a planted fault.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if the code does not run on the device or lacks a kernel.
+    pub fn with_image(stream: Arc<CudaStream>, image: Vec<u8>) -> Result<Cuda, GpuError> {
+        let context = stream.context();
         let module = context
             .load_module(Ptx::from_binary(image))
             .map_err(|error| unavailable(&text(error)))?;

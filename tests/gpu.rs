@@ -1,0 +1,254 @@
+//! The CUDA pipeline on a GPU, and a planted race on both machines.
+//!
+//! Where there is no GPU its tests show as ignored, with the reason once on standard error; with `MOE_REQUIRE_GPU=1`
+//! they fail. `MOE_GPU_CASES` is the number of generated cases. The folder of the sources is taken from `MOE_ROOT`
+//! where the binary runs on another machine than the one it was built on.
+
+use std::path::PathBuf;
+
+use binned_experts::case::{After, Profile, RoutingProfile, SizeProfile};
+use binned_experts::engine::GpuEngine;
+use binned_experts::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
+use binned_experts_gpu::{Cuda, GpuError, Host, Pipeline, Schedule, cuda, sources};
+use binned_experts_reference::{ExpertWeights, Problem};
+use libtest_mimic::{Arguments, Failed, Trial};
+use ndarray::{Array2, Array3};
+
+fn main() {
+    let missing = Cuda::new().err();
+    if let Some(reason) = &missing {
+        eprintln!("gpu: {reason}");
+    }
+    let ignored = missing.is_some() && std::env::var_os("MOE_REQUIRE_GPU").is_none();
+    let on_gpu: [(&str, fn() -> Result<(), Failed>); 7] = [
+        ("generated_cases_agree", generated_cases_agree),
+        ("goldens_agree_in_every_order", goldens_agree_in_every_order),
+        ("two_runs_give_the_same_bits", two_runs_give_the_same_bits),
+        ("two_pipelines_share_a_device", two_pipelines_share_a_device),
+        (
+            "out_of_memory_is_an_error_and_nothing_is_lost",
+            out_of_memory_is_an_error_and_nothing_is_lost,
+        ),
+        ("compiled_kernels_agree", compiled_kernels_agree),
+        ("a_race_fails_on_the_gpu", a_race_fails_on_the_gpu),
+    ];
+    let no_compiler = Host::new().is_err();
+    let trials = on_gpu
+        .map(|(name, test)| Trial::test(name, test).with_ignored_flag(ignored))
+        .into_iter();
+    let host = Trial::test("a_race_fails_on_the_host_machine", a_race_fails_on_the_host_machine);
+    libtest_mimic::run(
+        &Arguments::from_args(),
+        trials.chain([host.with_ignored_flag(no_compiler)]).collect(),
+    )
+    .exit();
+}
+
+fn root() -> PathBuf {
+    std::env::var_os("MOE_ROOT").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
+fn f32_cases(cases: usize, profiles: Vec<Profile>) -> CheckPlan {
+    let selection = Selection {
+        elements: vec![ElementType::F32],
+        profiles,
+        ..Selection::default()
+    };
+    CheckPlan {
+        cases,
+        selection,
+        ..CheckPlan::default()
+    }
+}
+
+/// Whether the engine was compared and agrees on everything.
+fn agrees(summary: &Summary) -> Result<(), Failed> {
+    if summary.agrees() {
+        Ok(())
+    } else {
+        Err(binned_experts::report::text(summary).into())
+    }
+}
+
+fn check_cuda(plan: &CheckPlan) -> Result<(), Failed> {
+    agrees(&check_engine(&mut GpuEngine::cuda()?, plan))
+}
+
+fn generated_cases_agree() -> Result<(), Failed> {
+    let cases = std::env::var("MOE_GPU_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(500);
+    check_cuda(&f32_cases(cases, Vec::new()))
+}
+
+fn goldens_agree_in_every_order() -> Result<(), Failed> {
+    let files = std::fs::read_dir(root().join("tests/goldens"))?.map(|entry| Ok(entry?.path()));
+    let golden = files.collect::<Result<Vec<_>, std::io::Error>>()?;
+    check_cuda(&CheckPlan {
+        golden,
+        ..f32_cases(0, Vec::new())
+    })
+}
+
+fn two_runs_give_the_same_bits() -> Result<(), Failed> {
+    check_cuda(&f32_cases(300, vec![Profile::After(After::Same)]))
+}
+
+/// A case in f32 by its seed number.
+fn problem(seed: u64) -> Result<Problem<f32>, Failed> {
+    let selection = f32_cases(0, vec![Profile::Size(SizeProfile::TileEdges)]).selection;
+    match CaseSpec::from_seed(seed, &selection).build()? {
+        AnyProblem::F32(problem) => Ok(problem),
+        other => Err(format!("expected f32, found {}", other.element()).into()),
+    }
+}
+
+fn two_pipelines_share_a_device() -> Result<(), Failed> {
+    let first = Cuda::new()?;
+    let second = Cuda::on_stream(first.stream().context().new_stream()?)?;
+    let (one, other) = (problem(1)?, problem(2)?);
+    let mut pipelines = (
+        Pipeline::new(one.weights().clone(), first)?,
+        Pipeline::new(other.weights().clone(), second)?,
+    );
+    let expected = (pipelines.0.forward(&one)?, pipelines.1.forward(&other)?);
+    for _ in 0..20 {
+        let found = (pipelines.0.forward(&one)?, pipelines.1.forward(&other)?);
+        let same = |found: &Array3<f32>, expected: &Array3<f32>| {
+            found
+                .iter()
+                .zip(expected)
+                .all(|(found, expected)| found.to_bits() == expected.to_bits() || found.is_nan())
+        };
+        if !(same(&found.0, &expected.0) && same(&found.1, &expected.1)) {
+            return Err("the results of two streams differ from those of the first run".into());
+        }
+    }
+    Ok(())
+}
+
+fn out_of_memory_is_an_error_and_nothing_is_lost() -> Result<(), Failed> {
+    // One token whose second product would need a row of 2^40 floats is refused before anything is allocated; a
+    // workspace of 2^38 bytes is refused by the device.
+    let small = problem(3)?;
+    let mut pipeline = Pipeline::new(small.weights().clone(), Cuda::new()?)?;
+    let before = pipeline.forward(&small)?;
+    let (tokens, inner) = (1 << 18, 1 << 18);
+    let weights = ExpertWeights::new(
+        Array3::zeros((1, 0, 2 * inner)),
+        Array2::zeros((1, 2 * inner)),
+        Array3::zeros((1, inner, 0)),
+        Array2::zeros((1, 0)),
+    )?;
+    let large = Problem::new(
+        Array3::zeros((1, tokens, 0)),
+        Array2::zeros((tokens, 1)),
+        Array3::zeros((1, tokens, 1)),
+        weights,
+        tokens,
+    )?;
+    pipeline.load_weights(large.weights().clone())?;
+    let error = pipeline.forward(&large).err();
+    if !matches!(error, Some(GpuError::OutOfMemory { .. })) {
+        return Err(format!("expected OutOfMemory, found {error:?}").into());
+    }
+    pipeline.load_weights(small.weights().clone())?;
+    let after = pipeline.forward(&small)?;
+    if after
+        .iter()
+        .zip(&before)
+        .all(|(after, before)| after.to_bits() == before.to_bits() || after.is_nan())
+    {
+        return Ok(());
+    }
+    Err("the pipeline gives other results after the error".into())
+}
+
+/// The kernels compiled on this machine, where it has NVRTC, agree as the kept ones do.
+fn compiled_kernels_agree() -> Result<(), Failed> {
+    if let Err(error) = cuda::compiler_version() {
+        eprintln!("compiled_kernels_agree: {error}");
+        return Ok(());
+    }
+    let machine = machine_with(&cuda::source())?;
+    agrees(&check_engine(
+        &mut GpuEngine::on_cuda(machine)?,
+        &f32_cases(100, Vec::new()),
+    ))
+}
+
+/// A GPU with kernels compiled from a source.
+fn machine_with(source: &str) -> Result<Cuda, Failed> {
+    let stream = Cuda::new()?.stream().clone();
+    let capability = stream.context().compute_capability()?;
+    let architecture = cuda::architecture_for(capability).ok_or("no architecture for this device")?;
+    Ok(Cuda::with_image(stream, cuda::compile(source, &architecture)?.image)?.with_poison())
+}
+
+/// The race of a published port: a histogram is read while other blocks still add to it. Here the warp of a tile takes
+/// the counts of the tile before it as its start, which they are only once that tile's block is done.
+const SOUND: &str = "    for (int step = 0; step < ROUTE_TILE && first + step < assignments; step += WARP) {
+        const int64 assignment = first + step + lane;";
+const RACE: &str = "    if (first > 0)
+        for (int64 expert = lane; expert < experts; expert += WARP) counts[row + expert] = counts[row - experts + expert];
+    __syncwarp();
+    for (int step = 0; step < ROUTE_TILE && first + step < assignments; step += WARP) {
+        const int64 assignment = first + step + lane;";
+
+/// Cases within which the race must show.
+fn race_cases() -> CheckPlan {
+    f32_cases(
+        50,
+        vec![
+            Profile::Size(SizeProfile::ManyAssignments),
+            Profile::Routing(RoutingProfile::Uniform),
+        ],
+    )
+}
+
+/// The kernels with the race; the old text must stand in them exactly once.
+fn patched_kernels() -> Result<Vec<(&'static str, String)>, Failed> {
+    let found: usize = sources::KERNELS
+        .iter()
+        .map(|(_, text)| text.matches(SOUND).count())
+        .sum();
+    if found != 1 {
+        return Err(format!("expected the patch's old text once in the kernels, found it {found} times").into());
+    }
+    Ok(sources::KERNELS
+        .iter()
+        .map(|(name, text)| (*name, text.replace(SOUND, RACE)))
+        .collect())
+}
+
+fn fails(summary: &Summary) -> Result<(), Failed> {
+    let totals = &summary.engines[0];
+    eprintln!(
+        "race: {} of {} cases disagree, {} faults",
+        totals.disagree,
+        totals.compared(),
+        totals.fault
+    );
+    if totals.disagree > 0 {
+        Ok(())
+    } else {
+        Err("the race was not caught".into())
+    }
+}
+
+fn a_race_fails_on_the_gpu() -> Result<(), Failed> {
+    if let Err(error) = cuda::compiler_version() {
+        eprintln!("a_race_fails_on_the_gpu: {error}");
+        return Ok(());
+    }
+    let machine = machine_with(&sources::joined(
+        patched_kernels()?.iter().map(|(_, text)| text.as_str()),
+    ))?;
+    fails(&check_engine(&mut GpuEngine::on_cuda(machine)?, &race_cases()))
+}
+
+fn a_race_fails_on_the_host_machine() -> Result<(), Failed> {
+    let host = Host::from_kernels(&patched_kernels()?, Schedule::default())?;
+    fails(&check_engine(&mut GpuEngine::on_host(host)?, &race_cases()))
+}
