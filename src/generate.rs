@@ -28,6 +28,8 @@ pub struct Selection {
     /// About how many multiplications a case may take, T·K·H·3I, and four times as many as a tensor has elements. What
     /// a profile needs to be what its name says may exceed it.
     pub work: usize,
+    /// The most assignments and the most experts; exceeded as `work` is.
+    pub assignments: usize,
 }
 
 impl Default for Selection {
@@ -37,15 +39,17 @@ impl Default for Selection {
             elements: Vec::new(),
             profiles: Vec::new(),
             work: 1 << 22,
+            assignments: MAX_ASSIGNMENTS,
         }
     }
 }
 
 impl Selection {
-    /// Everything, in sizes that suit a fuzzer.
+    /// Everything, in sizes that suit a fuzzer: just beyond a depth of 16 and a tile of 256 assignments.
     pub fn small() -> Selection {
         Selection {
-            work: 1 << 13,
+            work: 1 << 14,
+            assignments: 300,
             ..Selection::default()
         }
     }
@@ -253,9 +257,10 @@ impl Source<'_> {
     fn fit(&self, spec: &mut CaseSpec) {
         let (work, elements) = (self.selection.work, self.selection.work / 4);
         let most_experts = elements / (2 * spec.hidden * spec.intermediate);
-        spec.experts = spec.experts.min(most_experts.max(2));
+        spec.experts = spec.experts.min(most_experts.max(2)).min(self.selection.assignments);
         let per_token = spec.top_k * spec.hidden * 3 * spec.intermediate;
-        spec.sequence = spec.sequence.min((work / per_token).max(1));
+        let most_tokens = (work / per_token).min(self.selection.assignments / spec.top_k);
+        spec.sequence = spec.sequence.min(most_tokens.max(1));
         spec.experts = spec.experts.min((2 * elements / spec.sequence.max(1)).max(1));
     }
 

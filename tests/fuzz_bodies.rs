@@ -1,6 +1,9 @@
 //! The fuzz targets' bodies on fixed bytes, so that they run without a fuzzer.
 
-use binned_experts::fuzz;
+use binned_experts::CaseSpec;
+use binned_experts::facts::Facts;
+use binned_experts::fuzz::{self, RoutingCase, ScheduleCase, ValuesCase};
+use binned_experts::judge::Prepared;
 
 /// Bytes that depend on a number alone.
 fn bytes(mut state: u64, length: usize) -> Vec<u8> {
@@ -13,10 +16,68 @@ fn bytes(mut state: u64, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
+/// Of the bytes of the first so many numbers.
+fn inputs(count: u64) -> impl Iterator<Item = Vec<u8>> {
+    (0..count).map(|seed| bytes(seed, seed as usize % 80))
+}
+
+/// How many of the cases contain something.
+fn count<'a>(specs: impl IntoIterator<Item = &'a CaseSpec>, what: impl Fn(&Facts) -> bool) -> usize {
+    let facts = |spec| Facts::new(Prepared::from_spec(spec, &[]).unwrap().expected());
+    specs.into_iter().map(facts).filter(|facts| what(facts)).count()
+}
+
 #[test]
 fn routing_agrees_on_random_bytes() {
-    for seed in 0..150 {
-        fuzz::routing(&bytes(seed, seed as usize % 80));
+    let cases: Vec<_> = inputs(150).map(|bytes| RoutingCase::from_bytes(&bytes)).collect();
+    for case in &cases {
+        assert!(fuzz::routing(case) > 0, "{case:?}");
+    }
+    let specs = || cases.iter().map(|case| &case.0);
+    assert!(count(specs(), |facts| facts.dropped) > 10);
+    assert!(count(specs(), |facts| facts.duplicates) > 10);
+    assert!(count(specs(), |facts| facts.empty_expert) > 10);
+}
+
+#[test]
+fn schedule_agrees_on_random_bytes() {
+    let cases: Vec<_> = inputs(60).map(|bytes| ScheduleCase::from_bytes(&bytes)).collect();
+    let interleavings: usize = cases.iter().map(fuzz::schedule).sum();
+    let several = binned_experts_gpu::Host::new().is_ok();
+    assert_eq!(interleavings, if several { 4 * cases.len() } else { cases.len() });
+    assert!(count(cases.iter().map(|case| &case.spec), |facts| facts.dropped) > 5);
+}
+
+#[test]
+fn the_last_bytes_of_schedule_are_its_seed() {
+    let mut bytes = bytes(7, 60);
+    let case = ScheduleCase::from_bytes(&bytes);
+    *bytes.last_mut().unwrap() ^= 1;
+    let other = ScheduleCase::from_bytes(&bytes);
+    assert_eq!(case.spec, other.spec);
+    assert_ne!(case.seed, other.seed);
+}
+
+#[test]
+fn values_agrees_on_random_bytes() {
+    let cases: Vec<_> = inputs(150).map(|bytes| ValuesCase::from_bytes(&bytes)).collect();
+    for case in &cases {
+        assert!(fuzz::values(case) > 0, "{case:?}");
+        assert!(case.0.special.is_some(), "{case:?}");
+    }
+    let specs = || cases.iter().map(|case| &case.0);
+    assert!(count(specs(), |facts| facts.special_input) > 10);
+    assert!(count(specs(), |facts| facts.special_output) > 10);
+    assert!(count(specs(), |facts| facts.dropped) > 10);
+}
+
+#[test]
+fn an_input_prints_as_its_case() {
+    for bytes in inputs(80) {
+        let case = RoutingCase::from_bytes(&bytes);
+        assert_eq!(format!("{case:?}").parse::<CaseSpec>(), Ok(case.0));
+        let case = ScheduleCase::from_bytes(&bytes);
+        assert_eq!(format!("{case:?}").parse::<CaseSpec>(), Ok(case.spec));
     }
 }
 
@@ -27,15 +88,17 @@ fn case_file_takes_goldens_and_any_damage_to_them() {
         "/tests/goldens/single_token.safetensors"
     ))
     .unwrap();
-    fuzz::case_file(&golden);
+    assert!(fuzz::case_file(&golden));
+    let mut accepted = 0;
     for seed in 0..2000u64 {
         let mut damaged = golden.clone();
         for (at, byte) in bytes(seed, 4).chunks(2).map(|pair| (usize::from(pair[0]) * 4, pair[1])) {
             damaged[at] = byte;
         }
-        fuzz::case_file(&damaged);
-        fuzz::case_file(&golden[..seed as usize % golden.len()]);
+        accepted += usize::from(fuzz::case_file(&damaged));
+        assert!(!fuzz::case_file(&golden[..seed as usize % golden.len()]));
     }
+    assert!(0 < accepted && accepted < 2000, "{accepted} of 2000 read");
 }
 
 #[test]
@@ -45,9 +108,12 @@ fn case_file_takes_any_text() {
         "/tests/cases/006-nan-in-token.toml"
     ))
     .unwrap();
+    assert!(fuzz::case_file(case.as_bytes()));
+    let mut accepted = 0;
     for (at, _) in case.char_indices() {
         fuzz::case_file(&case.as_bytes()[..at]);
-        fuzz::case_file(case.replace(&case[at..at + 1], "9").as_bytes());
+        accepted += usize::from(fuzz::case_file(case.replace(&case[at..at + 1], "9").as_bytes()));
     }
+    assert!(accepted > 0);
     fuzz::case_file(case.replace("7.0", "nan").as_bytes());
 }

@@ -14,13 +14,15 @@ use binned_experts_reference::{ExpertWeights, Problem};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::{Array2, Array3};
 
+type Test = fn() -> Result<(), Failed>;
+
 fn main() {
     let missing = Cuda::new().err();
     if let Some(reason) = &missing {
         eprintln!("gpu: {reason}");
     }
     let ignored = missing.is_some() && std::env::var_os("MOE_REQUIRE_GPU").is_none();
-    let on_gpu: [(&str, fn() -> Result<(), Failed>); 7] = [
+    let on_gpu: [(&str, Test); 7] = [
         ("generated_cases_agree", generated_cases_agree),
         ("goldens_agree_in_every_order", goldens_agree_in_every_order),
         ("two_runs_give_the_same_bits", two_runs_give_the_same_bits),

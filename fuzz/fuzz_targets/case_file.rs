@@ -1,4 +1,6 @@
 //! Hostile safetensors and hostile text.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| binned_experts::fuzz::case_file(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    binned_experts::fuzz::case_file(bytes);
+});

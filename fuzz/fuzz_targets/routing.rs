@@ -1,4 +1,8 @@
-//! Generated routings and values: the reference against the definition, stage by stage.
+//! Generated routings and values: every engine against the definition, stage by stage.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| binned_experts::fuzz::routing(bytes));
+use binned_experts::fuzz::{RoutingCase, routing};
+
+libfuzzer_sys::fuzz_target!(|case: RoutingCase| {
+    routing(&case);
+});

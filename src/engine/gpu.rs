@@ -15,8 +15,11 @@ use crate::tensor::{AnyProblem, ElementType};
 pub struct GpuEngine<M: Machine> {
     name: &'static str,
     pipeline: Pipeline<M>,
-    schedule: Box<dyn Fn(&mut M, &Problem<f32>)>,
+    schedule: Scheduler<M>,
 }
+
+/// Sets the order in which a machine runs the threads of a case.
+type Scheduler<M> = Box<dyn Fn(&mut M, &Problem<f32>)>;
 
 impl GpuEngine<Host> {
     /// A host machine of the caller's choice, such as one with a planted fault.
@@ -33,6 +36,11 @@ impl GpuEngine<Host> {
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
     pub fn host() -> Result<GpuEngine<Host>, GpuError> {
         GpuEngine::on_host(Host::new()?)
+    }
+
+    /// Runs the cases to come under one schedule.
+    pub fn set_schedule(&mut self, schedule: Schedule) {
+        self.schedule = Box::new(move |host, _| host.set_schedule(schedule));
     }
 }
 

@@ -1,0 +1,8 @@
+#!/bin/bash -eu
+# Builds every fuzz target and packs its seeds, as ClusterFuzzLite expects them in $OUT.
+cargo fuzz build -O
+for source in fuzz/fuzz_targets/*.rs; do
+    target=$(basename "$source" .rs)
+    cp "fuzz/target/x86_64-unknown-linux-gnu/release/$target" "$OUT/"
+    zip -jq "$OUT/${target}_seed_corpus.zip" "fuzz/seeds/$target"/*
+done
