@@ -6,19 +6,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-target/bundle}
 
-# The path of the executable that cargo builds with these arguments.
+# The path of the executable of a target (bin, test or bench) that cargo builds with these arguments.
 executable() {
-    cargo "$@" --message-format=json |
+    cargo "${@:2}" --message-format=json |
         python3 -c 'import json, sys
-paths = [json.loads(line).get("executable") for line in sys.stdin]
-print([path for path in paths if path][-1])'
+messages = map(json.loads, sys.stdin)
+print([m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == sys.argv[1]][-1])' "$1"
 }
 
 rm -rf "$folder"
 mkdir -p "$folder/tests"
-cp "$(executable build --release --bin binned-experts)" "$folder/binned-experts"
-cp "$(executable test --release --no-run --test gpu)" "$folder/gpu-tests"
-cp "$(executable bench --no-run --bench pipeline)" "$folder/pipeline-bench"
+cp "$(executable binned-experts build --release --bin binned-experts)" "$folder/binned-experts"
+cp "$(executable gpu test --release --no-run --test gpu)" "$folder/gpu-tests"
+cp "$(executable pipeline bench --no-run --bench pipeline)" "$folder/pipeline-bench"
 cp -r tests/goldens "$folder/tests/goldens"
 git rev-parse HEAD >"$folder/commit"
 
