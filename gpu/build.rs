@@ -24,14 +24,17 @@ fn main() {
     if env::var_os("CARGO_FEATURE_SELFTEST").is_some() {
         build.define("SIMT_SELFTEST", None);
     }
+    let is_clang = build.try_get_compiler().is_ok_and(|compiler| compiler.is_like_clang());
     if rustc_flags_contain("sanitizer=address") {
         // A fake stack for each of thousands of fibers would cost ten times the run.
-        build
-            .flag_if_supported("--param=asan-use-after-return=0")
-            .flag_if_supported("-fsanitize-address-use-after-return=never");
+        build.flag(if is_clang {
+            "-fsanitize-address-use-after-return=never"
+        } else {
+            "--param=asan-use-after-return=0"
+        });
     }
     // cargo-fuzz asks rustc for the coverage that libFuzzer reads; only clang can give the same.
-    if rustc_flags_contain("sancov-module") && build.try_get_compiler().is_ok_and(|compiler| compiler.is_like_clang()) {
+    if rustc_flags_contain("sancov-module") && is_clang {
         build.flag("-fsanitize-coverage=inline-8bit-counters,pc-table,trace-cmp");
     }
     match build.try_compile("binned_experts_host") {

@@ -48,7 +48,7 @@ impl Selection {
     /// Everything, in sizes that suit a fuzzer: just beyond a depth of 16 and a tile of 256 assignments.
     pub fn small() -> Selection {
         Selection {
-            work: 1 << 14,
+            work: 1 << 13,
             assignments: 300,
             ..Selection::default()
         }

@@ -4,7 +4,6 @@
 
 #ifdef SIMT_ASAN
 // Declared here, since a clang without its runtime package has no header for them.
-constexpr size_t ENDED_BYTES = 4096;
 extern "C" {
 void __asan_unpoison_memory_region(const volatile void *address, size_t bytes);
 void __sanitizer_start_switch_fiber(void **fake_stack_save, const void *bottom, size_t bytes);
@@ -82,18 +81,23 @@ binned_experts_simt_switch:
 namespace simt {
 
 void Fiber::start(void (*entry)()) {
-    if (!stack) stack.reset(new char[STACK_BYTES]);
+    if (!stack) {
+        // Stacks that all begin at the same offset would share a few lines of the cache.
+        static thread_local unsigned count = 0;
+        skipped_bytes = count++ % STAGGERS * STAGGER_BYTES;
+        stack.reset(new char[STAGGERS * STAGGER_BYTES + STACK_BYTES]);
+    }
+    char *const bottom = stack.get() + skipped_bytes;
     context.fake_stack = nullptr;
-    context.stack_bottom = stack.get();
+    context.stack_bottom = bottom;
     context.stack_bytes = STACK_BYTES;
 #ifdef SIMT_ASAN
-    // A run that came to its end leaves the frames of its last switch, one that was given up any number of frames.
-    const size_t used = has_ended ? ENDED_BYTES : STACK_BYTES;
-    __asan_unpoison_memory_region(stack.get() + STACK_BYTES - used, used);
+    // A run that came to its end has left every frame that has poisoned bytes, one that was given up has not.
+    if (!has_ended) __asan_unpoison_memory_region(bottom, STACK_BYTES);
 #endif
     has_ended = false;
 #ifdef SIMT_OWN_SWITCH
-    const uintptr_t top = (reinterpret_cast<uintptr_t>(stack.get()) + STACK_BYTES) & ~uintptr_t(15);
+    const uintptr_t top = (reinterpret_cast<uintptr_t>(bottom) + STACK_BYTES) & ~uintptr_t(15);
     uintptr_t *frame = reinterpret_cast<uintptr_t *>(top);
 #if defined(__x86_64__)
     *--frame = 0;  // where `entry` would return to
@@ -106,7 +110,7 @@ void Fiber::start(void (*entry)()) {
     context.stack_pointer = frame;
 #else
     getcontext(&context.registers);
-    context.registers.uc_stack.ss_sp = stack.get();
+    context.registers.uc_stack.ss_sp = bottom;
     context.registers.uc_stack.ss_size = STACK_BYTES;
     context.registers.uc_link = nullptr;
     makecontext(&context.registers, entry, 0);

@@ -25,6 +25,9 @@ constexpr size_t STACK_BYTES = 128 * 1024;
 constexpr size_t STACK_BYTES = 32 * 1024;
 #endif
 
+constexpr size_t STAGGERS = 32;
+constexpr size_t STAGGER_BYTES = 1024 + 64;
+
 // Where a stack stands while another one runs.
 struct Context {
 #ifdef SIMT_OWN_SWITCH
@@ -48,6 +51,7 @@ public:
 
 private:
     std::unique_ptr<char[]> stack;
+    size_t skipped_bytes = 0;  // of `stack`, below the part in use
 };
 
 // Leaves `from` and goes on at `to`; returns when something switches to `from`. With `ends`, nothing ever does.

@@ -34,7 +34,8 @@ private:
 
 // One for each operating-system thread. The stacks stay reachable and are used again by the next launch.
 struct Scheduler {
-    Context context;
+    Context context;              // where a launch was started
+    Context *left = nullptr;      // the context of the last switch
     Random random{0};
     std::vector<std::unique_ptr<Block>> slots;
     std::vector<Warp *> ready;    // warps with lanes that can run
@@ -51,8 +52,14 @@ thread_local std::unique_ptr<Scheduler> owned;
 // A pointer, since reaching an object that has a destructor costs a check each time.
 thread_local Scheduler *scheduler = nullptr;
 
+void switch_to(Context &from, Context &to, bool ends) {
+    scheduler->left = &from;
+    switch_context(from, to, ends);
+}
+
+// Goes back to where the launch was started.
 void leave(bool ends) {
-    switch_context(current->fiber.context, scheduler->context, ends);
+    switch_to(current->fiber.context, scheduler->context, ends);
 }
 
 void make_ready(Thread &thread) {
@@ -101,6 +108,15 @@ Thread *next_thread() {
     return warp->threads + lane;
 }
 
+// Lets the next thread run; returns when the running one is drawn again.
+void give_way() {
+    Thread *const self = current, *const next = next_thread();
+    if (!next) return leave(false);
+    if (next == self) return;
+    current = next;
+    switch_to(self->fiber.context, next->fiber.context, false);
+}
+
 void release_barrier(Block &block) {
     block.at_barrier = 0;
     for (unsigned linear = 0; linear < block.size; linear++)
@@ -108,7 +124,7 @@ void release_barrier(Block &block) {
 }
 
 void thread_main() {
-    entered(scheduler->context);
+    entered(*scheduler->left);
     launched->call(launched->values);
     Block &block = *current->block;
     current->state = State::done;
@@ -220,9 +236,10 @@ void run_to_end() {
     for (auto &slot : scheduler->slots) to_finish += slot->live > 0;
     while (Thread *next = next_thread()) {
         current = next;
-        Block &block = *current->block;
-        switch_context(scheduler->context, current->fiber.context, false);
+        switch_to(scheduler->context, current->fiber.context, false);
         if (scheduler->failed) return;
+        // The thread that came back is the last one that ran.
+        Block &block = *current->block;
         if (block.live == 0) {
             finished++;
             if (!scheduler->waiting_blocks.empty()) admit(block);
@@ -309,7 +326,7 @@ void wait_at_barrier(Site site) {
     block.at_barrier++;
     current->state = State::barrier;
     if (block.at_barrier == block.live) release_barrier(block);
-    leave(false);
+    give_way();
 }
 
 uint64_t meet(Collective collective, unsigned mask, uint64_t value, unsigned source, Site site) {
@@ -329,13 +346,13 @@ uint64_t meet(Collective collective, unsigned mask, uint64_t value, unsigned sou
     self.state = State::collective;
     warp.waiting |= 1u << self.lane;
     if ((warp.waiting & mask) == mask && is_complete(warp, collective, mask)) complete(warp, mask);
-    leave(false);
+    give_way();
     return self.value;
 }
 
 void pause() {
     make_ready(*current);
-    leave(false);
+    give_way();
 }
 
 void pause_at_access() {
