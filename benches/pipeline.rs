@@ -17,6 +17,8 @@ mod environment;
 mod measure;
 #[path = "pipeline/output.rs"]
 mod output;
+#[path = "pipeline/timed.rs"]
+mod timed;
 #[path = "pipeline/validate.rs"]
 mod validate;
 #[path = "pipeline/workload.rs"]
@@ -33,7 +35,8 @@ use binned_experts_reference::ExpertWeights;
 use clap::Parser;
 
 use environment::{Device, Environment};
-use measure::{Clock, Effort, Measured, Transfers};
+use measure::{Clock, Effort, Measured, More};
+use timed::Timed;
 use validate::Sample;
 use workload::Workload;
 
@@ -65,7 +68,7 @@ struct Row {
     name: String,
     /// Assignments that the capacity keeps.
     kept: usize,
-    machine: Option<(Measured, Transfers)>,
+    machine: Option<(Measured, More)>,
     reference: Measured,
 }
 
@@ -111,6 +114,7 @@ fn run_on<M: Machine>(args: &Args, machine: Option<(M, Device)>, clock: &Clock) 
 
     let rows = measure_all(args, machine, clock, &environment)?;
     println!("{}\n", output::table(&rows));
+    println!("{}\n", output::kernels(&rows));
 
     let temporary = tempfile::tempdir()?;
     let directory = match &args.out {
@@ -144,7 +148,13 @@ fn measure_all<M: Machine>(
     let first = workloads.first().ok_or("no workload has such a name")?;
     let mut weights = BTreeMap::from([(first.experts, first.weights()?)]);
     let mut pipeline = machine
-        .map(|machine| Pipeline::new(weights[&first.experts].clone(), machine))
+        .map(|machine| {
+            let stream = match clock {
+                Clock::Events(stream) => Some(stream.clone()),
+                Clock::Wall => None,
+            };
+            Pipeline::new(weights[&first.experts].clone(), Timed::new(machine, stream))
+        })
         .transpose()?;
 
     let device = environment.device.as_ref().map_or("cpu", |device| device.kind);
@@ -168,7 +178,7 @@ fn measure_all<M: Machine>(
 fn measure<M: Machine>(
     workload: Workload,
     weights: &Arc<ExpertWeights<f32>>,
-    pipeline: Option<&mut Pipeline<M>>,
+    pipeline: Option<&mut Pipeline<Timed<M>>>,
     clock: &Clock,
     effort: Effort,
 ) -> Result<Row, Failure> {
@@ -196,8 +206,10 @@ fn measure<M: Machine>(
 
 fn effort(args: &Args) -> Effort {
     Effort {
-        warmup: if args.test { 1 } else { 5 },
+        warmup: if args.test { 1 } else { 3 },
         repetitions: if args.test { 2 } else { 30 },
+        pause: Duration::from_millis(if args.test { 0 } else { 200 }),
+        load: Duration::from_millis(if args.test { 0 } else { 300 }),
         reference_repetitions: 2,
         reference_budget: Duration::from_secs(args.reference_budget),
     }

@@ -19,8 +19,11 @@ fn main() {
         .include("host")
         .file("host/fiber.cpp")
         .file("host/scheduler.cpp")
+        .file("host/async_machine.cpp")
+        .file("host/multiply.cpp")
         .file("host/launch.cpp")
-        .flag_if_supported("-ffp-contract=off");
+        .flag_if_supported("-ffp-contract=off")
+        .flag_if_supported("-Wno-unknown-pragmas");
     if env::var_os("CARGO_FEATURE_SELFTEST").is_some() {
         build.define("SIMT_SELFTEST", None);
     }

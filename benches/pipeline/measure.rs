@@ -1,6 +1,8 @@
 //! Times of one workload, on a machine and by the reference.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use binned_experts_gpu::{GpuError, Machine, Pipeline};
@@ -9,6 +11,7 @@ use cudarc::driver::{CudaStream, sys::CUevent_flags};
 use ndarray::Array3;
 
 use super::Failure;
+use super::timed::Timed;
 use super::validate::{Error, Sample, is_same};
 
 /// How often things are repeated.
@@ -18,6 +21,10 @@ pub(crate) struct Effort {
     pub(crate) warmup: usize,
     /// Timed runs on the machine.
     pub(crate) repetitions: usize,
+    /// The idle time before a burst.
+    pub(crate) pause: Duration,
+    /// The time that a sustained load lasts before it is measured.
+    pub(crate) load: Duration,
     /// Timed runs of the reference, fewer where they take long.
     pub(crate) reference_repetitions: usize,
     /// Time after which the reference is not run again.
@@ -33,17 +40,21 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// Milliseconds that the kernels launched by `run` take.
-    fn kernels(&self, run: impl FnOnce() -> Result<(), GpuError>) -> Result<f64, Failure> {
+    /// Milliseconds of each of several runs that are queued one behind the other, so that no run waits for the host.
+    fn queued(&self, count: usize, mut run: impl FnMut() -> Result<(), GpuError>) -> Result<Vec<f64>, Failure> {
         let Clock::Events(stream) = self else {
-            return self.wall(run);
+            return (0..count).map(|_| self.wall(&mut run)).collect();
         };
         let event = || stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
-        let start = event()?;
-        run()?;
-        let end = event()?;
-        end.synchronize()?;
-        Ok(f64::from(start.elapsed_ms(&end)?))
+        let mut spans = Vec::new();
+        for _ in 0..count {
+            let start = event()?;
+            run()?;
+            spans.push((start, event()?));
+        }
+        stream.synchronize()?;
+        let elapsed = spans.iter().map(|(start, end)| start.elapsed_ms(end).map(f64::from));
+        Ok(elapsed.collect::<Result<_, _>>()?)
     }
 
     /// Milliseconds of wall time until the machine has done all that `run` asks for.
@@ -99,12 +110,20 @@ pub(crate) struct Measured {
     pub(crate) bound_used: f64,
     /// From the reference; for the reference itself, from the definition.
     pub(crate) error: Error,
+    /// From the definition, on the sample.
+    pub(crate) sample_error: Error,
 }
 
-/// Of the inputs to the machine and of the output from it.
-pub(crate) struct Transfers {
+/// Times of a machine that are not those of a burst.
+pub(crate) struct More {
+    /// Under a load that has lasted for a while.
+    pub(crate) sustained: Times,
+    /// Of the inputs to the machine.
     pub(crate) upload: Times,
+    /// Of the output from it.
     pub(crate) download: Times,
+    /// Milliseconds of each kernel, launched apart, in their order.
+    pub(crate) kernels: Vec<(&'static str, f64)>,
 }
 
 /// Validates and times the reference. Its output is what the machine's is compared with.
@@ -130,19 +149,20 @@ pub(crate) fn reference(
         times: Times { raw, warmup: 1 },
         bound_used,
         error: sample.error(&output),
+        sample_error: sample.error(&output),
     };
     Ok((measured, output))
 }
 
 /// Validates a machine's output, then times kernels and transfers apart. The weights are resident.
 pub(crate) fn machine<M: Machine>(
-    pipeline: &mut Pipeline<M>,
+    pipeline: &mut Pipeline<Timed<M>>,
     clock: &Clock,
     problem: &Problem<f32>,
     sample: &Sample,
     right: &Array3<f32>,
     effort: Effort,
-) -> Result<(Measured, Transfers), Failure> {
+) -> Result<(Measured, More), Failure> {
     let start = Instant::now();
     let output = pipeline.forward(problem)?;
     let first_ms = milliseconds(start.elapsed());
@@ -160,7 +180,18 @@ pub(crate) fn machine<M: Machine>(
 
     let upload = repeated(effort, || clock.wall(|| pipeline.upload(problem).map(|_| ())))?;
     let mut uploaded = pipeline.upload(problem)?;
-    let times = repeated(effort, || clock.kernels(|| uploaded.run()))?;
+    sleep(effort.pause);
+    clock.queued(effort.warmup, || uploaded.run())?;
+    let times = Times {
+        raw: clock.queued(effort.repetitions, || uploaded.run())?,
+        warmup: effort.warmup,
+    };
+    let warmup = ((milliseconds(effort.load) / times.median()) as usize).max(effort.warmup);
+    clock.queued(warmup, || uploaded.run())?;
+    let sustained = Times {
+        raw: clock.queued(effort.repetitions, || uploaded.run())?,
+        warmup,
+    };
     let download = repeated(effort, || clock.wall(|| uploaded.download().map(|_| ())))?;
     if !is_same(&output, &uploaded.download()?) {
         return Err("the timed runs computed something else".into());
@@ -170,8 +201,50 @@ pub(crate) fn machine<M: Machine>(
         times,
         bound_used,
         error,
+        sample_error: sample.error(&output),
     };
-    Ok((measured, Transfers { upload, download }))
+    sleep(effort.pause);
+    let kernels = kernels(pipeline, problem, effort)?;
+    Ok((
+        measured,
+        More {
+            sustained,
+            upload,
+            download,
+            kernels,
+        },
+    ))
+}
+
+/// The median time of each kernel of a forward, in the order of their launches.
+fn kernels<M: Machine>(
+    pipeline: &mut Pipeline<Timed<M>>,
+    problem: &Problem<f32>,
+    effort: Effort,
+) -> Result<Vec<(&'static str, f64)>, Failure> {
+    let mut times: BTreeMap<(usize, &str), Vec<f64>> = BTreeMap::new();
+    for repetition in 0..effort.warmup + effort.repetitions {
+        let mut uploaded = pipeline.upload(problem)?;
+        uploaded.machine_mut().start();
+        uploaded.run()?;
+        let launches = uploaded.machine_mut().finish()?;
+        for (position, (kernel, time)) in launches.into_iter().enumerate() {
+            if repetition >= effort.warmup {
+                times.entry((position, kernel)).or_default().push(time);
+            }
+        }
+    }
+    let medians = times.into_iter().map(|((_, kernel), raw)| {
+        (
+            kernel,
+            Times {
+                raw,
+                warmup: effort.warmup,
+            }
+            .median(),
+        )
+    });
+    Ok(medians.collect())
 }
 
 /// Times after a warm-up.

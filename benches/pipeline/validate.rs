@@ -94,6 +94,8 @@ pub(crate) struct Error {
     pub(crate) absmax: f64,
     pub(crate) mae: f64,
     pub(crate) mse: f64,
+    /// Of the errors against that of the values, in the 2-norm.
+    pub(crate) relative: f64,
     /// Whether every value is finite and within the seed's tolerance.
     pub(crate) is_close: bool,
 }
@@ -101,7 +103,7 @@ pub(crate) struct Error {
 impl Error {
     /// From pairs of found and expected values.
     pub(crate) fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Error {
-        let (mut absmax, mut sum, mut squares, mut count) = (0.0f64, 0.0, 0.0, 0usize);
+        let (mut absmax, mut sum, mut squares, mut values, mut count) = (0.0f64, 0.0, 0.0, 0.0, 0usize);
         let mut is_close = true;
         for (found, expected) in pairs {
             let error = (found - expected).abs();
@@ -109,6 +111,7 @@ impl Error {
             absmax = absmax.max(error);
             sum += error;
             squares += error * error;
+            values += expected * expected;
             count += 1;
         }
         let count = count.max(1) as f64;
@@ -116,6 +119,7 @@ impl Error {
             absmax,
             mae: sum / count,
             mse: squares / count,
+            relative: (squares / values).sqrt(),
             is_close,
         }
     }

@@ -4,8 +4,11 @@
 // parameters' types, so that a launch from the other side of the interface cannot misread them.
 #include "combine.cu"
 #include "down.cu"
+#include "experts.cu"
 #include "gate_up.cu"
+#include "pack.cu"
 #include "route.cu"
+#include "split_tokens.cu"
 #ifdef SIMT_SELFTEST
 #include "selftest.cu"
 #endif
@@ -31,7 +34,7 @@ struct binned_experts_simt_arg {
 };
 
 int32_t binned_experts_simt_launch(const char *kernel, const uint32_t grid[3], const uint32_t block[3],
-                                   const simt::Schedule *schedule, const binned_experts_simt_arg *args,
+                                   uint32_t shared_bytes, const simt::Schedule *schedule, const binned_experts_simt_arg *args,
                                    size_t n_args, char *report, size_t report_bytes);
 }
 
@@ -42,6 +45,7 @@ using Arg = binned_experts_simt_arg;
 struct Request {
     const char *kernel;
     simt::Index3 grid, block;
+    unsigned shared_bytes;
     simt::Schedule schedule;
     const Arg *args;
     size_t n_args;
@@ -120,7 +124,7 @@ bool launch_kernel(void (*kernel)(P...), const char *parameters, const Request &
         throw Refusal{"expected " + std::to_string(sizeof...(P)) + " arguments, found " +
                       std::to_string(request.n_args)};
     Bound<P...> bound = {kernel, {Decode<P>::from(request.args[I], names[I].c_str())...}};
-    return simt::run({request.kernel, request.grid, request.block, request.schedule, Bound<P...>::call, &bound},
+    return simt::run({request.kernel, request.grid, request.block, request.shared_bytes, request.schedule, Bound<P...>::call, &bound},
                      report);
 }
 
@@ -139,15 +143,23 @@ struct Entry {
 
 const Entry KERNELS[] = {
     KERNEL_ENTRY(count_assignments, "router_indices, counts, assignments, experts"),
-    KERNEL_ENTRY(scan_bins, "counts, bins, row_starts, tile_starts, tiles, experts, capacity"),
+    KERNEL_ENTRY(scan_bins, "counts, bins, row_starts, tile_starts, panel_starts, tiles, experts, capacity"),
     KERNEL_ENTRY(rank_assignments, "router_indices, counts, bins, row_starts, sorted_indices, row_of, assignment_of, "
                                    "assignments, experts, capacity"),
     KERNEL_ENTRY(place_order, "router_indices, bins, row_starts, sorted_indices, row_of, assignment_of, assignments, "
                               "capacity"),
     KERNEL_ENTRY(gate_up, "hidden_states, gate_up_proj, gate_up_proj_bias, assignment_of, row_starts, tile_starts, "
-                          "gate_up, activated, hidden, intermediate, experts, top_k, alpha, limit"),
-    KERNEL_ENTRY(down, "activated, down_proj, down_proj_bias, row_starts, tile_starts, expert_output, hidden, "
-                       "intermediate, experts"),
+                          "exact_rows, gate_up, activated, hidden, intermediate, experts, top_k, alpha, limit"),
+    KERNEL_ENTRY(down, "activated, down_proj, down_proj_bias, row_starts, tile_starts, exact_rows, expert_output, "
+                       "hidden, intermediate, experts"),
+    KERNEL_ENTRY(pack_weights, "matrices, bias, packed, columns, norms, exact_experts, depth, width, column_tiles"),
+    KERNEL_ENTRY(split_tokens, "hidden_states, router_indices, row_of, row_starts, panel_starts, norms, "
+                               "exact_experts, packed, row_scales, exact_rows, large_counts, progress, hidden, experts, "
+                               "top_k, alpha, limit"),
+    KERNEL_ENTRY(experts, "tokens, gate_up_packed, gate_up_columns, down_packed, down_columns, row_starts, "
+                          "panel_starts, row_scales, progress, large_counts, packed_activated, gate_up, activated, "
+                          "expert_output, hidden, intermediate, experts, gate_up_tiles, down_tiles, alpha, limit"),
+    KERNEL_ENTRY(mark_exact_rows, "row_starts, large_counts, exact_rows, intermediate, experts"),
     KERNEL_ENTRY(combine, "expert_output, router_indices, routing_weights, row_of, output, tokens, hidden, experts, "
                           "top_k"),
 #ifdef SIMT_SELFTEST
@@ -190,9 +202,10 @@ bool launch(const Request &request, std::string &report) {
 
 // Returns 0, or 1 with a report: NUL-terminated, cut to `report_bytes`.
 int32_t binned_experts_simt_launch(const char *kernel, const uint32_t grid[3], const uint32_t block[3],
-                                   const simt::Schedule *schedule, const binned_experts_simt_arg *args,
+                                   uint32_t shared_bytes, const simt::Schedule *schedule, const binned_experts_simt_arg *args,
                                    size_t n_args, char *report, size_t report_bytes) {
-    const Request request = {kernel, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, *schedule, args,
+    const Request request = {kernel,       {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]},
+                             shared_bytes, *schedule,                    args,
                              n_args};
     std::string text;
     try {

@@ -1,5 +1,7 @@
 #include "scheduler.h"
 
+#include "async_machine.h"
+
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
@@ -8,6 +10,8 @@
 
 namespace simt {
 namespace {
+
+constexpr uint32_t MOST_SPINS = 1u << 22;
 
 // xorshift64*, seeded through a mixing step so that neighbouring seeds differ.
 class Random {
@@ -46,6 +50,7 @@ struct Scheduler {
     std::vector<uint32_t> waiting_blocks;  // in the order of their start, last first
     std::string *report = nullptr;
     bool failed = false;
+    uint32_t spins = 0;  // since something else happened
 };
 
 thread_local std::unique_ptr<Scheduler> owned;
@@ -62,6 +67,8 @@ void leave(bool ends) {
     switch_to(current->fiber.context, scheduler->context, ends);
 }
 
+}  // namespace
+
 void make_ready(Thread &thread) {
     thread.state = State::ready;
     if (thread.is_late) {
@@ -72,6 +79,12 @@ void make_ready(Thread &thread) {
     if (warp.ready == 0) scheduler->ready.push_back(&warp);
     warp.ready |= 1u << thread.lane;
 }
+
+uint32_t draw_below(uint32_t bound) {
+    return scheduler->random.below(bound);
+}
+
+namespace {
 
 Thread *take_late() {
     const size_t drawn = scheduler->random.below(uint32_t(scheduler->late.size()));
@@ -87,8 +100,18 @@ bool is_turn_of_late() {
     return scheduler->ready.empty() || scheduler->random.below(1024) == 0;
 }
 
+// Lets copies land now and then, and whenever no thread can run.
+void land_copies() {
+    while (copies_in_flight() > 0) {
+        const bool must = scheduler->ready.empty() && scheduler->late.empty();
+        if (!must && scheduler->random.below(8) != 0) return;
+        land_copy();
+    }
+}
+
 // Draws the thread that runs next; none if no thread can run.
 Thread *next_thread() {
+    land_copies();
     if (is_turn_of_late()) return take_late();
     if (scheduler->ready.empty()) return nullptr;
 
@@ -108,14 +131,27 @@ Thread *next_thread() {
     return warp->threads + lane;
 }
 
+}  // namespace
+
+namespace {
+
 // Lets the next thread run; returns when the running one is drawn again.
-void give_way() {
+void switch_to_next() {
     Thread *const self = current, *const next = next_thread();
     if (!next) return leave(false);
     if (next == self) return;
     current = next;
     switch_to(self->fiber.context, next->fiber.context, false);
 }
+
+}  // namespace
+
+void give_way() {
+    scheduler->spins = 0;
+    switch_to_next();
+}
+
+namespace {
 
 void release_barrier(Block &block) {
     block.at_barrier = 0;
@@ -149,6 +185,9 @@ void admit(Block &slot) {
     slot.shared_used = 0;
     slot.at_barrier = 0;
     slot.live = slot.size;
+    slot.copies = 0;
+    for (GroupBarrier &group : slot.groups) group = {};
+    for (unsigned &waiting : slot.in_products) waiting = 0;
     for (unsigned warp = 0; warp * WARP_LANES < slot.size; warp++)
         slot.warps[warp] = {slot.threads.data() + warp * WARP_LANES, 0, 0, 0};
     for (unsigned linear = 0; linear < slot.size; linear++) {
@@ -158,6 +197,8 @@ void admit(Block &slot) {
         thread.lane = linear % WARP_LANES;
         thread.warp = &slot.warps[linear / WARP_LANES];
         thread.is_late = scheduler->late_in_65536 && scheduler->random.below(65536) < scheduler->late_in_65536;
+        thread.products.clear();
+        thread.products.reserve(PRODUCTS_IN_FLIGHT);
         thread.fiber.start(thread_main);
         make_ready(thread);
     }
@@ -172,6 +213,8 @@ void prepare(const Launch &launch) {
 
     scheduler->random = Random(schedule.seed);
     scheduler->failed = false;
+    scheduler->spins = 0;
+    forget_copies();
     scheduler->ready.clear();
     scheduler->late.clear();
     scheduler->recent = nullptr;
@@ -214,20 +257,27 @@ struct Place {
 
 // What the threads of a block that nothing can wake are waiting for.
 std::string describe_deadlock(const Block &block) {
-    unsigned at_barrier = 0, in_collective = 0;
-    Site collective = {nullptr, 0};
+    constexpr size_t STATES = size_t(State::done) + 1;
+    unsigned waiting[STATES] = {};
+    Site sites[STATES] = {};
     for (unsigned linear = 0; linear < block.size; linear++) {
         const Thread &thread = block.threads[linear];
-        at_barrier += thread.state == State::barrier;
-        in_collective += thread.state == State::collective;
-        if (thread.state == State::collective) collective = thread.site;
+        waiting[size_t(thread.state)]++;
+        sites[size_t(thread.state)] = thread.state == State::barrier ? block.barrier : thread.site;
     }
     std::string text = "deadlock: block (" + std::to_string(block.index.x) + ", " + std::to_string(block.index.y) +
                        ", " + std::to_string(block.index.z) + ")";
-    if (at_barrier)
-        text += ": " + std::to_string(at_barrier) + " threads wait at barrier " + Place(block.barrier).text;
-    if (in_collective)
-        text += ": " + std::to_string(in_collective) + " threads wait in a collective at " + Place(collective).text;
+    static const char *const WHERE[STATES] = {"",
+                                              "at barrier ",
+                                              "in a collective at ",
+                                              "for a phase at ",
+                                              "at a barrier of some threads at ",
+                                              "for products at ",
+                                              ""};
+    for (size_t state = size_t(State::barrier); state < size_t(State::done); state++) {
+        if (waiting[state] == 0) continue;
+        text += ": " + std::to_string(waiting[state]) + " threads wait " + WHERE[state] + Place(sites[state]).text;
+    }
     return text;
 }
 
@@ -241,6 +291,11 @@ void run_to_end() {
         // The thread that came back is the last one that ran.
         Block &block = *current->block;
         if (block.live == 0) {
+            if (block.copies > 0) {
+                *scheduler->report = "a block ended while " + std::to_string(block.copies) + " copies were in flight";
+                scheduler->failed = true;
+                return;
+            }
             finished++;
             if (!scheduler->waiting_blocks.empty()) admit(block);
         }
@@ -350,6 +405,15 @@ uint64_t meet(Collective collective, unsigned mask, uint64_t value, unsigned sou
     return self.value;
 }
 
+void spin(Site site) {
+    if (++scheduler->spins > MOST_SPINS)
+        fail("livelock: a thread waits at %s for a value that nothing writes", Place(site).text);
+    make_ready(*current);
+    // It has nothing to do until another one has run.
+    scheduler->recent = nullptr;
+    switch_to_next();
+}
+
 void pause() {
     make_ready(*current);
     give_way();
@@ -360,11 +424,11 @@ void pause_at_access() {
     pause();
 }
 
-void *shared_region(const void *declaration, const char *name, size_t bytes) {
+void *shared_region(const void *declaration, const char *name, size_t bytes, size_t alignment) {
     Block &block = *current->block;
     for (const SharedRegion &region : block.regions)
         if (region.declaration == declaration) return block.shared.get() + region.offset;
-    const size_t offset = (block.shared_used + 15) / 16 * 16;
+    const size_t offset = (block.shared_used + alignment - 1) / alignment * alignment;
     if (offset + bytes > SHARED_BYTES)
         fail("shared memory: %s would end at byte %zu of %zu", name, offset + bytes, SHARED_BYTES);
     block.shared_used = offset + bytes;

@@ -20,7 +20,9 @@ namespace simt {
 constexpr unsigned WARP_LANES = 32;
 constexpr unsigned MAX_BLOCK_THREADS = 1024;
 constexpr uint64_t MAX_BLOCKS = uint64_t(1) << 26;
-constexpr size_t SHARED_BYTES = 48 * 1024;
+constexpr size_t SHARED_BYTES = 227 * 1024;
+constexpr unsigned WARPGROUP_THREADS = 128;
+constexpr unsigned GROUP_BARRIERS = 16;
 
 struct Index3 {
     unsigned x, y, z;
@@ -42,10 +44,17 @@ struct Site {
 
 enum class Collective : uint8_t { sync, shuffle, ballot, match };
 
-enum class State : uint8_t { ready, barrier, collective, done };
+enum class State : uint8_t { ready, barrier, collective, phase, group, products, done };
 
 struct Block;
 struct Warp;
+
+// A product of a warpgroup that its threads have started (async.h).
+struct Product {
+    float *sums;  // the thread's
+    uint64_t left, right;
+    bool adds;
+};
 
 struct Thread {
     Fiber fiber;
@@ -61,6 +70,8 @@ struct Thread {
     Site site = {nullptr, 0};
     unsigned mask = 0, source = 0;
     uint64_t value = 0;
+
+    std::vector<Product> products;  // started, and not waited for
 };
 
 struct Warp {
@@ -75,6 +86,11 @@ struct SharedRegion {
     size_t offset;
 };
 
+// A barrier of some threads of a block.
+struct GroupBarrier {
+    unsigned threads = 0, arrived = 0;
+};
+
 struct Block {
     Index3 index = {0, 0, 0};
     std::vector<Thread> threads;  // the first `size` of them belong to the block, the others keep their stacks
@@ -85,12 +101,16 @@ struct Block {
     size_t shared_used = 0;
     unsigned live = 0, at_barrier = 0;
     Site barrier = {nullptr, 0};
+    GroupBarrier groups[GROUP_BARRIERS];
+    unsigned in_products[MAX_BLOCK_THREADS / WARPGROUP_THREADS] = {};  // threads of the warpgroup that wait
+    unsigned copies = 0;                                               // in flight
 };
 
 // What a launch runs: `call(values)` is one thread's run of the kernel.
 struct Launch {
     const char *kernel;
     Index3 grid, block;
+    unsigned shared_bytes;  // that the launch asks for
     Schedule schedule;
     void (*call)(void *values);
     void *values;
@@ -121,7 +141,17 @@ void pause();
 void pause_at_access();
 
 // Memory of the running block for one declaration, filled with 0xFF when its first thread asks.
-void *shared_region(const void *declaration, const char *name, size_t bytes);
+void *shared_region(const void *declaration, const char *name, size_t bytes, size_t alignment = 16);
+
+// As pause, for a thread that waits for others in a loop; fails if nothing else happens for long.
+void spin(Site site);
+
+// Lets the threads in this state wake, as if they had never waited, and the running one give way to any.
+void make_ready(Thread &thread);
+void give_way();
+
+// A number in 0..bound.
+uint32_t draw_below(uint32_t bound);
 
 // Ends the launch with a report, printf style; does not return.
 [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

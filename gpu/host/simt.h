@@ -3,7 +3,8 @@
 //
 // It is a stricter machine than a GPU: indices are checked, shared memory starts as NaN, a barrier must be the same
 // line for all threads, and a collective must find every lane of its mask. What it cannot see are bank conflicts and
-// missing memory fences: memory is sequentially consistent here, so a collective orders it as __syncwarp does.
+// missing memory fences, those between proxies included: memory is sequentially consistent here, so a collective
+// orders it as __syncwarp does.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -28,6 +29,8 @@ public:
     Array(const Array<U> &other) : base(other.base), length(other.length), name(other.name) {}
 
     explicit operator bool() const { return base != nullptr; }
+
+    T *data() const { return base; }
 
     T &operator[](int64_t index) const {
         if (accesses_left != 0 && --accesses_left == 0) pause_at_access();
@@ -59,6 +62,13 @@ T from_bits(uint64_t bits) {
     return value;
 }
 
+// Memory that the launch asked for.
+inline void *large_shared_region(const void *declaration, const char *name, size_t bytes) {
+    if (bytes > launched->shared_bytes)
+        fail("shared memory: %s takes %zu bytes, the launch asks for %u", name, bytes, launched->shared_bytes);
+    return shared_region(declaration, name, bytes, 1024);
+}
+
 template <class T>
 T shuffle(unsigned mask, T value, unsigned source, Site site) {
     return from_bits<T>(meet(Collective::shuffle, mask, to_bits(value), source, site));
@@ -81,6 +91,13 @@ using Shared = simt::Array<T>;
     const Shared<T> name(                                                                       \
         static_cast<T *>(simt::shared_region(&name##_declaration, #name, sizeof(T) * (count))), \
         count, #name)
+
+// Every array is aligned to 16 bytes here.
+#define ALIGNED_SHARED_ARRAY SHARED_ARRAY
+#define LARGE_SHARED_ARRAY(T, name, count)                                                                         \
+    static char name##_declaration;                                                                              \
+    const Shared<T> name(                                                                                        \
+        static_cast<T *>(simt::large_shared_region(&name##_declaration, #name, sizeof(T) * (count))), count, #name)
 
 #define threadIdx (simt::current->index)
 #define blockIdx (simt::current->block->index)
@@ -171,6 +188,23 @@ inline int __ffs(int bits) {
 }
 
 inline void __threadfence() {}
+
+inline int __float_as_int(float value) {
+    return int(simt::to_bits(value));
+}
+
+inline float __int_as_float(int bits) {
+    return simt::from_bits<float>(uint64_t(uint32_t(bits)));
+}
+
+// The fast ones of the device err by a few units in the last place.
+inline float __expf(float x) {
+    return expf(x);
+}
+
+inline float __fdividef(float dividend, float divisor) {
+    return dividend / divisor;
+}
 
 // One rounding each: the build forbids contraction.
 inline float __fmul_rn(float left, float right) {

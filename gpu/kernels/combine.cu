@@ -9,7 +9,7 @@
 
 constexpr int COMBINE_THREADS = 256;
 
-// Grid: ceil(T·H / COMBINE_THREADS). Block: COMBINE_THREADS, one thread an element.
+// Grid: ceil(T · ceil(H / 4) / COMBINE_THREADS). Block: COMBINE_THREADS, one thread four columns of a token.
 //   expert_output   [R, H]   read
 //   router_indices  [T, K]   read
 //   routing_weights [T, E]   read
@@ -18,16 +18,17 @@ constexpr int COMBINE_THREADS = 256;
 KERNEL(COMBINE_THREADS)
 combine(Global<const float> expert_output, Global<const int64> router_indices, Global<const float> routing_weights,
         Global<const int> row_of, Global<float> output, int64 tokens, int64 hidden, int64 experts, int64 top_k) {
-    const int64 element = global_thread();
-    if (element >= tokens * hidden) return;
-    const int64 token = element / hidden, column = element % hidden;
+    const int64 quads = ceil_div(hidden, 4);
+    const int64 token = global_thread() / quads, column = global_thread() % quads * 4;
+    if (token >= tokens) return;
 
-    float sum = 0.0f;
+    Quad sum = {{0.0f, 0.0f, 0.0f, 0.0f}};
     for (int64 assignment = token * top_k; assignment < (token + 1) * top_k; assignment++) {
         const int64 row = row_of[assignment];
         if (row < 0) continue;
         const float weight = routing_weights[token * experts + router_indices[assignment]];
-        sum = __fadd_rn(sum, __fmul_rn(expert_output[row * hidden + column], weight));
+        const Quad found = load_quad(expert_output, row * hidden + column, hidden - column);
+        for (int i = 0; i < 4; i++) sum.values[i] = __fadd_rn(sum.values[i], __fmul_rn(found.values[i], weight));
     }
-    output[element] = sum;
+    store_quad(output, token * hidden + column, hidden - column, sum);
 }

@@ -4,7 +4,8 @@
 // reads, so the result does not depend on the order in which blocks run.
 //
 //   count_assignments   counts[tile, e] = the tile's assignments of expert e
-//   scan_bins           counts[tile, e] = the assignments of expert e in earlier tiles; bins, row_starts, tile_starts
+//   scan_bins           counts[tile, e] = the assignments of expert e in earlier tiles; bins, row_starts, tile_starts,
+//                       panel_starts
 //   rank_assignments    the place of each assignment in the stable order
 //   place_order         the same from an order that the caller gives
 //
@@ -66,14 +67,13 @@ count_assignments(Global<const int64> router_indices, Global<int> counts, int64 
         const int expert = expert_or_none(router_indices, first + step + lane, assignments);
         const unsigned peers = __match_any_sync(ALL_LANES, expert);
         const bool is_first_peer = (peers & lanes_below()) == 0;
-        if (expert >= 0 && is_first_peer) counts[row + expert] += __popc(peers);
-        __syncwarp();
+        if (expert >= 0 && is_first_peer) atomicAdd(&counts[row + expert], __popc(peers));
     }
 }
 
-// Row tiles of the products for an expert with so many assignments.
-__device__ __forceinline__ int product_tiles(int count, int64 capacity) {
-    return int(ceil_div(smaller(count, capacity), TILE_ROWS));
+// Pieces of so many rows for an expert that keeps so many assignments.
+__device__ __forceinline__ int pieces(int kept, int rows) {
+    return kept / rows + (kept % rows != 0);
 }
 
 // Inclusive prefix sum of one value a thread over the block, and in `total` the sum over the block.
@@ -97,10 +97,27 @@ __device__ __forceinline__ int block_prefix(int value, Shared<int> warp_sums, in
     return earlier + prefix;
 }
 
+// values[i] becomes values[0] + … + values[i - 1] for first <= i < end, the thread's share, and values[count]
+// the sum of all.
+__device__ __forceinline__ void starts_from_lengths(Global<int> values, int64 first, int64 end, int64 count,
+                                                    Shared<int> warp_sums) {
+    int own = 0;
+    for (int64 i = first; i < end; i++) own += values[i];
+    int total;
+    int start = block_prefix(own, warp_sums, total) - own;
+    for (int64 i = first; i < end; i++) {
+        const int length = values[i];
+        values[i] = start;
+        start += length;
+    }
+    if (threadIdx.x == 0) values[count] = total;
+}
+
 // With n_e the assignments of expert e and kept_e = min(n_e, C):
 //   bins[e]        = n_0 + … + n_e
 //   row_starts[e]  = kept_0 + … + kept_(e-1)
 //   tile_starts[e] = ceil(kept_0 / TILE_ROWS) + … + ceil(kept_(e-1) / TILE_ROWS)
+//   panel_starts[e], with PANEL_ROWS in place of TILE_ROWS
 //   counts[tile, e] becomes the assignments of expert e in earlier tiles.
 //
 // Grid: 1. Block: SCAN_THREADS; each thread takes ceil(E / SCAN_THREADS) experts that follow one another.
@@ -108,14 +125,15 @@ __device__ __forceinline__ int block_prefix(int value, Shared<int> warp_sums, in
 //   bins        [E]          written
 //   row_starts  [E + 1]      written
 //   tile_starts [E + 1]      written
+//   panel_starts [E + 1]     written
 KERNEL(SCAN_THREADS)
-scan_bins(Global<int> counts, Global<int> bins, Global<int> row_starts, Global<int> tile_starts, int64 tiles,
-          int64 experts, int64 capacity) {
+scan_bins(Global<int> counts, Global<int> bins, Global<int> row_starts, Global<int> tile_starts,
+          Global<int> panel_starts, int64 tiles, int64 experts, int64 capacity) {
     SHARED_ARRAY(int, warp_sums, SCAN_THREADS / WARP);
     const int64 share = ceil_div(experts, SCAN_THREADS);
     const int64 first = smaller(experts, threadIdx.x * share), end = smaller(experts, first + share);
 
-    int own_assignments = 0, own_rows = 0, own_tiles = 0;
+    int own = 0;
     for (int64 expert = first; expert < end; expert++) {
         int count = 0;
         for (int64 tile = 0; tile < tiles; tile++) {
@@ -123,29 +141,22 @@ scan_bins(Global<int> counts, Global<int> bins, Global<int> row_starts, Global<i
             counts[tile * experts + expert] = count;
             count += here;
         }
+        own += count;
+        const int kept = int(smaller(count, capacity));
         bins[expert] = count;
-        own_assignments += count;
-        own_rows += int(smaller(count, capacity));
-        own_tiles += product_tiles(count, capacity);
+        row_starts[expert] = kept;
+        tile_starts[expert] = pieces(kept, TILE_ROWS);
+        panel_starts[expert] = pieces(kept, PANEL_ROWS);
     }
-
-    int assignments, rows, row_tiles;
-    int assignments_before = block_prefix(own_assignments, warp_sums, assignments) - own_assignments;
-    int rows_before = block_prefix(own_rows, warp_sums, rows) - own_rows;
-    int tiles_before = block_prefix(own_tiles, warp_sums, row_tiles) - own_tiles;
+    int assignments;
+    int bin = block_prefix(own, warp_sums, assignments) - own;
     for (int64 expert = first; expert < end; expert++) {
-        const int count = bins[expert];
-        row_starts[expert] = rows_before;
-        tile_starts[expert] = tiles_before;
-        assignments_before += count;
-        rows_before += int(smaller(count, capacity));
-        tiles_before += product_tiles(count, capacity);
-        bins[expert] = assignments_before;
+        bin += bins[expert];
+        bins[expert] = bin;
     }
-    if (threadIdx.x == 0) {
-        row_starts[experts] = rows;
-        tile_starts[experts] = row_tiles;
-    }
+    starts_from_lengths(row_starts, first, end, experts, warp_sums);
+    starts_from_lengths(tile_starts, first, end, experts, warp_sums);
+    starts_from_lengths(panel_starts, first, end, experts, warp_sums);
 }
 
 // The rank of an assignment is the number of assignments of its expert with a smaller flat index:

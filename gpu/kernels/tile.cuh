@@ -4,11 +4,12 @@
 // cut into tiles of TILE_ROWS. Tile t belongs to the expert with tile_starts[e] <= t < tile_starts[e + 1]. A block of
 // TILE_THREADS threads computes TILE_ROWS x TILE_COLUMNS sums, THREAD_ROWS x THREAD_COLUMNS a thread.
 //
-// The grid is one-dimensional, row tile · column tiles + column tile, and sized on the host by an upper bound of the
-// row tiles, min(R, ceil(R / TILE_ROWS) + E) with R = min(T·K, E·C); a block beyond tile_starts[E] has nothing to do.
+// Tiles are numbered row tile · column tiles + column tile. The blocks of the one-dimensional grid take them in turns, so
+// that any number of blocks will do.
 #pragma once
 #include "common.cuh"
 
+constexpr int PANEL_ROWS = 128;  // of a tile on the tensor cores (experts.cu)
 constexpr int TILE_ROWS = 64;
 constexpr int TILE_COLUMNS = 64;
 constexpr int TILE_DEPTH = 16;
@@ -24,7 +25,7 @@ static_assert(TILE_ROWS / THREAD_ROWS * THREADS_ACROSS == TILE_THREADS, "each su
 static_assert(TILE_THREADS % TILE_DEPTH == 0 && TILE_THREADS % TILE_COLUMNS == 0, "each load has one thread");
 
 struct Tile {
-    int rows;  // 0: nothing to do
+    int rows;
     int64 expert;
     int64 first_row;
     int64 first_column;
@@ -32,13 +33,17 @@ struct Tile {
 
 using Sums = float[THREAD_ROWS][THREAD_COLUMNS];
 
-// The tile of this block.
-__device__ __forceinline__ Tile find_tile(Global<const int> row_starts, Global<const int> tile_starts, int64 width,
-                                          int64 experts) {
+// How many tiles there are.
+__device__ __forceinline__ int64 tile_count(Global<const int> tile_starts, int64 width, int64 experts) {
+    return tile_starts[experts] * ceil_div(width, TILE_COLUMNS);
+}
+
+// The tile with a number below tile_count.
+__device__ __forceinline__ Tile find_tile(int64 number, Global<const int> row_starts, Global<const int> tile_starts,
+                                          int64 width, int64 experts) {
     const int64 column_tiles = ceil_div(width, TILE_COLUMNS);
-    const int64 row_tile = blockIdx.x / column_tiles;
-    Tile tile = {0, 0, 0, (blockIdx.x % column_tiles) * TILE_COLUMNS};
-    if (row_tile >= tile_starts[experts]) return tile;
+    const int64 row_tile = number / column_tiles;
+    Tile tile = {0, 0, 0, number % column_tiles * TILE_COLUMNS};
 
     int64 low = 0, high = experts;  // tile_starts[low] <= row_tile < tile_starts[high]
     while (high - low > 1) {
@@ -71,7 +76,7 @@ __device__ __forceinline__ int64 sum_column(const Tile &tile, int j) {
 //   x        [·, depth]          sources[s] = the row of x for row source_row(s) of the tile; -1 stands for zeros
 //   matrices [E, depth, width]
 //
-// Sums outside the tile's rows or the width are of no use. All threads of the block call this once.
+// Sums outside the tile's rows or the width are of no use. All threads of the block call this together.
 __device__ __forceinline__ void multiply_tile(const Tile &tile, Global<const float> x, const int64 (&sources)[SOURCES],
                                               Global<const float> matrices, int64 depth, int64 width, Sums &sums) {
     SHARED_ARRAY(float, x_tile, TILE_DEPTH * PITCH);

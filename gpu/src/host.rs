@@ -20,6 +20,7 @@ const NAME: &str = "host";
 #[derive(Debug)]
 pub struct Host {
     schedule: Schedule,
+    tensor_cores: Option<u32>,
     launch: LaunchFunction,
     /// Keeps the library of `launch` loaded, where it comes from one.
     _library: Option<Library>,
@@ -30,6 +31,7 @@ type LaunchFunction = unsafe extern "C" fn(
     kernel: *const c_char,
     grid: *const u32,
     block: *const u32,
+    shared_bytes: u32,
     schedule: *const Schedule,
     args: *const RawArg,
     n_args: usize,
@@ -75,6 +77,7 @@ impl Host {
         let launch = built_in().ok_or_else(|| unavailable(reason))?;
         Ok(Host {
             schedule,
+            tensor_cores: None,
             launch,
             _library: None,
         })
@@ -124,9 +127,19 @@ impl Host {
         let launch = *launch.map_err(|error| refused(&error))?;
         Ok(Host {
             schedule,
+            tensor_cores: None,
             launch,
             _library: Some(library),
         })
+    }
+
+    /// The same machine with tensor cores, on as many multiprocessors.
+    #[must_use]
+    pub fn with_tensor_cores(self, multiprocessors: u32) -> Host {
+        Host {
+            tensor_cores: Some(multiprocessors.max(1)),
+            ..self
+        }
     }
 
     /// The schedule of the launches to come.
@@ -194,6 +207,10 @@ impl Machine for Host {
         Ok(())
     }
 
+    fn tensor_cores(&self) -> Option<u32> {
+        self.tensor_cores
+    }
+
     fn launch(&mut self, launch: Launch, args: &[Arg<'_, HostBuffer>]) -> Result<(), GpuError> {
         let args = args.iter().map(RawArg::new).collect::<Result<Vec<_>, _>>()?;
         run(self.launch, launch, self.schedule, &args).map_err(|report| GpuError::Launch {
@@ -254,6 +271,7 @@ fn built_in() -> Option<LaunchFunction> {
             kernel: *const c_char,
             grid: *const u32,
             block: *const u32,
+            shared_bytes: u32,
             schedule: *const Schedule,
             args: *const RawArg,
             n_args: usize,
@@ -290,6 +308,7 @@ fn run(function: LaunchFunction, launch: Launch, schedule: Schedule, args: &[Raw
             kernel.as_ptr(),
             grid.as_ptr(),
             block.as_ptr(),
+            launch.shared,
             &schedule,
             args.as_ptr(),
             args.len(),

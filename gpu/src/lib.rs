@@ -1,8 +1,8 @@
 //! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32.
 //!
 //! [`Pipeline`] computes what [`binned_experts_ref`](binned_experts_reference::binned_experts_ref) computes, on a
-//! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Host`] runs them on the CPU, built by a C++ compiler
-//! from the very source that a GPU runs, and stricter than a GPU: indices are checked, memory starts poisoned, and a
+//! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Host`] runs them on the CPU, built
+//! by a C++ compiler from the very source that a GPU runs, and stricter than a GPU: indices are checked, memory starts poisoned, and a
 //! seed decides how threads and blocks interleave.
 //!
 //! Symbols, always in this order: T tokens, H hidden, I intermediate, E experts, K top_k, C capacity; R is the number
@@ -11,15 +11,27 @@
 //! | kernel | writes | from |
 //! |---|---|---|
 //! | `count_assignments` | counts `[tiles,E]` | router_indices `[T,K]` |
-//! | `scan_bins` | bins `[E]`, row_starts `[E+1]`, tile_starts `[E+1]` | counts |
+//! | `scan_bins` | bins `[E]`, row_starts, tile_starts, panel_starts `[E+1]` | counts |
 //! | `rank_assignments` | sorted_indices `[T·K]`, row_of `[T·K]`, assignment_of `[R]` | counts, bins |
 //! | `place_order` | row_of, assignment_of | an explicit order in place of the stable one |
 //! | `gate_up` | activated `[R,I]`, and gate_up `[R,2I]` if asked for | hidden_states `[T,H]`, gathered |
 //! | `down` | expert_output `[R,H]` | activated |
 //! | `combine` | output `[T,H]` | expert_output, routing_weights `[T,E]` |
 //!
-//! Nothing returns to the host between the first kernel and the last. There are no atomics, so two runs give the same
-//! bits.
+//! On Hopper's tensor cores, where H and I are 32 or more, these come before `gate_up`:
+//!
+//! | kernel | writes | from |
+//! |---|---|---|
+//! | `pack_weights` | the weights as two f16 each, once | gate_up_proj, down_proj |
+//! | `split_tokens` | the rows as two f16 each, their scales, the rows that cannot be split | hidden_states, gathered |
+//! | `experts` | both products, activations between them as two f16 each | the packed rows and weights |
+//! | `mark_exact_rows` | exact_rows `[1+R]` | the rows whose tokens, weights or activations cannot be split |
+//!
+//! `gate_up` and `down` then compute the rows that are left to them. The packed weights take as much memory as the
+//! weights, which stay resident beside them.
+//!
+//! Nothing returns to the host between the first kernel and the last. Sums of floats have one order, whatever the
+//! order of the blocks, so two runs give the same bits.
 //!
 //! ```
 //! use binned_experts_gpu::{GpuError, Host, Pipeline};
@@ -48,6 +60,7 @@ pub mod cuda;
 mod error;
 mod host;
 mod machine;
+mod packed;
 mod pipeline;
 pub mod plan;
 pub mod sources;

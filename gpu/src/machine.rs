@@ -35,6 +35,9 @@ pub trait Machine {
     /// [`GpuError::Driver`].
     fn discard(&mut self, buffer: &mut Self::Buffer) -> Result<(), GpuError>;
 
+    /// The number of multiprocessors, if they have Hopper's tensor cores and the kernels for them are to be used.
+    fn tensor_cores(&self) -> Option<u32>;
+
     /// Runs a kernel.
     ///
     /// # Errors
@@ -51,6 +54,8 @@ pub struct Launch {
     pub grid: u32,
     /// Threads of each block.
     pub block: u32,
+    /// Bytes of shared memory of each block, besides what the kernel declares itself.
+    pub shared: u32,
 }
 
 /// An argument of a kernel.

@@ -7,6 +7,7 @@ use ndarray::{Array2, Array3, ArrayBase, Data, Dimension};
 
 use binned_experts_reference::{Dims, ExpertWeights, Problem};
 
+use crate::packed::{Packed, are_taken, down_tiles, gate_up_tiles, whole};
 use crate::plan::{Item, Plan};
 use crate::workspace::Workspace;
 use crate::{Arg, GpuError, Launch, Machine};
@@ -27,16 +28,34 @@ struct Resident<B> {
     gate_up_proj_bias: (B, usize),
     down_proj: (B, usize),
     down_proj_bias: (B, usize),
+    /// For the tensor cores.
+    packed: Option<Packed<B>>,
 }
 
 impl<B> Resident<B> {
     fn new<M: Machine<Buffer = B>>(weights: &ExpertWeights<f32>, machine: &mut M) -> Result<Resident<B>, GpuError> {
+        let gate_up_proj = uploaded(machine, weights.gate_up_proj())?;
+        let gate_up_proj_bias = uploaded(machine, weights.gate_up_proj_bias())?;
+        let down_proj = uploaded(machine, weights.down_proj())?;
+        let down_proj_bias = uploaded(machine, weights.down_proj_bias())?;
+        let (experts, intermediate, hidden) = weights.down_proj().dim();
+        let packs = machine.tensor_cores().is_some() && are_taken(hidden, intermediate) && experts > 0;
+        let packed = packs.then(|| {
+            let [gate_up, down] = [[&gate_up_proj, &gate_up_proj_bias], [&down_proj, &down_proj_bias]];
+            Packed::new(machine, [hidden, intermediate, experts], gate_up, down)
+        });
         Ok(Resident {
-            gate_up_proj: uploaded(machine, weights.gate_up_proj())?,
-            gate_up_proj_bias: uploaded(machine, weights.gate_up_proj_bias())?,
-            down_proj: uploaded(machine, weights.down_proj())?,
-            down_proj_bias: uploaded(machine, weights.down_proj_bias())?,
+            packed: packed.transpose()?,
+            gate_up_proj,
+            gate_up_proj_bias,
+            down_proj,
+            down_proj_bias,
         })
+    }
+
+    /// The packed weights, which are there where a plan uses them.
+    fn packed(&self) -> Result<&Packed<B>, GpuError> {
+        self.packed.as_ref().ok_or(GpuError::OtherWeights)
     }
 }
 
@@ -59,6 +78,8 @@ pub struct Stages {
     pub expert_output: Array2<f32>,
     /// The result, `[B,S,H]`.
     pub output: Array3<f32>,
+    /// How many rows the tensor cores left to the exact kernels; none where no tensor cores were used.
+    pub exact_rows: Option<usize>,
 }
 
 impl<M: Machine> Pipeline<M> {
@@ -155,6 +176,7 @@ impl<M: Machine> Pipeline<M> {
             activated: self.read_rows(Item::Activated, "activated", kept, intermediate)?,
             expert_output: self.read_rows(Item::ExpertOutput, "expert_output", kept, hidden)?,
             output: self.read_output(&plan, problem)?,
+            exact_rows: self.read_exact_rows(&plan)?,
         })
     }
 
@@ -163,7 +185,7 @@ impl<M: Machine> Pipeline<M> {
         if !Arc::ptr_eq(problem.weights(), &self.weights) {
             return Err(GpuError::OtherWeights);
         }
-        let plan = Plan::new(problem.dims(), with_stages)?;
+        let plan = Plan::new(problem.dims(), self.machine.tensor_cores(), with_stages)?;
         self.workspace.prepare(&mut self.machine, &plan)?;
         self.upload_inputs(problem)?;
         Ok(plan)
@@ -172,6 +194,11 @@ impl<M: Machine> Pipeline<M> {
     /// Launches every kernel on inputs that are already there.
     fn run(&mut self, plan: &Plan, problem: &Problem<f32>, with_stages: bool) -> Result<(), GpuError> {
         self.route(plan, problem.explicit_order().is_some())?;
+        if plan.uses_tensor_cores() {
+            self.split_tokens(plan, problem)?;
+            self.experts(plan, problem, with_stages)?;
+            self.mark_exact_rows(plan)?;
+        }
         self.gate_up(plan, problem, with_stages)?;
         self.down(plan)?;
         self.combine(plan)
@@ -213,6 +240,7 @@ impl<M: Machine> Pipeline<M> {
             buffer(Item::Bins),
             buffer(Item::RowStarts),
             buffer(Item::TileStarts),
+            buffer(Item::PanelStarts),
             tiles,
             experts,
             capacity,
@@ -247,6 +275,74 @@ impl<M: Machine> Pipeline<M> {
         }
     }
 
+    fn split_tokens(&mut self, plan: &Plan, problem: &Problem<f32>) -> Result<(), GpuError> {
+        let buffer = |item| self.workspace.arg(plan, item);
+        let (dims, packed) = (plan.dims(), self.resident.packed()?);
+        let args = [
+            buffer(Item::HiddenStates),
+            buffer(Item::RouterIndices),
+            buffer(Item::RowOf),
+            buffer(Item::RowStarts),
+            buffer(Item::PanelStarts),
+            whole(&packed.norms),
+            whole(&packed.exact_experts),
+            buffer(Item::PackedTokens),
+            buffer(Item::RowScales),
+            buffer(Item::ExactRows),
+            buffer(Item::LargeCounts),
+            buffer(Item::Progress),
+            Arg::I64(dims.hidden as i64),
+            Arg::I64(dims.experts as i64),
+            Arg::I64(dims.top_k as i64),
+            Arg::F32(problem.activation().alpha as f32),
+            Arg::F32(problem.activation().limit as f32),
+        ];
+        launch(&mut self.machine, plan.launches().split_tokens, &args)
+    }
+
+    fn experts(&mut self, plan: &Plan, problem: &Problem<f32>, with_stages: bool) -> Result<(), GpuError> {
+        let buffer = |item| self.workspace.arg(plan, item);
+        let stage = |item| if with_stages { buffer(item) } else { Arg::Null };
+        let (dims, packed) = (plan.dims(), self.resident.packed()?);
+        let args = [
+            buffer(Item::PackedTokens),
+            whole(&packed.gate_up.packed),
+            whole(&packed.gate_up.columns),
+            whole(&packed.down.packed),
+            whole(&packed.down.columns),
+            buffer(Item::RowStarts),
+            buffer(Item::PanelStarts),
+            buffer(Item::RowScales),
+            buffer(Item::Progress),
+            buffer(Item::LargeCounts),
+            buffer(Item::PackedActivated),
+            stage(Item::GateUp),
+            stage(Item::Activated),
+            buffer(Item::ExpertOutput),
+            Arg::I64(dims.hidden as i64),
+            Arg::I64(dims.intermediate as i64),
+            Arg::I64(dims.experts as i64),
+            Arg::I64(gate_up_tiles(dims.intermediate) as i64),
+            Arg::I64(down_tiles(dims.hidden) as i64),
+            Arg::F32(problem.activation().alpha as f32),
+            Arg::F32(problem.activation().limit as f32),
+        ];
+        launch(&mut self.machine, plan.launches().experts, &args)
+    }
+
+    fn mark_exact_rows(&mut self, plan: &Plan) -> Result<(), GpuError> {
+        let buffer = |item| self.workspace.arg(plan, item);
+        let dims = plan.dims();
+        let args = [
+            buffer(Item::RowStarts),
+            buffer(Item::LargeCounts),
+            buffer(Item::ExactRows),
+            Arg::I64(dims.intermediate as i64),
+            Arg::I64(dims.experts as i64),
+        ];
+        launch(&mut self.machine, plan.launches().mark_exact_rows, &args)
+    }
+
     fn gate_up(&mut self, plan: &Plan, problem: &Problem<f32>, with_stages: bool) -> Result<(), GpuError> {
         let buffer = |item| self.workspace.arg(plan, item);
         let dims = plan.dims();
@@ -257,6 +353,7 @@ impl<M: Machine> Pipeline<M> {
             buffer(Item::AssignmentOf),
             buffer(Item::RowStarts),
             buffer(Item::TileStarts),
+            exact_rows(&self.workspace, plan),
             if with_stages { buffer(Item::GateUp) } else { Arg::Null },
             buffer(Item::Activated),
             Arg::I64(dims.hidden as i64),
@@ -278,6 +375,7 @@ impl<M: Machine> Pipeline<M> {
             whole(&self.resident.down_proj_bias),
             buffer(Item::RowStarts),
             buffer(Item::TileStarts),
+            exact_rows(&self.workspace, plan),
             buffer(Item::ExpertOutput),
             Arg::I64(dims.hidden as i64),
             Arg::I64(dims.intermediate as i64),
@@ -329,6 +427,14 @@ impl<M: Machine> Pipeline<M> {
         })
     }
 
+    fn read_exact_rows(&mut self, plan: &Plan) -> Result<Option<usize>, GpuError> {
+        if !plan.uses_tensor_cores() || plan.max_rows() == 0 {
+            return Ok(None);
+        }
+        let count: Vec<i32> = self.read(Item::ExactRows, 1)?;
+        Ok(count.first().and_then(|&count| usize::try_from(count).ok()))
+    }
+
     fn read_output(&mut self, plan: &Plan, problem: &Problem<f32>) -> Result<Array3<f32>, GpuError> {
         let values = self.read(Item::Output, plan.dims().tokens * plan.dims().hidden)?;
         let shape = problem.hidden_states().raw_dim();
@@ -347,6 +453,11 @@ pub struct Uploaded<'a, M: Machine> {
 }
 
 impl<M: Machine> Uploaded<'_, M> {
+    /// The machine.
+    pub fn machine_mut(&mut self) -> &mut M {
+        &mut self.pipeline.machine
+    }
+
     /// Launches every kernel, without waiting for them where the machine runs them beside the caller.
     ///
     /// # Errors
@@ -368,8 +479,13 @@ fn launch<M: Machine>(machine: &mut M, launch: Option<Launch>, args: &[Arg<'_, M
     launch.map_or(Ok(()), |launch| machine.launch(launch, args))
 }
 
-fn whole<B>((buffer, bytes): &(B, usize)) -> Arg<'_, B> {
-    Arg::Buffer(buffer, *bytes)
+/// The rows that the exact products are computed for; null, all of them, without tensor cores.
+fn exact_rows<'a, M: Machine>(workspace: &'a Workspace<M>, plan: &Plan) -> Arg<'a, M::Buffer> {
+    if plan.uses_tensor_cores() {
+        workspace.arg(plan, Item::ExactRows)
+    } else {
+        Arg::Null
+    }
 }
 
 fn uploaded<M: Machine, D: Dimension>(

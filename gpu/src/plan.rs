@@ -2,6 +2,7 @@
 
 use binned_experts_reference::Dims;
 
+use crate::packed::{PANEL_ROWS, are_taken, down_tiles, gate_up_tiles, panel_sizes};
 use crate::{GpuError, Launch};
 
 /// Assignments of a tile of the route kernels, one warp a tile. As in `kernels/route.cu`.
@@ -15,13 +16,24 @@ const TILE_ROWS: usize = 64;
 /// Columns of a tile of the products.
 const TILE_COLUMNS: usize = 64;
 const TILE_THREADS: u32 = 128;
-/// Elements of a block of combine. As in `kernels/combine.cu`.
+/// Threads of a block of combine, four columns each. As in `kernels/combine.cu`.
 const COMBINE_THREADS: u32 = 256;
+/// Threads of a block of the kernels that prepare rows. As in `kernels/split_tokens.cu`.
+const SPLIT_THREADS: u32 = 128;
+/// Threads of a block of both products on the tensor cores. As in `kernels/experts.cu`.
+const EXPERTS_THREADS: u32 = 384;
+/// Slots of that kernel, and bytes of one: 128 lines of rows and 192 of columns.
+const STAGES: u32 = 5;
+const STAGE_BYTES: u32 = (128 + 192) * 128;
+/// The most shared memory that a launch asks for.
+pub const MOST_SHARED_BYTES: u32 = STAGES * STAGE_BYTES;
+/// Blocks a multiprocessor of the exact kernels, where most of them find nothing to do.
+const EXACT_BLOCKS: u32 = 4;
 
 /// Indices are 32 bits wide and signed on the machine, and so is the extent of a grid.
 const INDEX_LIMIT: usize = 1 << 31;
 
-/// The kernels by name, in the order of their launches.
+/// The kernels of every device by name, in the order of their launches.
 pub const KERNELS: [&str; 7] = [
     "count_assignments",
     "scan_bins",
@@ -31,6 +43,9 @@ pub const KERNELS: [&str; 7] = [
     "down",
     "combine",
 ];
+
+/// The kernels of devices with Hopper's tensor cores.
+pub const TENSOR_CORE_KERNELS: [&str; 4] = ["pack_weights", "split_tokens", "experts", "mark_exact_rows"];
 
 /// A buffer of the workspace. R is the number of rows that the capacity keeps, at most min(T·K, E·C).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +64,8 @@ pub enum Item {
     RowStarts,
     /// First product tile of each expert and their number, `[E+1]`, i32.
     TileStarts,
+    /// First panel of each expert and their number, `[E+1]`, i32.
+    PanelStarts,
     /// `[T·K]`, i32.
     SortedIndices,
     /// The row of each assignment, `[T·K]`, i32; -1 for a dropped one.
@@ -63,11 +80,23 @@ pub enum Item {
     ExpertOutput,
     /// `[T,H]`, f32.
     Output,
+    /// Rows as the tensor cores take them, by panel; the items from here on are for them alone.
+    PackedTokens,
+    /// Activations, likewise.
+    PackedActivated,
+    /// Inverse scale of each row, and the scale of its activations, `[R,2]`, f32.
+    RowScales,
+    /// The number of rows left to the exact kernels, and whether each row is one, `[1+R]`, i32.
+    ExactRows,
+    /// Activations of each row that are large enough, `[R]`, i32.
+    LargeCounts,
+    /// What has been drawn and finished of the tiles, `[2+panels]`, i32.
+    Progress,
 }
 
 impl Item {
     /// All of them.
-    pub const ALL: [Item; 14] = [
+    pub const ALL: [Item; 21] = [
         Item::HiddenStates,
         Item::RouterIndices,
         Item::RoutingWeights,
@@ -75,6 +104,7 @@ impl Item {
         Item::Bins,
         Item::RowStarts,
         Item::TileStarts,
+        Item::PanelStarts,
         Item::SortedIndices,
         Item::RowOf,
         Item::AssignmentOf,
@@ -82,6 +112,12 @@ impl Item {
         Item::Activated,
         Item::ExpertOutput,
         Item::Output,
+        Item::PackedTokens,
+        Item::PackedActivated,
+        Item::RowScales,
+        Item::ExactRows,
+        Item::LargeCounts,
+        Item::Progress,
     ];
 }
 
@@ -96,11 +132,17 @@ pub struct Launches {
     pub rank_assignments: Option<Launch>,
     /// One thread an assignment; for an explicit order.
     pub place_order: Option<Launch>,
-    /// One block a tile of `[R,2I]`.
+    /// One block a token; for the tensor cores.
+    pub split_tokens: Option<Launch>,
+    /// One block a multiprocessor; for the tensor cores.
+    pub experts: Option<Launch>,
+    /// One thread a row; for the tensor cores.
+    pub mark_exact_rows: Option<Launch>,
+    /// One block a tile of `[R,2I]`, or fewer where the tensor cores leave it rows.
     pub gate_up: Option<Launch>,
-    /// One block a tile of `[R,H]`.
+    /// One block a tile of `[R,H]`, or fewer likewise.
     pub down: Option<Launch>,
-    /// One thread an element of `[T,H]`.
+    /// One thread four columns of `[T,H]`.
     pub combine: Option<Launch>,
 }
 
@@ -111,17 +153,18 @@ pub struct Plan {
     assignments: usize,
     max_rows: usize,
     route_tiles: usize,
+    uses_tensor_cores: bool,
     bytes: [usize; Item::ALL.len()],
     launches: Launches,
 }
 
 impl Plan {
-    /// Checks every limit of the kernels.
+    /// Checks every limit of the kernels. `tensor_cores` is the number of multiprocessors that have them.
     ///
     /// # Errors
     /// [`GpuError::TooManyAssignments`], [`GpuError::TooManyExperts`], [`GpuError::TooManyBlocks`] or
     /// [`GpuError::SizeOverflow`].
-    pub fn new(dims: Dims, with_stages: bool) -> Result<Plan, GpuError> {
+    pub fn new(dims: Dims, tensor_cores: Option<u32>, with_stages: bool) -> Result<Plan, GpuError> {
         let Dims {
             tokens,
             hidden,
@@ -143,6 +186,11 @@ impl Plan {
         let route_tiles = assignments.div_ceil(ROUTE_TILE);
         let gate_up_width = product("gate_up", &[2, intermediate])?;
         let stage_rows = if with_stages { max_rows } else { 0 };
+        let tensor_cores = tensor_cores.filter(|_| are_taken(hidden, intermediate));
+        // Every expert can end in a tile or a panel that is not full, but none is empty.
+        let row_tiles = max_rows.min(max_rows.div_ceil(TILE_ROWS) + experts);
+        let panels = max_rows.min(max_rows.div_ceil(PANEL_ROWS) + experts);
+        let (panels, panel_rows) = tensor_cores.map_or((0, 0), |_| (panels, max_rows));
 
         let mut bytes = [0; Item::ALL.len()];
         for item in Item::ALL {
@@ -154,6 +202,7 @@ impl Plan {
                 Item::Bins => product("bins", &[experts, 4])?,
                 Item::RowStarts => product("row_starts", &[experts + 1, 4])?,
                 Item::TileStarts => product("tile_starts", &[experts + 1, 4])?,
+                Item::PanelStarts => product("panel_starts", &[experts + 1, 4])?,
                 Item::SortedIndices => product("sorted_indices", &[assignments, 4])?,
                 Item::RowOf => product("row_of", &[assignments, 4])?,
                 Item::AssignmentOf => product("assignment_of", &[max_rows, 4])?,
@@ -161,23 +210,47 @@ impl Plan {
                 Item::Activated => product("activated", &[max_rows, intermediate, 4])?,
                 Item::ExpertOutput => product("expert_output", &[max_rows, hidden, 4])?,
                 Item::Output => product("output", &[tokens, hidden, 4])?,
+                Item::PackedTokens => product("packed tokens", &panel_sizes(panels, hidden))?,
+                Item::PackedActivated => product("packed activations", &panel_sizes(panels, intermediate))?,
+                Item::RowScales => product("row_scales", &[panel_rows, 8])?,
+                Item::ExactRows => product("exact_rows", &[panel_rows + 1, 4])?,
+                Item::LargeCounts => product("large_counts", &[panel_rows, 4])?,
+                Item::Progress => product("progress", &[panels + 2, 4])?,
             };
         }
 
-        // Every expert can end in a tile that is not full, but no tile is empty.
-        let row_tiles = max_rows.min(max_rows.div_ceil(TILE_ROWS) + experts);
         let route_blocks = route_tiles.div_ceil(ROUTE_WARPS);
         let order_blocks = assignments.div_ceil(ROUTE_THREADS as usize);
         let gate_up_blocks = row_tiles.saturating_mul(gate_up_width.div_ceil(TILE_COLUMNS));
         let down_blocks = row_tiles.saturating_mul(hidden.div_ceil(TILE_COLUMNS));
-        let output_blocks = (tokens * hidden).div_ceil(COMBINE_THREADS as usize);
+        let output_blocks = (tokens * hidden.div_ceil(4)).div_ceil(COMBINE_THREADS as usize);
+        let tiles = panels.saturating_mul(gate_up_tiles(intermediate).saturating_add(down_tiles(hidden)));
+        if tiles >= INDEX_LIMIT {
+            return Err(GpuError::TooManyBlocks {
+                kernel: "experts",
+                blocks: tiles,
+            });
+        }
+        let exact = |blocks: usize| tensor_cores.map_or(blocks, |cores| blocks.min((cores * EXACT_BLOCKS) as usize));
+        let experts_blocks = tensor_cores.map_or(0, |cores| tiles.min(cores as usize));
+        let experts_launch = launch("experts", experts_blocks, EXPERTS_THREADS)?.map(|launch| Launch {
+            shared: MOST_SHARED_BYTES,
+            ..launch
+        });
         let launches = Launches {
             count_assignments: launch("count_assignments", route_blocks, ROUTE_THREADS)?,
+            split_tokens: launch("split_tokens", if panel_rows > 0 { tokens } else { 0 }, SPLIT_THREADS)?,
+            experts: experts_launch,
+            mark_exact_rows: launch(
+                "mark_exact_rows",
+                panel_rows.div_ceil(SPLIT_THREADS as usize),
+                SPLIT_THREADS,
+            )?,
             scan_bins: launch("scan_bins", 1, SCAN_THREADS)?,
             rank_assignments: launch("rank_assignments", route_blocks, ROUTE_THREADS)?,
             place_order: launch("place_order", order_blocks, ROUTE_THREADS)?,
-            gate_up: launch("gate_up", gate_up_blocks, TILE_THREADS)?,
-            down: launch("down", down_blocks, TILE_THREADS)?,
+            gate_up: launch("gate_up", exact(gate_up_blocks), TILE_THREADS)?,
+            down: launch("down", exact(down_blocks), TILE_THREADS)?,
             combine: launch("combine", output_blocks, COMBINE_THREADS)?,
         };
         Ok(Plan {
@@ -185,6 +258,7 @@ impl Plan {
             assignments,
             max_rows,
             route_tiles,
+            uses_tensor_cores: tensor_cores.is_some(),
             bytes,
             launches,
         })
@@ -210,6 +284,11 @@ impl Plan {
         self.route_tiles
     }
 
+    /// Whether the products are computed on the tensor cores.
+    pub fn uses_tensor_cores(&self) -> bool {
+        self.uses_tensor_cores
+    }
+
     /// Size of a buffer.
     pub fn bytes(&self, item: Item) -> usize {
         self.bytes[item as usize]
@@ -226,10 +305,15 @@ fn launch(kernel: &'static str, blocks: usize, block: u32) -> Result<Option<Laun
         return Err(GpuError::TooManyBlocks { kernel, blocks });
     }
     let grid = blocks as u32;
-    Ok((grid > 0).then_some(Launch { kernel, grid, block }))
+    Ok((grid > 0).then_some(Launch {
+        kernel,
+        grid,
+        block,
+        shared: 0,
+    }))
 }
 
-fn product(what: &'static str, sizes: &[usize]) -> Result<usize, GpuError> {
+pub(crate) fn product(what: &'static str, sizes: &[usize]) -> Result<usize, GpuError> {
     sizes
         .iter()
         .try_fold(1usize, |product, &size| product.checked_mul(size))
@@ -264,6 +348,8 @@ mod tests {
             include_str!("../kernels/tile.cuh"),
             include_str!("../kernels/route.cu"),
             include_str!("../kernels/combine.cu"),
+            include_str!("../kernels/split_tokens.cu"),
+            include_str!("../kernels/experts.cu"),
         ]
         .concat();
         for (name, value) in [
@@ -275,6 +361,9 @@ mod tests {
             ("TILE_COLUMNS", TILE_COLUMNS),
             ("TILE_THREADS", TILE_THREADS as usize),
             ("COMBINE_THREADS", COMBINE_THREADS as usize),
+            ("SPLIT_THREADS", SPLIT_THREADS as usize),
+            ("STAGES", STAGES as usize),
+            ("PANEL_ROWS", PANEL_ROWS),
         ] {
             let line = format!("constexpr int {name} = {value};");
             assert!(sources.contains(&line), "the kernels lack `{line}`");
@@ -284,7 +373,7 @@ mod tests {
 
     #[test]
     fn grids_and_buffers_follow_the_sizes() {
-        let plan = Plan::new(SMALL, true).unwrap();
+        let plan = Plan::new(SMALL, None, true).unwrap();
         let launches = plan.launches();
         assert_eq!(plan.assignments(), 600);
         assert_eq!(plan.max_rows(), 400);
@@ -294,7 +383,7 @@ mod tests {
         assert_eq!(grid(launches.place_order), 5);
         assert_eq!(grid(launches.gate_up), (7 + 4) * 2);
         assert_eq!(grid(launches.down), (7 + 4) * 2);
-        assert_eq!(grid(launches.combine), 77);
+        assert_eq!(grid(launches.combine), 20);
         assert_eq!(plan.bytes(Item::RouterIndices), 600 * 8);
         assert_eq!(plan.bytes(Item::Counts), 3 * 4 * 4);
         assert_eq!(plan.bytes(Item::RowStarts), 5 * 4);
@@ -305,21 +394,21 @@ mod tests {
 
     #[test]
     fn gate_up_is_held_for_stages_only() {
-        assert_eq!(Plan::new(SMALL, false).unwrap().bytes(Item::GateUp), 0);
+        assert_eq!(Plan::new(SMALL, None, false).unwrap().bytes(Item::GateUp), 0);
     }
 
     #[test]
     fn nothing_to_compute_launches_nothing() {
-        let empty = Plan::new(Dims { tokens: 0, ..SMALL }, true).unwrap();
+        let empty = Plan::new(Dims { tokens: 0, ..SMALL }, None, true).unwrap();
         assert_eq!(empty.launches().count_assignments, None);
         assert_eq!(empty.launches().gate_up, None);
         assert_eq!(empty.launches().combine, None);
         assert_eq!(grid(empty.launches().scan_bins), 1);
 
-        let all_dropped = Plan::new(Dims { capacity: 0, ..SMALL }, true).unwrap();
+        let all_dropped = Plan::new(Dims { capacity: 0, ..SMALL }, None, true).unwrap();
         assert_eq!(all_dropped.max_rows(), 0);
         assert_eq!(all_dropped.launches().gate_up, None);
-        assert_eq!(grid(all_dropped.launches().combine), 77);
+        assert_eq!(grid(all_dropped.launches().combine), 20);
 
         let narrow = Plan::new(
             Dims {
@@ -327,6 +416,7 @@ mod tests {
                 intermediate: 0,
                 ..SMALL
             },
+            None,
             true,
         )
         .unwrap();
@@ -338,7 +428,7 @@ mod tests {
     #[test]
     fn a_capacity_of_any_size_is_the_number_of_assignments() {
         for capacity in [600, 65_536, usize::MAX] {
-            let plan = Plan::new(Dims { capacity, ..SMALL }, false).unwrap();
+            let plan = Plan::new(Dims { capacity, ..SMALL }, None, false).unwrap();
             assert_eq!(plan.dims().capacity, 600);
             assert_eq!(plan.max_rows(), 600);
         }
@@ -349,7 +439,7 @@ mod tests {
         let with = |change: fn(&mut Dims)| {
             let mut dims = SMALL;
             change(&mut dims);
-            Plan::new(dims, true)
+            Plan::new(dims, None, true)
         };
         assert_eq!(
             with(|dims| dims.tokens = 1 << 30),

@@ -4,22 +4,34 @@
 pub type SourceFile = (&'static str, &'static str);
 
 /// The files of `kernels/`, each after those it includes.
-pub const KERNELS: [SourceFile; 6] = [
+pub const KERNELS: [SourceFile; 13] = [
     ("common.cuh", include_str!("../kernels/common.cuh")),
+    ("ptx.cuh", include_str!("../kernels/ptx.cuh")),
+    ("swiglu.cuh", include_str!("../kernels/swiglu.cuh")),
     ("tile.cuh", include_str!("../kernels/tile.cuh")),
+    ("exact.cuh", include_str!("../kernels/exact.cuh")),
+    ("split.cuh", include_str!("../kernels/split.cuh")),
     ("route.cu", include_str!("../kernels/route.cu")),
     ("gate_up.cu", include_str!("../kernels/gate_up.cu")),
     ("down.cu", include_str!("../kernels/down.cu")),
+    ("pack.cu", include_str!("../kernels/pack.cu")),
+    ("split_tokens.cu", include_str!("../kernels/split_tokens.cu")),
+    ("experts.cu", include_str!("../kernels/experts.cu")),
     ("combine.cu", include_str!("../kernels/combine.cu")),
 ];
 
 /// The files of `host/` that the kernels are built with for the CPU.
-pub(crate) const HOST: [SourceFile; 6] = [
+pub(crate) const HOST: [SourceFile; 11] = [
     ("fiber.h", include_str!("../host/fiber.h")),
     ("scheduler.h", include_str!("../host/scheduler.h")),
+    ("async_machine.h", include_str!("../host/async_machine.h")),
+    ("half.h", include_str!("../host/half.h")),
     ("simt.h", include_str!("../host/simt.h")),
+    ("async.h", include_str!("../host/async.h")),
     ("fiber.cpp", include_str!("../host/fiber.cpp")),
     ("scheduler.cpp", include_str!("../host/scheduler.cpp")),
+    ("async_machine.cpp", include_str!("../host/async_machine.cpp")),
+    ("multiply.cpp", include_str!("../host/multiply.cpp")),
     ("launch.cpp", include_str!("../host/launch.cpp")),
 ];
 

@@ -35,7 +35,15 @@ fn run<T: bytemuck::Pod>(
     host.upload(&mut buffer, bytemuck::cast_slice(values))?;
     let mut args = vec![Arg::Buffer(&buffer, size_of_val(values))];
     args.extend_from_slice(more);
-    host.launch(Launch { kernel, grid, block }, &args)?;
+    host.launch(
+        Launch {
+            kernel,
+            grid,
+            block,
+            shared: 0,
+        },
+        &args,
+    )?;
     let mut results = values.to_vec();
     host.download(&buffer, bytemuck::cast_slice_mut(&mut results))?;
     Ok(results)
@@ -128,6 +136,7 @@ fn an_argument_covers_only_the_bytes_that_it_names() {
         kernel: "selftest_read",
         grid: 1,
         block: 32,
+        shared: 0,
     };
     let args = [Arg::Buffer(&values, 31 * 4), Arg::Buffer(&results, 32 * 4), Arg::I64(0)];
     let report = report(host.launch(launch, &args));

@@ -38,6 +38,14 @@ impl GpuEngine<Host> {
         GpuEngine::on_host(Host::new()?)
     }
 
+    /// The kernels for Hopper's tensor cores on the CPU, as on a GPU of three multiprocessors.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if there was no C++ compiler.
+    pub fn host_tensor_cores() -> Result<GpuEngine<Host>, GpuError> {
+        GpuEngine::new("host-tensor-cores", Host::new()?.with_tensor_cores(3), schedule_of_case)
+    }
+
     /// Runs the cases to come under one schedule.
     pub fn set_schedule(&mut self, schedule: Schedule) {
         self.schedule = Box::new(move |host, _| host.set_schedule(schedule));
@@ -59,6 +67,15 @@ impl GpuEngine<Cuda> {
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda() -> Result<GpuEngine<Cuda>, GpuError> {
         GpuEngine::on_cuda(Cuda::new()?.with_poison())
+    }
+
+    /// As [`cuda`](GpuEngine::cuda), with the kernels that every GPU runs.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if there is none.
+    pub fn cuda_portable() -> Result<GpuEngine<Cuda>, GpuError> {
+        let machine = Cuda::new()?.without_tensor_cores().with_poison();
+        GpuEngine::new("cuda-portable", machine, |_, _| {})
     }
 }
 

@@ -214,7 +214,7 @@ impl Fault {
 }
 
 /// The names of the engines that are built in, and what each is.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     (
         "reference",
         "binned-experts-reference: plain ndarray, every stage shown",
@@ -223,7 +223,12 @@ pub const BUILT_IN: [(&str, &str); 4] = [
         "host",
         "binned-experts-gpu, its kernels run on the CPU by a strict machine",
     ),
+    (
+        "host-tensor-cores",
+        "the same with its kernels for Hopper's tensor cores",
+    ),
     ("cuda", "binned-experts-gpu on the first GPU"),
+    ("cuda-portable", "the same with the kernels that every GPU runs"),
     (
         "definition",
         "the definition in f64, rounded at the end; the yardstick, so check does not take it",
@@ -238,6 +243,8 @@ pub fn built_in(name: &str) -> Option<Result<Box<dyn Engine>, GpuError>> {
     Some(match name {
         "reference" => Ok(Box::new(Reference)),
         "host" => GpuEngine::host().map(|engine| Box::new(engine) as Box<dyn Engine>),
+        "host-tensor-cores" => GpuEngine::host_tensor_cores().map(|engine| Box::new(engine) as Box<dyn Engine>),
+        "cuda-portable" => GpuEngine::cuda_portable().map(|engine| Box::new(engine) as Box<dyn Engine>),
         "cuda" => GpuEngine::cuda().map(|engine| Box::new(engine) as Box<dyn Engine>),
         "definition" => Ok(Box::new(DefinitionEngine)),
         _ => return None,

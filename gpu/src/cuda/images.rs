@@ -99,3 +99,31 @@ fn keep(path: &std::path::Path, image: &[u8]) {
         let _ = std::fs::remove_file(&beside);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_that_is_too_old_is_named() {
+        for capability in [(3, 5), (6, 1), (7, 0), (7, 2)] {
+            let error = load(capability).unwrap_err().to_string();
+            let found = format!("found {}.{}", capability.0, capability.1);
+            assert!(error.contains("7.5 or above") && error.contains(&found), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_listed_architecture_has_code() {
+        for (capability, architecture) in [
+            ((7, 5), "sm_75"),
+            ((8, 6), "sm_80"),
+            ((9, 0), "sm_90a"),
+            ((10, 0), "sm_100a"),
+        ] {
+            assert_eq!(architecture_for(capability).as_deref(), Some(architecture));
+            assert!(prebuilt(architecture).is_some());
+        }
+        assert_eq!(architecture_for((12, 0)).as_deref(), Some("sm_120"));
+    }
+}

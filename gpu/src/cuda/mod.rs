@@ -13,7 +13,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 
-use crate::plan::KERNELS;
+use crate::plan::{KERNELS, MOST_SHARED_BYTES, TENSOR_CORE_KERNELS};
 use crate::{Arg, GpuError, Launch, Machine};
 
 const NAME: &str = "cuda";
@@ -22,6 +22,7 @@ const NAME: &str = "cuda";
 pub struct Cuda {
     stream: Arc<CudaStream>,
     functions: HashMap<&'static str, CudaFunction>,
+    tensor_cores: Option<u32>,
     poisons: bool,
 }
 
@@ -69,12 +70,36 @@ impl Cuda {
                 .map_err(|error| unavailable(&text(error)))?;
             Ok((*kernel, function))
         };
-        let functions = KERNELS.iter().map(load).collect::<Result<_, GpuError>>()?;
+        let mut functions = KERNELS.iter().map(load).collect::<Result<HashMap<_, _>, GpuError>>()?;
+        // Code for other architectures lacks them.
+        let of_tensor_cores: Result<Vec<_>, GpuError> = TENSOR_CORE_KERNELS.iter().map(load).collect();
+        let tensor_cores = of_tensor_cores.ok().map(|kernels| -> Result<u32, DriverError> {
+            for (_, function) in &kernels {
+                function.set_attribute(
+                    sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                    MOST_SHARED_BYTES as i32,
+                )?;
+            }
+            functions.extend(kernels);
+            let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+            Ok(context.attribute(attribute)?.max(1) as u32)
+        });
+        let tensor_cores = tensor_cores.transpose().map_err(|error| unavailable(&text(error)))?;
         Ok(Cuda {
             stream,
             functions,
+            tensor_cores,
             poisons: false,
         })
+    }
+
+    /// The same machine without the use of its tensor cores.
+    #[must_use]
+    pub fn without_tensor_cores(self) -> Cuda {
+        Cuda {
+            tensor_cores: None,
+            ..self
+        }
     }
 
     /// The same machine, filling memory whose contents are undefined with NaN, so that a read of it shows.
@@ -181,6 +206,10 @@ impl Machine for Cuda {
         unsafe { result::memset_d8_async(pointer, 0xff, buffer.bytes, self.stream.cu_stream()) }.map_err(driver)
     }
 
+    fn tensor_cores(&self) -> Option<u32> {
+        self.tensor_cores
+    }
+
     fn launch(&mut self, launch: Launch, args: &[Arg<'_, CudaBuffer>]) -> Result<(), GpuError> {
         let failed = |report: String| GpuError::Launch {
             kernel: launch.kernel,
@@ -213,7 +242,7 @@ impl Machine for Cuda {
                 function.cu_function(),
                 (launch.grid, 1, 1),
                 (launch.block, 1, 1),
-                0,
+                launch.shared,
                 self.stream.cu_stream(),
                 &mut params,
             )

@@ -1,5 +1,7 @@
 //! Problems, and the comparison of what a pipeline computed with the reference.
 
+#![allow(dead_code, reason = "each test takes a part")]
+
 use std::sync::Arc;
 
 use binned_experts_gpu::{GpuError, Host, Pipeline, Schedule, Stages};
@@ -8,12 +10,17 @@ use ndarray::{Array2, Array3, ArrayView, Dimension};
 
 /// A pipeline on the host machine, or none where there is no C++ compiler.
 pub(crate) fn pipeline(problem: &Problem<f32>, seed: u64) -> Option<Pipeline<Host>> {
+    Some(Pipeline::new(problem.weights().clone(), host(seed)?).unwrap())
+}
+
+/// The host machine under a schedule, or none where there is no C++ compiler.
+pub(crate) fn host(seed: u64) -> Option<Host> {
     let schedule = Schedule {
         seed,
         ..Schedule::default()
     };
     match Host::with_schedule(schedule) {
-        Ok(host) => Some(Pipeline::new(problem.weights().clone(), host).unwrap()),
+        Ok(host) => Some(host),
         Err(error @ GpuError::Unavailable { .. }) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
             eprintln!("skipped: {error}");

@@ -1,0 +1,20 @@
+// The activation: gate = min(gate, limit), up = min(max(up, -limit), limit), (up + 1) · (gate · sigmoid(alpha · gate)).
+// NaN passes the clamps. The fast exponential and quotient err by a few units, and give 0 for a sigmoid below 2^-126.
+#pragma once
+#include "common.cuh"
+
+// The smaller of the two; NaN if either is NaN.
+__device__ __forceinline__ float at_most(float value, float upper) {
+    return value <= upper || value != value ? value : upper;
+}
+
+// The larger of the two; NaN if either is NaN.
+__device__ __forceinline__ float at_least(float value, float lower) {
+    return value >= lower || value != value ? value : lower;
+}
+
+__device__ __forceinline__ float clamped_swiglu(float gate, float up, float alpha, float limit) {
+    gate = at_most(gate, limit);
+    up = at_most(at_least(up, -limit), limit);
+    return (up + 1.0f) * (gate * __fdividef(1.0f, 1.0f + __expf(-(gate * alpha))));
+}
