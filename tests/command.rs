@@ -172,7 +172,7 @@ fn python_trials() -> Vec<Trial> {
     }
     for (name, profile, verdict) in OTHER_BUGS {
         trials.push(trial(&format!("bug::{name}"), move || {
-            let arguments = ["--cases", "60", "--profile", profile, "--profile", "all-to-last"];
+            let arguments = ["--cases", "60", "--profile", profile];
             bug_is_found(name, "fp32", &arguments, verdict);
         }));
     }

@@ -12,13 +12,16 @@ pub enum SizeProfile {
     TileEdges,
     /// Up to 150,000 assignments of small experts.
     ManyAssignments,
-    /// Up to 1,025 experts.
+    /// Up to 1,025 experts, the last of them used.
     ManyExperts,
     /// No token at all.
     NoTokens,
 }
 
 /// Which experts the tokens choose.
+///
+/// Of more than 64 experts the last is always used, except by [`AllToFirst`](RoutingProfile::AllToFirst),
+/// [`AllToMiddle`](RoutingProfile::AllToMiddle) and [`EmptyRuns`](RoutingProfile::EmptyRuns).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RoutingProfile {
