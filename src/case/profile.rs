@@ -91,7 +91,8 @@ pub enum ValueProfile {
     Provenance,
     /// Integers from −2 to 2.
     SmallIntegers,
-    /// Tokens, columns and experts scaled by widely different powers of two.
+    /// Tokens, columns, single weights or features scaled by powers of two from 2^-60 to 2^60 (2^-5 to 2^5 in f16), and
+    /// subnormal values; biases scaled alike, or none.
     WideRange,
 }
 
