@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use crate::case::{
     After, CapacityProfile, CaseSpec, Place, Profile, Routing, RoutingProfile, SizeProfile, Special, SpecialValue,
-    TILES, mix,
+    TILES, ValueProfile, mix,
 };
 use crate::tensor::ElementType;
 
@@ -378,6 +378,10 @@ fn make_room(spec: &mut CaseSpec, routing: RoutingProfile) {
             spec.sequence = spec.sequence.max(3 * TILES[0].div_ceil(spec.top_k));
         }
         _ => {}
+    }
+    if spec.values == ValueProfile::Cancelling {
+        spec.hidden = spec.hidden.max(2);
+        spec.intermediate = spec.intermediate.max(2);
     }
     match spec.special.map(|special| special.place) {
         Some(Place::DroppedToken) => spec.top_k = spec.top_k.min(3),

@@ -8,7 +8,7 @@ use binned_experts::judge::judge_spec;
 use binned_experts::{CaseSpec, CheckPlan, Class, Selection, Verdict, check_engine};
 use common::{Loops, Order, bf16, tf32};
 
-const STRAINED: [ValueProfile; 1] = [ValueProfile::WideRange];
+const STRAINED: [ValueProfile; 2] = [ValueProfile::WideRange, ValueProfile::Cancelling];
 
 fn all_cases(cases: usize, profile: ValueProfile) -> CheckPlan {
     CheckPlan {

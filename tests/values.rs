@@ -3,13 +3,13 @@
 mod common;
 
 use binned_experts::case::{Profile, ValueProfile};
-use binned_experts::definition::Inputs;
+use binned_experts::definition::{Definition, Inputs};
 use binned_experts::facts::Facts;
 use binned_experts::judge::{Prepared, judge_spec};
 use binned_experts::{CaseSpec, Class, ElementType, Selection, Verdict};
 use clap::ValueEnum;
 use common::{Spoiled, share};
-use ndarray::{Array3, Axis};
+use ndarray::{Array3, ArrayView1, Axis};
 
 #[test]
 fn values_are_what_their_profiles_say() {
@@ -37,7 +37,7 @@ fn values_are_what_their_profiles_say() {
                 ValueProfile::Provenance => x().all(|x| x > 0.0 && x * 64.0 % 1.0 == 0.0),
                 ValueProfile::SmallIntegers => x().chain(bias()).all(|value| value.abs() <= 2.0 && value % 1.0 == 0.0),
                 // Looked at below.
-                ValueProfile::WideRange => true,
+                ValueProfile::WideRange | ValueProfile::Cancelling => true,
             }
         });
         assert!(promised >= 95, "{profile:?}: {promised} %");
@@ -143,4 +143,53 @@ fn results_that_flush_subnormal_values_are_refused_on_wide_ranges() {
     let refused = |spec: &&CaseSpec| matches!(judge_spec(&mut engine, spec), Some(Verdict::Disagree(_)));
     let refused = specs.iter().filter(refused).count();
     assert!(refused >= 40, "refused on {refused} of 200");
+}
+
+/// A sum of products and the root of the sum of their squares.
+fn sum_and_root(x: ArrayView1<f64>, column: ArrayView1<f64>) -> (f64, f64) {
+    let terms = || x.iter().zip(column).map(|(x, weight)| x * weight);
+    (terms().sum(), terms().map(|term| term * term).sum::<f64>().sqrt())
+}
+
+/// Sums of a case that are less than a part of their terms, those that are exactly 0, and all; of the first product in
+/// experts of even number, of the second in the others.
+fn cancelled(spec: &CaseSpec, part: f64) -> [usize; 3] {
+    let problem = spec.build().unwrap();
+    let inputs = Inputs::new(&problem);
+    let definition = Definition::new(&inputs);
+    let mut counts = [0; 3];
+    for flat in (0..definition.kept.len())
+        .filter(|flat| definition.kept[*flat])
+        .take(40)
+    {
+        let (token, _, expert) = inputs.assignment(flat);
+        let (x, matrix) = if expert % 2 == 0 {
+            (inputs.hidden_states.row(token), &inputs.gate_up_proj)
+        } else {
+            (definition.activated.row(flat), &inputs.down_proj)
+        };
+        for column in matrix.index_axis(Axis(0), expert).columns() {
+            let (sum, root) = sum_and_root(x, column);
+            counts[0] += usize::from(sum.abs() < part * root);
+            counts[1] += usize::from(sum == 0.0);
+            counts[2] += 1;
+        }
+    }
+    counts
+}
+
+#[test]
+fn cancelling_sums_are_small_parts_of_their_terms() {
+    for element in ElementType::ALL {
+        let counts = |profile| {
+            let all = cases(profile, &[element], 60).into_iter();
+            all.map(|spec| cancelled(&spec, 1.0 / 32.0))
+                .fold([0; 3], |all, of| std::array::from_fn(|kind| all[kind] + of[kind]))
+        };
+        let [small, zero, all] = counts(ValueProfile::Cancelling);
+        assert!(small * 100 >= all * 95, "{element}: {small} of {all} cancel");
+        assert!(zero * 100 <= all, "{element}: {zero} of {all} are 0");
+        let [small, _, all] = counts(ValueProfile::Gentle);
+        assert!(small * 10 <= all, "{element}: {small} of {all} cancel");
+    }
 }

@@ -1,8 +1,54 @@
 //! The value of each cell of each tensor but the routing weights.
 
 use super::draw::{Draw, Stream};
+use super::routing::shuffled;
 use super::spread::Spread;
 use super::{CaseSpec, ValueProfile};
+
+/// Size of the terms of a first product that cancel.
+const TERMS: f64 = 128.0;
+/// What a pair that cancels leaves, in parts of its values.
+const REST: f64 = 1.0 / 256.0;
+
+/// What stands at a position of a summed dimension, x and y being random.
+#[derive(Clone, Copy)]
+enum Part {
+    /// x.
+    Value,
+    /// REST · y − x.
+    Partner,
+    /// REST · y: of an odd number of positions, one has no partner.
+    Alone,
+}
+
+/// Positions of a summed dimension in random pairs, so that partial sums are those of a random order.
+struct Pairs(Vec<(usize, Part)>);
+
+impl Pairs {
+    fn new(positions: usize, draw: Draw) -> Pairs {
+        let mut pairs = vec![(positions / 2, Part::Alone); positions];
+        for (pair, places) in shuffled((0..positions).collect(), draw).chunks_exact(2).enumerate() {
+            pairs[places[0]] = (pair, Part::Value);
+            pairs[places[1]] = (pair, Part::Partner);
+        }
+        Pairs(pairs)
+    }
+
+    /// The number of a position's pair.
+    fn number(&self, at: usize) -> usize {
+        self.0[at].0
+    }
+
+    /// The value at a position; `draw` gives x for 0 and y for 1 of a pair.
+    fn value(&self, at: usize, draw: impl Fn(usize, usize) -> f64) -> f64 {
+        let (pair, part) = self.0[at];
+        match part {
+            Part::Value => draw(pair, 0),
+            Part::Partner => REST * draw(pair, 1) - draw(pair, 0),
+            Part::Alone => REST * draw(pair, 1),
+        }
+    }
+}
 
 /// Draws cells by their positions.
 pub(super) struct Cell<'a> {
@@ -11,6 +57,9 @@ pub(super) struct Cell<'a> {
     down_scale: f64,
     /// Powers of two; all 1 but for [`ValueProfile::WideRange`].
     spread: Spread,
+    /// Of [`ValueProfile::Cancelling`], along H and along I; else empty.
+    hidden_pairs: Pairs,
+    intermediate_pairs: Pairs,
 }
 
 impl Cell<'_> {
@@ -20,11 +69,17 @@ impl Cell<'_> {
         } else {
             1.0
         };
+        let pairs = |positions: usize, stream: Stream| {
+            let cancels = spec.values == ValueProfile::Cancelling;
+            Pairs::new(if cancels { positions } else { 0 }, spec.draw(stream))
+        };
         Cell {
             spec,
             gate_up_scale: size / (spec.hidden.max(1) as f64).sqrt(),
             down_scale: 1.0 / (spec.intermediate.max(1) as f64).sqrt(),
             spread: Spread::new(spec),
+            hidden_pairs: pairs(spec.hidden, Stream::GateUpScale),
+            intermediate_pairs: pairs(spec.intermediate, Stream::DownScale),
         }
     }
 
@@ -35,6 +90,9 @@ impl Cell<'_> {
             ValueProfile::Provenance => ((token * 7 + h) % 61 + 1) as f64 / 64.0,
             ValueProfile::SmallIntegers => small_integer(draw, [token, h, 0]),
             ValueProfile::WideRange => draw.normal([token, h, 0]) * self.spread.hidden(token, h),
+            ValueProfile::Cancelling => self
+                .hidden_pairs
+                .value(h, |pair, part| draw.normal([token, pair, part])),
             _ => draw.normal([token, h, 0]),
         }
     }
@@ -48,8 +106,17 @@ impl Cell<'_> {
             ValueProfile::SmallIntegers if draw.below(8, [e, h, j]) != 0 => 0.0,
             ValueProfile::SmallIntegers => small_integer(self.spec.draw(Stream::Scale), [e, h, j]),
             ValueProfile::WideRange => normal() * self.spread.gate_up(e, h, j),
+            ValueProfile::Cancelling if cancels_first(e) => {
+                TERMS * draw.normal([e, self.hidden_pairs.number(h), j]) * self.gate_up_scale
+            }
+            ValueProfile::Cancelling => draw.normal([e, h, self.equal_column(j)]) * self.gate_up_scale,
             _ => normal(),
         }
+    }
+
+    /// The number that the gate columns of a pair share, or its up columns, so that its activations are equal.
+    fn equal_column(&self, j: usize) -> usize {
+        2 * self.intermediate_pairs.number(j / 2) + j % 2
     }
 
     pub(super) fn gate_up_bias(&self, e: usize, j: usize) -> f64 {
@@ -61,6 +128,7 @@ impl Cell<'_> {
             ValueProfile::SmallIntegers => small_integer(draw, [e, j, 0]),
             ValueProfile::Clamping => 2.0 * draw.normal([e, j, 0]),
             ValueProfile::WideRange => 0.25 * draw.normal([e, j, 0]) * self.spread.gate_up_bias(e, j),
+            ValueProfile::Cancelling if !cancels_first(e) => 0.25 * draw.normal([e, self.equal_column(j), 0]),
             _ => 0.25 * draw.normal([e, j, 0]),
         }
     }
@@ -73,6 +141,12 @@ impl Cell<'_> {
             ValueProfile::Provenance => f64::from(u8::from(i == h % self.spec.intermediate)),
             ValueProfile::SmallIntegers => small_integer(draw, [e, i, h]),
             ValueProfile::WideRange => normal() * self.spread.down(e, i, h),
+            ValueProfile::Cancelling if !cancels_first(e) => {
+                self.down_scale
+                    * self
+                        .intermediate_pairs
+                        .value(i, |pair, part| draw.normal([2 * e + part, pair, h]))
+            }
             _ => normal(),
         }
     }
@@ -84,9 +158,15 @@ impl Cell<'_> {
             ValueProfile::Provenance => (e % 29) as f64 + (h % 31) as f64 / 32.0,
             ValueProfile::SmallIntegers => small_integer(draw, [e, h, 0]),
             ValueProfile::WideRange => 0.25 * draw.normal([e, h, 0]) * self.spread.down_bias(e, h),
+            ValueProfile::Cancelling if !cancels_first(e) => REST * draw.normal([e, h, 0]),
             _ => 0.25 * draw.normal([e, h, 0]),
         }
     }
+}
+
+/// Whether it is the first product of expert e whose terms cancel, or the second.
+fn cancels_first(e: usize) -> bool {
+    e.is_multiple_of(2)
 }
 
 fn small_integer(draw: Draw, at: [usize; 3]) -> f64 {

@@ -94,6 +94,9 @@ pub enum ValueProfile {
     /// Tokens, columns, single weights or features scaled by powers of two from 2^-60 to 2^60 (2^-5 to 2^5 in f16), and
     /// subnormal values; biases scaled alike, or none.
     WideRange,
+    /// Large terms in ± pairs whose sum is a small part of them: of the first product in experts of even number, of the
+    /// second in the others.
+    Cancelling,
 }
 
 /// The dense routing weights.

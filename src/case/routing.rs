@@ -139,7 +139,7 @@ fn tile_counts(assignments: usize, experts: usize, draw: Draw) -> Vec<usize> {
     ids
 }
 
-fn shuffled(mut ids: Vec<usize>, draw: Draw) -> Vec<usize> {
+pub(super) fn shuffled(mut ids: Vec<usize>, draw: Draw) -> Vec<usize> {
     for last in (1..ids.len()).rev() {
         ids.swap(last, draw.below(last + 1, [last, 0, 5]));
     }
