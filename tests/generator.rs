@@ -273,6 +273,9 @@ fn a_plain_run_covers_everything() {
         ("over 65,535 assignments", 5),
         ("over 256 experts", 15),
         ("weights not summing to 1", 500),
+        ("terms that cancel", 60),
+        ("values 2^60 apart", 60),
+        ("subnormal values in", 60),
     ];
     let mut found = Facts::default().named().map(|(name, _)| (name, 0));
     for seed in 0..1000 {
