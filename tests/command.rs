@@ -4,8 +4,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 
+use assert_cmd::cargo::cargo_bin;
 use binned_experts::Tensor;
 use binned_experts::case::{positions, read_case, read_tensors};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -127,6 +128,7 @@ fn main() -> ExitCode {
         text_comes_from_standard_input,
         what_cannot_run_has_status_2,
         programs_that_are_no_engines_fail,
+        a_reader_that_stops_ends_the_run_quietly,
     ];
     let missing = numpy_missing();
     if let Some(reason) = &missing {
@@ -344,6 +346,36 @@ fn what_cannot_run_has_status_2() {
             .code(2)
             .stdout("")
             .stderr(contains(message));
+    }
+}
+
+/// As `| head` does. The run ends long before its last case.
+fn a_reader_that_stops_ends_the_run_quietly() {
+    let arguments: [&[&str]; 3] = [
+        &[
+            "check",
+            "--format",
+            "json",
+            "--engine",
+            "reference",
+            "--cases",
+            "1000000",
+        ],
+        &["replay", "tests/cases/009-small-limit.toml"],
+        &["engines"],
+    ];
+    for arguments in arguments {
+        let mut child = std::process::Command::new(cargo_bin("binned-experts"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*stderr), (Some(2), ""), "{arguments:?}");
     }
 }
 
