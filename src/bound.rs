@@ -156,7 +156,7 @@ impl Bounds {
                 );
             }
             let value = definition.output[[token, column]];
-            let products = LAMBDA.min((slots.len() as f64).sqrt()) * precision.store.unit * terms.square_sum.sqrt();
+            let products = LAMBDA.min((slots.len() as f64).sqrt()) * precision.store.unit * terms.root;
             let stored = products + slots.len() as f64 * precision.store.step + precision.store.error(value);
             *bound = terms.bound(value, slots.len(), stored, precision);
         }
@@ -236,7 +236,7 @@ impl Affine<'_> {
         let value = self.value[column];
         let sum = value - self.bias[column];
         let stored = self.precision.store.error(sum) + self.precision.store.error(value);
-        let operands = operand_error(self.precision.operand, sum, terms.square_sum.sqrt());
+        let operands = operand_error(self.precision.operand, sum, terms.root);
         terms.bound(
             value,
             self.x.len() + 1,
@@ -298,8 +298,9 @@ impl Columns {
 struct Terms {
     positive: f64,
     negative: f64,
-    square_sum: f64,
-    error_square_sum: f64,
+    /// Root of the sum of the squared terms, whose squares can pass the range of f64.
+    root: f64,
+    error_root: f64,
     error_sum: f64,
     undecided: bool,
 }
@@ -323,8 +324,8 @@ impl Terms {
         if product < 0.0 || error != 0.0 {
             self.negative += magnitude;
         }
-        self.square_sum += product * product;
-        self.error_square_sum += error * error;
+        self.root = self.root.hypot(product);
+        self.error_root = self.error_root.hypot(error);
         self.error_sum += error;
     }
 
@@ -338,8 +339,8 @@ impl Terms {
         if !value.is_finite() {
             return 0.0;
         }
-        let propagated = self.error_square_sum.sqrt() + self.error_sum.abs();
-        propagated + product_error(length, value, value, self.square_sum.sqrt(), precision) + stored
+        let propagated = self.error_root + self.error_sum.abs();
+        propagated + product_error(length, value, value, self.root, precision) + stored
     }
 }
 
