@@ -32,8 +32,10 @@
 //!
 //! **Activation.** With f(g) = g·σ(αg) and errors δg, δu of gate and up (no larger than what the clamps leave of
 //! them), |δa| ≤ |up + 1|·δf + |f|·δu + δf·δu, where δf = δg · min(1.1, |f'(g)| + |α|·δg/2): the slope of f nowhere
-//! exceeds 1.1, and changes by at most |α|/2. The evaluation itself adds (8 + 4·|αg|·(1 − σ)) · u_store · |a|: a few
-//! roundings, and those of αg magnified by the exponential; and where exp overflows, σ is 0 instead of 2^-126.
+//! exceeds 1.1, and changes by at most |α|/2. Where αg ≤ −2 for every g within δg, |f| and σ fall with αg, so δf is at
+//! most |f| at the upper end. The evaluation itself adds (8 + 4·|αg|·(1 − σ)) · u_store · |a|: a few roundings, and those
+//! of αg magnified by the exponential; and where exp overflows, σ is 0 instead of 2^-126, or instead of at most 2·σ at
+//! that upper end.
 //!
 //! **Second product.** The errors δa_i of its operands are independent unless the data make them equal: their
 //! effect is sqrt(Σ δa²d²) + |Σ δa·d|, where the second term covers one-sided weights. The activation's own
@@ -48,20 +50,17 @@
 //! pass the largest finite value, finite, infinite and NaN results are all right. The bound of such an element is +∞,
 //! and so is that of everything computed from it. These elements are counted apart.
 
-use binned_experts_reference::{Activation, Dims};
+mod activation;
+
+use binned_experts_reference::Dims;
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
 
+use self::activation::{EVALUATION, swiglu_bound};
 use crate::definition::{Definition, Inputs};
 use crate::precision::{Precision, Rounding};
 
 /// Number of standard deviations that a sum of rounding errors may reach.
 const LAMBDA: f64 = 3.0;
-/// Roundings of the activation's evaluation, in units of u.
-const EVALUATION: f64 = 8.0;
-/// Rounding of alpha, of alpha · gate and of a fast exponential's argument, in units of u.
-const ARGUMENT: f64 = 4.0;
-/// The largest slope of g·σ(g), rounded up.
-const SLOPE: f64 = 1.1;
 
 /// For each element of each stage how far a right result can lie from the definition's: +∞ where any result is right.
 #[derive(Debug, Clone)]
@@ -157,7 +156,7 @@ impl Bounds {
                 );
             }
             let value = definition.output[[token, column]];
-            let products = LAMBDA.min((slots.len() as f64).sqrt()) * precision.store.unit * terms.square_sum.sqrt();
+            let products = LAMBDA.min((slots.len() as f64).sqrt()) * precision.store.unit * terms.root;
             let stored = products + slots.len() as f64 * precision.store.step + precision.store.error(value);
             *bound = terms.bound(value, slots.len(), stored, precision);
         }
@@ -237,7 +236,7 @@ impl Affine<'_> {
         let value = self.value[column];
         let sum = value - self.bias[column];
         let stored = self.precision.store.error(sum) + self.precision.store.error(value);
-        let operands = operand_error(self.precision.operand, sum, terms.square_sum.sqrt());
+        let operands = operand_error(self.precision.operand, sum, terms.root);
         terms.bound(
             value,
             self.x.len() + 1,
@@ -299,8 +298,9 @@ impl Columns {
 struct Terms {
     positive: f64,
     negative: f64,
-    square_sum: f64,
-    error_square_sum: f64,
+    /// Root of the sum of the squared terms, whose squares can pass the range of f64.
+    root: f64,
+    error_root: f64,
     error_sum: f64,
     undecided: bool,
 }
@@ -324,8 +324,8 @@ impl Terms {
         if product < 0.0 || error != 0.0 {
             self.negative += magnitude;
         }
-        self.square_sum += product * product;
-        self.error_square_sum += error * error;
+        self.root = self.root.hypot(product);
+        self.error_root = self.error_root.hypot(error);
         self.error_sum += error;
     }
 
@@ -339,8 +339,8 @@ impl Terms {
         if !value.is_finite() {
             return 0.0;
         }
-        let propagated = self.error_square_sum.sqrt() + self.error_sum.abs();
-        propagated + product_error(length, value, value, self.square_sum.sqrt(), precision) + stored
+        let propagated = self.error_root + self.error_sum.abs();
+        propagated + product_error(length, value, value, self.root, precision) + stored
     }
 }
 
@@ -355,61 +355,4 @@ fn product_error(length: usize, value: f64, sum: f64, root: f64, precision: Prec
 /// u · (λ · sqrt(2) · r + 2·|S|): both operands of each product rounded.
 fn operand_error(operand: Rounding, sum: f64, root: f64) -> f64 {
     operand.unit * (LAMBDA * 2f64.sqrt() * root + 2.0 * sum.abs())
-}
-
-/// The error of the clamped SwiGLU whose inputs are known up to an error each.
-fn swiglu_bound(
-    (gate, gate_error): (f64, f64),
-    (up, up_error): (f64, f64),
-    value: f64,
-    Activation { alpha, limit }: Activation,
-    precision: Precision,
-) -> f64 {
-    if gate_error == f64::INFINITY || up_error == f64::INFINITY {
-        return f64::INFINITY;
-    }
-    let store = Rounding {
-        unit: precision.store.unit + Rounding::F64.unit,
-        ..precision.store
-    };
-    // The limit itself is rounded to the element type.
-    let rounding = store.unit * limit.abs();
-    let gate_error = what_clamp_leaves(gate, gate_error, limit).max(if gate >= limit { rounding } else { 0.0 });
-    let up_error = what_clamp_leaves(up, up_error, limit)
-        .min(what_clamp_leaves(-up, up_error, limit))
-        .max(if up.abs() >= limit { rounding } else { 0.0 });
-    let (gate, up) = (gate.min(limit), up.max(-limit).min(limit));
-
-    let sigmoid = 1.0 / (1.0 + (-alpha * gate).exp());
-    let glu = gate * sigmoid;
-    let slope = sigmoid * (1.0 + alpha * gate * (1.0 - sigmoid));
-    let glu_error = gate_error * SLOPE.min(slope.abs() + 0.5 * alpha.abs() * gate_error);
-    let evaluation = EVALUATION + ARGUMENT * (alpha * gate).abs() * (1.0 - sigmoid);
-    let underflow = (precision.sigmoid_step + store.step) * gate.abs() + 4.0 * store.step;
-
-    let up_size = (up + 1.0).abs();
-    let bound = up_size * glu_error
-        + glu.abs() * up_error
-        + glu_error * up_error
-        + evaluation * store.unit * (up_size + up_error) * (glu.abs() + glu_error)
-        + (up_size + up_error + 1.0) * underflow;
-    if value.is_finite() && value.abs() + bound <= 0.5 * precision.max {
-        return bound;
-    }
-    // NaN, an infinity that no finite factor of uncertain sign makes, or overflow.
-    let certain = up_error < up_size && (glu_error < glu.abs() || glu_error == 0.0);
-    if value.is_nan() || (value.is_infinite() && certain) {
-        0.0
-    } else {
-        f64::INFINITY
-    }
-}
-
-/// The error of min(value, limit), given that of value.
-fn what_clamp_leaves(value: f64, error: f64, limit: f64) -> f64 {
-    if value > limit {
-        error.min((limit - (value - error)).max(0.0))
-    } else {
-        error
-    }
 }

@@ -1,5 +1,6 @@
 //! A run of engines over many cases.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -144,17 +145,18 @@ impl Summary {
 
 /// Checks one engine.
 pub fn check_engine(engine: &mut dyn Engine, plan: &CheckPlan) -> Summary {
-    check(&mut [engine], plan, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
+    check(&mut [engine], plan, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Checks engines, handing each result to `watch` as it comes, in the order of the cases.
+/// Checks engines, handing each result to `watch` as it comes, in the order of the cases. Where `watch` breaks, the run
+/// ends there, and the summary is that of the results so far.
 ///
 /// # Errors
 /// [`FileError`] if a golden cannot be read.
 pub fn check(
     engines: &mut [&mut dyn Engine],
     plan: &CheckPlan,
-    watch: &mut dyn FnMut(&CaseResult),
+    watch: &mut dyn FnMut(&CaseResult) -> ControlFlow<()>,
 ) -> Result<Summary, FileError> {
     let start = Instant::now();
     let mut sources = golden_sources(&plan.golden)?;
@@ -179,16 +181,17 @@ pub fn check(
         // Engines are not Send, so they stay on this thread while the pool prepares what comes next.
         ready = std::thread::scope(|scope| {
             let preparing = scope.spawn(|| prepare(next));
-            for case in &ready {
-                run.judge(case, engines, watch);
-            }
-            preparing
+            let ended = ready
+                .iter()
+                .try_for_each(|case| run.judge(case, engines, watch))
+                .is_break();
+            let next = preparing
                 .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if ended { Vec::new() } else { next }
         });
     }
     Ok(Summary {
-        cases: sources.len(),
         elapsed: start.elapsed(),
         ..run.summary
     })
@@ -302,7 +305,13 @@ impl Run {
         }
     }
 
-    fn judge(&mut self, case: &Case, engines: &mut [&mut dyn Engine], watch: &mut dyn FnMut(&CaseResult)) {
+    fn judge(
+        &mut self,
+        case: &Case,
+        engines: &mut [&mut dyn Engine],
+        watch: &mut dyn FnMut(&CaseResult) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.summary.cases += 1;
         self.summary.generating += case.prepared.generating;
         self.summary.oracle += case.prepared.oracle;
         for ((_, count), (_, holds)) in self.summary.coverage.iter_mut().zip(case.facts.named()) {
@@ -315,8 +324,9 @@ impl Run {
                 Judgement::skipped(SkipReason::GivenUp)
             };
             let result = self.record(case, index, *engine, judgement);
-            watch(&result);
+            watch(&result)?;
         }
+        ControlFlow::Continue(())
     }
 
     fn record(&mut self, case: &Case, index: usize, engine: &mut dyn Engine, judgement: Judgement) -> CaseResult {

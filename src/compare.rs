@@ -49,6 +49,11 @@ impl Expected {
         &self.inputs
     }
 
+    /// The element type of the problem.
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+
     /// The definition's stages.
     pub fn definition(&self) -> &Definition {
         &self.definition

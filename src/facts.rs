@@ -1,8 +1,13 @@
 //! What a case exercises, so that a run can show that it exercised everything.
 
-use ndarray::{Array, Dimension};
+use ndarray::{Array, ArrayView1, Axis, Dimension};
 
 use crate::compare::Expected;
+use crate::definition::{Definition, Inputs};
+use crate::precision::power_of_two;
+
+/// A factor between values of a tensor that is called wide.
+const WIDE: f64 = power_of_two(60);
 
 /// Which of the situations that kernels get wrong a case contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +42,12 @@ pub struct Facts {
     pub many_experts: bool,
     /// The weights of a token's slots do not sum to one.
     pub weights_unnormalised: bool,
+    /// Most sums of a product are below 1/32 of the root of their squared terms; looked at in the first assignment kept.
+    pub cancelling: bool,
+    /// Values of a tensor, other than 0, are a factor of 2^60 apart.
+    pub wide_range: bool,
+    /// An input is subnormal.
+    pub subnormal_input: bool,
 }
 
 impl Facts {
@@ -65,6 +76,20 @@ impl Facts {
                 .map(|expert| inputs.routing_weights[[token, *expert]])
                 .sum::<f64>()
         };
+        let [x, gate_up, down] = [
+            Sizes::new(&inputs.hidden_states),
+            Sizes::new(&inputs.gate_up_proj),
+            Sizes::new(&inputs.down_proj),
+        ];
+        let all = [
+            Sizes::new(&inputs.routing_weights),
+            Sizes::new(&inputs.gate_up_proj_bias),
+            Sizes::new(&inputs.down_proj_bias),
+            x,
+            gate_up,
+            down,
+        ];
+        let normal = expected.element().smallest_normal();
         Facts {
             no_tokens: dims.tokens == 0,
             dropped: definition.kept.contains(&false),
@@ -80,21 +105,21 @@ impl Facts {
             gate_low: gate(&|value| value < -limit),
             up_clamped_high: up(&|value| value > limit),
             up_clamped_low: up(&|value| value < -limit),
-            special_input: is_special(&inputs.hidden_states)
-                || is_special(&inputs.routing_weights)
-                || is_special(&inputs.gate_up_proj)
-                || is_special(&inputs.gate_up_proj_bias)
-                || is_special(&inputs.down_proj)
-                || is_special(&inputs.down_proj_bias),
-            special_output: is_special(&definition.output),
+            special_input: all.iter().any(|sizes| sizes.special),
+            special_output: Sizes::new(&definition.output).special,
             many_assignments: assignments > 65_535,
             many_experts: dims.experts > 256,
             weights_unnormalised: (0..dims.tokens).any(|token| (token_weights(token) - 1.0).abs() > 0.01),
+            cancelling: kept().next().is_some_and(|flat| cancels(inputs, definition, flat)),
+            wide_range: [x, gate_up, down]
+                .iter()
+                .any(|sizes| sizes.largest / sizes.least >= WIDE),
+            subnormal_input: all.iter().any(|sizes| sizes.least < normal),
         }
     }
 
     /// The facts with their names, in the order of a report.
-    pub fn named(&self) -> [(&'static str, bool); 15] {
+    pub fn named(&self) -> [(&'static str, bool); 18] {
         [
             ("no tokens", self.no_tokens),
             ("dropped assignments", self.dropped),
@@ -111,10 +136,54 @@ impl Facts {
             ("over 65,535 assignments", self.many_assignments),
             ("over 256 experts", self.many_experts),
             ("weights not summing to 1", self.weights_unnormalised),
+            ("terms that cancel", self.cancelling),
+            ("values 2^60 apart", self.wide_range),
+            ("subnormal values in", self.subnormal_input),
         ]
     }
 }
 
-fn is_special<D: Dimension>(values: &Array<f64, D>) -> bool {
-    values.iter().any(|value| !value.is_finite())
+/// The sizes of a tensor's values other than 0, NaN and infinities; +∞ and 0 where there are none.
+#[derive(Clone, Copy)]
+struct Sizes {
+    least: f64,
+    largest: f64,
+    /// Some value is NaN or infinite.
+    special: bool,
+}
+
+impl Sizes {
+    fn new<D: Dimension>(values: &Array<f64, D>) -> Sizes {
+        let mut sizes = Sizes {
+            least: f64::INFINITY,
+            largest: 0.0,
+            special: false,
+        };
+        for size in values.iter().map(|value| value.abs()) {
+            if !size.is_finite() {
+                sizes.special = true;
+            } else if size > 0.0 {
+                (sizes.least, sizes.largest) = (sizes.least.min(size), sizes.largest.max(size));
+            }
+        }
+        sizes
+    }
+}
+
+/// Whether most sums of one of the products are small against their terms.
+fn cancels(inputs: &Inputs, definition: &Definition, flat: usize) -> bool {
+    let (token, _, expert) = inputs.assignment(flat);
+    let products = [
+        (inputs.hidden_states.row(token), &inputs.gate_up_proj),
+        (definition.activated.row(flat), &inputs.down_proj),
+    ];
+    products.into_iter().any(|(x, matrices)| {
+        let matrix = matrices.index_axis(Axis(0), expert);
+        let small = |column: &ArrayView1<f64>| {
+            let terms = || x.iter().zip(column).map(|(x, weight)| x * weight);
+            let squares: f64 = terms().map(|term| term * term).sum();
+            terms().sum::<f64>().abs() < squares.sqrt() / 32.0
+        };
+        2 * matrix.columns().into_iter().filter(small).count() > matrix.ncols()
+    })
 }

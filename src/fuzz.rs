@@ -221,14 +221,19 @@ fn same_bits(first: &Outcome, second: &Outcome) -> Result<(), String> {
     }
 }
 
-/// Special values in every place, and the value profiles of large magnitudes.
+/// Special values in every place, and the value profiles of large magnitudes and of sums that cancel.
 fn extreme_values() -> Vec<Profile> {
     let special = SpecialValue::value_variants().iter().flat_map(|&value| {
         Place::value_variants()
             .iter()
             .map(move |&place| Profile::Special(Special { value, place }))
     });
-    let values = [ValueProfile::WideRange, ValueProfile::Clamping, ValueProfile::LargeBias];
+    let values = [
+        ValueProfile::WideRange,
+        ValueProfile::Cancelling,
+        ValueProfile::Clamping,
+        ValueProfile::LargeBias,
+    ];
     special.chain(values.map(Profile::Values)).collect()
 }
 

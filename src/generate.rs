@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use crate::case::{
     After, CapacityProfile, CaseSpec, Place, Profile, Routing, RoutingProfile, SizeProfile, Special, SpecialValue,
-    TILES, mix,
+    TILES, ValueProfile, mix,
 };
 use crate::tensor::ElementType;
 
@@ -95,6 +95,7 @@ impl Source<'_> {
         let special = self.special();
         let routing = match (routing, special.map(|special| special.place)) {
             (Some(routing), _) => routing,
+            (None, _) if size == SizeProfile::ManyExperts => self.routing_to_last(),
             (None, Some(Place::UnusedExpert)) => [RoutingProfile::EmptyRuns, RoutingProfile::AllToLast][self.below(2)],
             (None, _) => self.any(),
         };
@@ -173,6 +174,16 @@ impl Source<'_> {
             29..=30 => SizeProfile::ManyAssignments,
             _ => SizeProfile::NoTokens,
         }
+    }
+
+    /// A routing that uses the last of many experts.
+    fn routing_to_last(&mut self) -> RoutingProfile {
+        let reaching: Vec<RoutingProfile> = RoutingProfile::value_variants()
+            .iter()
+            .copied()
+            .filter(|profile| !profile.names_experts())
+            .collect();
+        reaching[self.below(reaching.len())]
     }
 
     fn special(&mut self) -> Option<Special> {
@@ -367,6 +378,10 @@ fn make_room(spec: &mut CaseSpec, routing: RoutingProfile) {
             spec.sequence = spec.sequence.max(3 * TILES[0].div_ceil(spec.top_k));
         }
         _ => {}
+    }
+    if spec.values == ValueProfile::Cancelling {
+        spec.hidden = spec.hidden.max(2);
+        spec.intermediate = spec.intermediate.max(2);
     }
     match spec.special.map(|special| special.place) {
         Some(Place::DroppedToken) => spec.top_k = spec.top_k.min(3),

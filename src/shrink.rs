@@ -117,6 +117,19 @@ fn candidates(spec: &CaseSpec) -> Vec<CaseSpec> {
     all.push(with(&|spec| {
         spec.capacity = spec.capacity.min(spec.tokens() * spec.top_k)
     }));
+    // Some failures hang on how two sizes lie to each other.
+    all.extend(smaller(spec.tokens(), 0).into_iter().map(|tokens| {
+        with(&|spec| {
+            spec.capacity = in_proportion(spec.capacity, tokens, spec.tokens());
+            keep_tokens(spec, 0..tokens);
+        })
+    }));
+    all.extend(smaller(spec.hidden, 1).into_iter().map(|hidden| {
+        with(&|spec| {
+            spec.intermediate = in_proportion(spec.intermediate, hidden, spec.hidden).max(1);
+            spec.hidden = hidden;
+        })
+    }));
     all.push(with(&|spec| spec.values = ValueProfile::Gentle));
     all.push(with(&|spec| spec.weights = WeightProfile::Normalised));
     all.push(with(&|spec| (spec.alpha, spec.limit) = (1.702, 7.0)));
@@ -141,6 +154,11 @@ fn smaller(size: usize, least: usize) -> Vec<usize> {
         step /= 2;
     }
     sizes
+}
+
+/// A size beside one that goes from `whole` to `part`, rounded down.
+fn in_proportion(size: usize, part: usize, whole: usize) -> usize {
+    (size as u128 * part as u128 / whole as u128) as usize
 }
 
 /// The routing as a table, where it is small enough to be read.
@@ -188,5 +206,46 @@ fn remove_token(spec: &mut CaseSpec, token: usize) {
 fn set_row(spec: &mut CaseSpec, token: usize, expert: usize) {
     if let Routing::Table(table) = &mut spec.routing {
         table[token].fill(expert);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Fault;
+
+    fn shrunk(sizes: &str, fails: impl Fn(&CaseSpec) -> bool) -> CaseSpec {
+        let spec: CaseSpec = format!(
+            "element = 'f32'\nbatch = 2\n{sizes}\nexperts = 4\ntop_k = 2\nalpha = 1.702\nlimit = 7.0\nseed = 1\n\
+             routing = 'all-to-last'\nvalues = 'clamping'\nweights = 'negative'"
+        )
+        .parse()
+        .unwrap();
+        assert!(fails(&spec));
+        let verdict = || Verdict::Fault(Fault::refused("it fails"));
+        shrink(&spec, verdict(), |candidate| fails(candidate).then(verdict)).spec
+    }
+
+    #[test]
+    fn sizes_that_do_not_matter_are_reduced_to_the_least() {
+        let spec = shrunk("sequence = 40\nhidden = 9\nintermediate = 7\ncapacity = 20", |spec| {
+            spec.tokens() >= 3
+        });
+        let sizes = (spec.tokens(), spec.hidden, spec.intermediate, spec.experts, spec.top_k);
+        assert_eq!((sizes, spec.capacity), ((3, 1, 1, 1, 1), 0));
+    }
+
+    #[test]
+    fn tokens_are_reduced_with_the_capacity() {
+        let one_over = |spec: &CaseSpec| spec.capacity + 1 == spec.tokens() * spec.top_k && spec.tokens() >= 2;
+        let spec = shrunk("sequence = 40\nhidden = 1\nintermediate = 1\ncapacity = 159", one_over);
+        assert_eq!((spec.tokens(), spec.top_k, spec.capacity), (2, 2, 3));
+    }
+
+    #[test]
+    fn hidden_is_reduced_with_intermediate() {
+        let square = |spec: &CaseSpec| spec.hidden == spec.intermediate && spec.hidden >= 3;
+        let spec = shrunk("sequence = 4\nhidden = 64\nintermediate = 64\ncapacity = 8", square);
+        assert_eq!((spec.hidden, spec.intermediate), (3, 3));
     }
 }

@@ -33,6 +33,16 @@ impl ElementType {
         }
     }
 
+    /// The smallest positive value that is not subnormal.
+    pub fn smallest_normal(self) -> f64 {
+        match self {
+            ElementType::F32 => f64::from(f32::MIN_POSITIVE),
+            ElementType::F64 => f64::MIN_POSITIVE,
+            ElementType::Bf16 => bf16::MIN_POSITIVE.to_f64(),
+            ElementType::F16 => f16::MIN_POSITIVE.to_f64(),
+        }
+    }
+
     /// The smallest positive subnormal value.
     pub fn tiny(self) -> f64 {
         match self {

@@ -3,9 +3,23 @@
 mod common;
 
 use binned_experts::case::{Profile, ValueProfile};
+use binned_experts::engine::Reference;
 use binned_experts::judge::judge_spec;
 use binned_experts::{CaseSpec, CheckPlan, Class, Selection, Verdict, check_engine};
 use common::{Loops, Order, bf16, tf32};
+
+const STRAINED: [ValueProfile; 2] = [ValueProfile::WideRange, ValueProfile::Cancelling];
+
+fn all_cases(cases: usize, profile: ValueProfile) -> CheckPlan {
+    CheckPlan {
+        cases,
+        selection: Selection {
+            profiles: vec![Profile::Values(profile)],
+            ..Selection::default()
+        },
+        ..CheckPlan::default()
+    }
+}
 
 fn f32_cases(cases: usize, profiles: &[ValueProfile]) -> CheckPlan {
     let profiles = profiles.iter().copied().map(Profile::Values).collect();
@@ -39,6 +53,26 @@ fn coarser_operands_agree_in_their_own_class() {
             ..Loops::FP32
         };
         check_engine(&mut engine, &f32_cases(400, &[])).assert_agrees();
+    }
+}
+
+/// Values that strain the derivation, on right engines of every kind.
+#[test]
+fn right_engines_agree_on_strained_values() {
+    for profile in STRAINED {
+        check_engine(&mut Reference, &all_cases(400, profile)).assert_agrees();
+        for order in [Order::Forward, Order::Backward, Order::Pairwise, Order::Blocked] {
+            let mut engine = Loops { order, ..Loops::FP32 };
+            check_engine(&mut engine, &f32_cases(150, &[profile])).assert_agrees();
+        }
+        for (class, operand) in [(Class::Tf32, tf32 as fn(f32) -> f32), (Class::Bf16, bf16)] {
+            let mut engine = Loops {
+                class,
+                operand,
+                ..Loops::FP32
+            };
+            check_engine(&mut engine, &f32_cases(150, &[profile])).assert_agrees();
+        }
     }
 }
 

@@ -4,10 +4,10 @@ use binned_experts_reference::{Activation, ExpertWeights, Problem};
 use half::{bf16, f16};
 use ndarray::{Array2, Array3, Axis};
 
-use super::draw::Draw;
+use super::cell::Cell;
+use super::draw::{Draw, Stream};
 use super::routing::router_indices;
-use super::{CaseSpec, Place, Routing, SpecError, Special, SpecialValue, ValueProfile, WeightProfile};
-use crate::precision::power_of_two;
+use super::{CaseSpec, Place, Routing, SpecError, Special, SpecialValue, WeightProfile};
 use crate::tensor::{AnyProblem, CaseElement, ElementType};
 
 /// The largest size of an axis.
@@ -123,24 +123,6 @@ impl CaseSpec {
         };
         Ok(T::problem(problem.with_activation(activation)))
     }
-
-    fn draw(&self, stream: Stream) -> Draw {
-        Draw::new(self.seed, stream as u32)
-    }
-}
-
-/// Tells the tensors of one case apart.
-#[derive(Clone, Copy)]
-enum Stream {
-    Routing = 1,
-    Hidden,
-    GateUp,
-    GateUpBias,
-    Down,
-    DownBias,
-    Weights,
-    Scale,
-    Special,
 }
 
 /// All tensors before rounding to the element type.
@@ -220,95 +202,6 @@ impl Values {
                 self.routing_weights[at] = value.at(0);
             }
         }
-    }
-}
-
-/// The value of each cell of each tensor.
-struct Cell<'a> {
-    spec: &'a CaseSpec,
-    gate_up_scale: f64,
-    down_scale: f64,
-    /// Exponents of [`ValueProfile::WideRange`] reach from −reach to reach.
-    reach: i32,
-}
-
-impl Cell<'_> {
-    fn new(spec: &CaseSpec) -> Cell<'_> {
-        let spread = if spec.values == ValueProfile::Clamping {
-            8.0
-        } else {
-            1.0
-        };
-        Cell {
-            spec,
-            gate_up_scale: spread / (spec.hidden.max(1) as f64).sqrt(),
-            down_scale: 1.0 / (spec.intermediate.max(1) as f64).sqrt(),
-            reach: if spec.element == ElementType::F16 { 3 } else { 12 },
-        }
-    }
-
-    fn hidden(&self, token: usize, h: usize) -> f64 {
-        let draw = self.spec.draw(Stream::Hidden);
-        match self.spec.values {
-            ValueProfile::PureBias => 0.0,
-            ValueProfile::Provenance => ((token * 7 + h) % 61 + 1) as f64 / 64.0,
-            ValueProfile::SmallIntegers => small_integer(draw, [token, h, 0]),
-            ValueProfile::WideRange => draw.normal([token, h, 0]) * self.power([token, 0, 1]),
-            _ => draw.normal([token, h, 0]),
-        }
-    }
-
-    fn gate_up(&self, e: usize, h: usize, j: usize) -> f64 {
-        let draw = self.spec.draw(Stream::GateUp);
-        let normal = || draw.normal([e, h, j]) * self.gate_up_scale;
-        match self.spec.values {
-            // up of column i is x of column i mod H, gate is constant.
-            ValueProfile::Provenance => f64::from(u8::from(j % 2 == 1 && h == j / 2 % self.spec.hidden)),
-            ValueProfile::SmallIntegers if draw.below(8, [e, h, j]) != 0 => 0.0,
-            ValueProfile::SmallIntegers => small_integer(self.spec.draw(Stream::Scale), [e, h, j]),
-            ValueProfile::WideRange => normal() * self.power([e, j, 2]),
-            _ => normal(),
-        }
-    }
-
-    fn gate_up_bias(&self, e: usize, j: usize) -> f64 {
-        let draw = self.spec.draw(Stream::GateUpBias);
-        match self.spec.values {
-            ValueProfile::LargeBias | ValueProfile::PureBias => ((e * 31 + j * 17) % 64) as f64 / 8.0 - 4.0,
-            ValueProfile::Provenance if j.is_multiple_of(2) => 2.0,
-            ValueProfile::Provenance => (e % 13) as f64 / 16.0,
-            ValueProfile::SmallIntegers => small_integer(draw, [e, j, 0]),
-            ValueProfile::Clamping => 2.0 * draw.normal([e, j, 0]),
-            _ => 0.25 * draw.normal([e, j, 0]),
-        }
-    }
-
-    fn down(&self, e: usize, i: usize, h: usize) -> f64 {
-        let draw = self.spec.draw(Stream::Down);
-        let normal = || draw.normal([e, i, h]) * self.down_scale;
-        match self.spec.values {
-            // Column h of the output is activation h mod I.
-            ValueProfile::Provenance => f64::from(u8::from(i == h % self.spec.intermediate)),
-            ValueProfile::SmallIntegers => small_integer(draw, [e, i, h]),
-            ValueProfile::WideRange => normal() * self.power([e, h, 3]),
-            _ => normal(),
-        }
-    }
-
-    fn down_bias(&self, e: usize, h: usize) -> f64 {
-        let draw = self.spec.draw(Stream::DownBias);
-        match self.spec.values {
-            ValueProfile::LargeBias | ValueProfile::PureBias => ((e % 32) * 8 + h % 64) as f64 / 8.0,
-            ValueProfile::Provenance => (e % 29) as f64 + (h % 31) as f64 / 32.0,
-            ValueProfile::SmallIntegers => small_integer(draw, [e, h, 0]),
-            _ => 0.25 * draw.normal([e, h, 0]),
-        }
-    }
-
-    /// A power of two between 2^-reach and 2^reach.
-    fn power(&self, at: [usize; 3]) -> f64 {
-        let exponent = self.spec.draw(Stream::Scale).below(2 * self.reach as usize + 1, at) as i32 - self.reach;
-        power_of_two(exponent)
     }
 }
 
@@ -396,10 +289,6 @@ fn kept_assignments(router_indices: &Array2<i64>, experts: usize, capacity: usiz
         .iter()
         .map(|expert| keep(expert).unwrap_or(false))
         .collect()
-}
-
-fn small_integer(draw: Draw, at: [usize; 3]) -> f64 {
-    draw.below(5, at) as f64 - 2.0
 }
 
 fn at_most(what: &'static str, limit: usize, found: usize) -> Result<(), SpecError> {

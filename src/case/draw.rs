@@ -4,20 +4,39 @@
 //! keeps the values of the rows and columns that remain. Only integer operations and IEEE divisions are used, so
 //! every machine draws the same.
 
+use super::CaseSpec;
+
+/// Tells what is drawn for one case apart.
+#[derive(Clone, Copy)]
+pub(super) enum Stream {
+    Routing = 1,
+    Hidden,
+    GateUp,
+    GateUpBias,
+    Down,
+    DownBias,
+    Weights,
+    Scale,
+    Special,
+    GateUpScale,
+    DownScale,
+}
+
 /// A source of numbers for one tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Draw {
     key: u64,
 }
 
-impl Draw {
-    /// `stream` tells tensors of one case apart.
-    pub(super) fn new(seed: u32, stream: u32) -> Draw {
+impl CaseSpec {
+    pub(super) fn draw(&self, stream: Stream) -> Draw {
         Draw {
-            key: mix(u64::from(seed) << 32 | u64::from(stream)),
+            key: mix(u64::from(self.seed) << 32 | stream as u64),
         }
     }
+}
 
+impl Draw {
     /// 64 random bits for a position of up to three coordinates, each below 2^21.
     pub(super) fn bits(self, at: [usize; 3]) -> u64 {
         mix(self.key ^ (at[0] as u64) << 42 ^ (at[1] as u64) << 21 ^ at[2] as u64)

@@ -1,11 +1,13 @@
 //! A case: printable text, the problem it builds, and the files it is kept in.
 
 mod build;
+mod cell;
 mod draw;
 mod file;
 mod profile;
 mod routing;
 mod spec;
+mod spread;
 
 pub(crate) use draw::mix;
 pub use file::{CaseFile, FileError, positions, read_case, read_tensors, write_case, write_tensors};

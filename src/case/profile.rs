@@ -12,13 +12,16 @@ pub enum SizeProfile {
     TileEdges,
     /// Up to 150,000 assignments of small experts.
     ManyAssignments,
-    /// Up to 1,025 experts.
+    /// Up to 1,025 experts, the last of them used.
     ManyExperts,
     /// No token at all.
     NoTokens,
 }
 
 /// Which experts the tokens choose.
+///
+/// Of more than 64 experts the last is always used, except by [`AllToFirst`](RoutingProfile::AllToFirst),
+/// [`AllToMiddle`](RoutingProfile::AllToMiddle) and [`EmptyRuns`](RoutingProfile::EmptyRuns).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RoutingProfile {
@@ -88,8 +91,12 @@ pub enum ValueProfile {
     Provenance,
     /// Integers from −2 to 2.
     SmallIntegers,
-    /// Tokens, columns and experts scaled by widely different powers of two.
+    /// Tokens, columns, single weights or features scaled by powers of two from 2^-60 to 2^60 (2^-5 to 2^5 in f16), and
+    /// subnormal values; biases scaled alike, or none.
     WideRange,
+    /// Large terms in ± pairs whose sum is a small part of them: of the first product in experts of even number, of the
+    /// second in the others.
+    Cancelling,
 }
 
 /// The dense routing weights.

@@ -7,6 +7,18 @@ use super::draw::Draw;
 
 /// Tile sizes that expert counts are put around.
 pub(crate) const TILES: [usize; 5] = [16, 32, 64, 128, 256];
+/// Experts beyond which a drawn routing reaches the last one.
+const MANY: usize = 64;
+
+impl RoutingProfile {
+    /// Whether the profile itself says which experts are used, and the last one may be none of them.
+    pub(crate) fn names_experts(self) -> bool {
+        matches!(
+            self,
+            RoutingProfile::AllToFirst | RoutingProfile::AllToMiddle | RoutingProfile::EmptyRuns
+        )
+    }
+}
 
 /// `router_indices` `[T,K]`. E must not be 0 where T is not.
 pub(super) fn router_indices(
@@ -17,7 +29,7 @@ pub(super) fn router_indices(
     if tokens == 0 {
         return Array2::zeros((0, top_k));
     }
-    let ids = match profile {
+    let mut ids = match profile {
         RoutingProfile::TileCounts => shuffled(tile_counts(tokens * top_k, experts, draw), draw),
         _ => (0..tokens)
             .flat_map(|token| match profile {
@@ -31,7 +43,18 @@ pub(super) fn router_indices(
             })
             .collect(),
     };
+    if experts > MANY && !profile.names_experts() {
+        reach_last(&mut ids, experts);
+    }
     Array2::from_shape_fn((tokens, top_k), |(token, slot)| ids[token * top_k + slot] as i64)
+}
+
+/// Makes the highest expert that is used the last one, which keeps counts, duplicates and order.
+fn reach_last(ids: &mut [usize], experts: usize) {
+    let highest = ids.iter().copied().max();
+    for id in ids.iter_mut().filter(|id| Some(**id) == highest) {
+        *id = experts - 1;
+    }
 }
 
 /// One assignment of a profile that treats each on its own.
@@ -116,7 +139,7 @@ fn tile_counts(assignments: usize, experts: usize, draw: Draw) -> Vec<usize> {
     ids
 }
 
-fn shuffled(mut ids: Vec<usize>, draw: Draw) -> Vec<usize> {
+pub(super) fn shuffled(mut ids: Vec<usize>, draw: Draw) -> Vec<usize> {
     for last in (1..ids.len()).rev() {
         ids.swap(last, draw.below(last + 1, [last, 0, 5]));
     }

@@ -1,5 +1,6 @@
 //! `check`: engines over many cases.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +10,7 @@ use binned_experts::engine::Engine;
 use binned_experts::{Selection, report};
 
 use super::engines::quoted;
-use super::{Check, Engines, Failure, Format};
+use super::{Check, Engines, Failure, Format, print};
 
 /// The most failing cases written for each engine.
 const MAX_SAVED: usize = 10;
@@ -45,25 +46,32 @@ pub(super) fn check(arguments: &Check) -> Result<bool, Failure> {
         counts: vec![0; names.len()],
         error: None,
     };
+    let mut printed = Ok(());
     let summary = run_check(&mut engines, &plan, &mut |result| {
         progress.inc(1);
         let name = &names[result.engine];
-        if arguments.format == Format::Json {
-            println!("{}", report::case_json(name, result));
-        }
         saved.save(name, result);
+        if arguments.format == Format::Json {
+            printed = print(report::case_json(name, result));
+        }
+        match printed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
     })?;
     progress.finish_and_clear();
+    printed?;
 
     match arguments.format {
-        Format::Json => println!("{}", report::totals_json(&summary)),
+        Format::Json => print(report::totals_json(&summary))?,
         Format::Table => {
             for failure in &summary.failures {
                 let name = &names[failure.engine];
-                println!("{}", report::failure_text(name, failure));
-                println!("{}\n", replay_lines(&arguments.save, name, failure, &arguments.engines));
+                print(report::failure_text(name, failure))?;
+                let lines = replay_lines(&arguments.save, name, failure, &arguments.engines);
+                print(format!("{lines}\n"))?;
             }
-            println!("{}", report::totals(&summary));
+            print(report::totals(&summary))?;
         }
     }
     match saved.error {

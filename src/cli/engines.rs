@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use binned_experts::engine::{BUILT_IN, Command, Engine, available, built_in};
 
-use super::{Engines, Failure};
+use super::{Engines, Failure, print};
 
 impl Engines {
     /// The engines named; without a name, the program alone, or else every built-in engine that can be checked.
@@ -39,14 +39,18 @@ impl Engines {
 }
 
 /// Prints every engine and what it is.
-pub(super) fn list() {
+pub(super) fn list() -> Result<(), Failure> {
     for (name, what) in BUILT_IN {
-        match built_in(name) {
-            Some(Err(error)) => println!("{name:<12} not available  {what}: {error}"),
-            _ => println!("{name:<12} available      {what}"),
-        }
+        print(match built_in(name) {
+            Some(Err(error)) => format!("{name:<12} not available  {what}: {error}"),
+            _ => format!("{name:<12} available      {what}"),
+        })?;
     }
-    println!("{:<12} with --command  a program that speaks lines of JSON", "command");
+    print(format!(
+        "{:<12} with --command  a program that speaks lines of JSON",
+        "command"
+    ))?;
+    Ok(())
 }
 
 fn unknown(name: &str) -> Failure {

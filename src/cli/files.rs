@@ -10,7 +10,7 @@ use binned_experts::facts::Facts;
 use binned_experts::judge::{Prepared, classes_of, forward, judge};
 use binned_experts::{AnyProblem, CaseSpec, Selection, Tensor, report};
 
-use super::{Case, Failure, Replay, Run};
+use super::{Case, Failure, Replay, Run, print};
 
 pub(super) fn run(arguments: &Run) -> Result<bool, Failure> {
     let mut engines = arguments.engines.open()?;
@@ -51,7 +51,7 @@ pub(super) fn case(arguments: &Case) -> Result<bool, Failure> {
         }
     };
     write_case(&arguments.out, &spec.build()?)?;
-    print!("{spec}");
+    print(spec.to_string().trim_end())?;
     Ok(true)
 }
 
@@ -68,13 +68,13 @@ pub(super) fn replay(arguments: &Replay) -> Result<bool, Failure> {
         Prepared::from_problem(problem, &classes)
     } else {
         let spec: CaseSpec = read_text(&arguments.case)?.parse()?;
-        println!("{spec}");
+        print(&spec)?;
         Prepared::from_spec(&spec, &classes(spec.element))?
     };
-    println!("{}\n", describe(&prepared));
+    print(describe(&prepared) + "\n")?;
     let mut agree = true;
     for engine in &mut engines {
-        agree &= report_engine(&mut **engine, &prepared);
+        agree &= report_engine(&mut **engine, &prepared)?;
     }
     Ok(agree)
 }
@@ -109,10 +109,14 @@ fn describe(prepared: &Prepared) -> String {
     )
 }
 
-fn report_engine(engine: &mut dyn Engine, prepared: &Prepared) -> bool {
+fn report_engine(engine: &mut dyn Engine, prepared: &Prepared) -> Result<bool, Failure> {
     let judgement = judge(engine, prepared);
-    println!("{}: {}", engine.name(), report::verdict_text(&judgement.verdict));
-    !judgement.verdict.is_failure()
+    print(format!(
+        "{}: {}",
+        engine.name(),
+        report::verdict_text(&judgement.verdict)
+    ))?;
+    Ok(!judgement.verdict.is_failure())
 }
 
 fn read_text(path: &Path) -> Result<String, Failure> {

@@ -4,6 +4,7 @@ mod check;
 mod engines;
 mod files;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -155,10 +156,22 @@ pub(crate) fn run(cli: Cli) -> Result<bool, Failure> {
         Task::Case(arguments) => files::case(&arguments),
         Task::Replay(arguments) => files::replay(&arguments),
         Task::Engines => {
-            engines::list();
+            engines::list()?;
             Ok(true)
         }
     }
+}
+
+/// Prints a line; unlike `println!`, it can fail.
+fn print(text: impl std::fmt::Display) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{text}")
+}
+
+/// Whether a failure is only that nobody reads what is printed, as with `| head`.
+pub(crate) fn is_broken_pipe(failure: &Failure) -> bool {
+    failure
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

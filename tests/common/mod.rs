@@ -1,10 +1,31 @@
-//! Engines that the tests are made with: right ones that round in different ways, and wrong ones.
+//! What the tests share: the cases of a profile, and engines, right ones that round in different ways and wrong ones.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use binned_experts::case::Profile;
+use binned_experts::compare::Expected;
+use binned_experts::definition::Inputs;
 use binned_experts::engine::{Engine, Fault, Outcome};
-use binned_experts::{AnyProblem, Class, ElementType, Tensor};
+use binned_experts::{AnyProblem, CaseSpec, Class, ElementType, Selection, Tensor};
 use binned_experts_reference::Problem;
 use ndarray::{Array2, Array3};
+
+/// Cases drawn for each profile.
+const CASES: u64 = 60;
+
+/// The share of a profile's cases, in percent, for which `holds` is true.
+pub(crate) fn share(profile: Profile, holds: impl Fn(&CaseSpec, &Expected) -> bool) -> u64 {
+    let selection = Selection {
+        profiles: vec![profile],
+        ..Selection::default()
+    };
+    let kept = (0..CASES).filter(|seed| {
+        let spec = CaseSpec::from_seed(*seed, &selection);
+        let problem = spec.build().unwrap();
+        let expected = Expected::new(Inputs::new(&problem), problem.output_shape(), problem.element());
+        holds(&spec, &expected)
+    });
+    kept.count() as u64 * 100 / CASES
+}
 
 /// The order in which a sum adds its terms.
 #[derive(Debug, Clone, Copy, PartialEq)]
