@@ -22,11 +22,12 @@ fn main() {
         eprintln!("gpu: {reason}");
     }
     let ignored = missing.is_some() && std::env::var_os("MOE_REQUIRE_GPU").is_none();
-    let on_gpu: [(&str, Test); 5] = [
+    let on_gpu: [(&str, Test); 6] = [
         ("generated_cases_agree", generated_cases_agree),
         ("goldens_agree_in_every_order", goldens_agree_in_every_order),
         ("two_runs_give_the_same_bits", two_runs_give_the_same_bits),
         ("two_pipelines_share_a_device", two_pipelines_share_a_device),
+        ("unpoisoned_workspaces_agree", unpoisoned_workspaces_agree),
         (
             "out_of_memory_is_an_error_and_nothing_is_lost",
             out_of_memory_is_an_error_and_nothing_is_lost,
@@ -108,6 +109,17 @@ fn goldens_agree_in_every_order() -> Result<(), Failed> {
 
 fn two_runs_give_the_same_bits() -> Result<(), Failed> {
     check_cuda(&f32_cases(300, vec![Profile::After(After::Same)]))
+}
+
+/// Without the poison, which initcheck would take for a write.
+fn unpoisoned_workspaces_agree() -> Result<(), Failed> {
+    for machine in [Cuda::new()?, Cuda::new()?.without_tensor_cores()] {
+        agrees(&check_engine(
+            &mut GpuEngine::on_cuda(machine)?,
+            &f32_cases(60, Vec::new()),
+        ))?;
+    }
+    Ok(())
 }
 
 /// A case in f32 by its seed number.

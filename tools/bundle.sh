@@ -20,26 +20,41 @@ cp "$(executable binned-experts build --release --bin binned-experts)" "$folder/
 cp "$(executable gpu test --release --no-run --test gpu)" "$folder/gpu-tests"
 cp "$(executable pipeline bench --no-run --bench pipeline)" "$folder/pipeline-bench"
 cp -r tests/goldens "$folder/tests/goldens"
+cp -r benches/peers "$folder/peers"
+rm -rf "$folder/peers/__pycache__"
+strip "$folder/binned-experts" "$folder/gpu-tests" "$folder/pipeline-bench"
 git rev-parse HEAD >"$folder/commit"
 
 cat >"$folder/run.sh" <<'RUN'
 #!/usr/bin/env bash
-# Tests, a check of 20,000 generated cases and the goldens, and the benchmark. Results go to $1, or to results/.
+#     bash run.sh [test|bench|all] [RESULTS]
+# test: the tests, a check of 20,000 generated cases and the goldens, and the sanitizers. bench: the benchmark, and other
+# implementations beside it where python3 has torch.
 set -euo pipefail
-out=$(mkdir -p "${1:-results}" && cd "${1:-results}" && pwd)
+what=${1:-all}
+out=$(mkdir -p "${2:-results}" && cd "${2:-results}" && pwd)
 cd "$(dirname "$0")"
 export MOE_REQUIRE_GPU=1 MOE_ROOT="$PWD" BENCH_COMMIT="$(cat commit)"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/device"
-./gpu-tests --test-threads=1 2>&1 | tee "$out/gpu-tests.txt"
-./binned-experts check --engine cuda --cases 20000 --golden tests/goldens --save "$out/failures" | tee "$out/check.txt"
-if command -v compute-sanitizer >/dev/null; then
-    sanitize() { compute-sanitizer --tool "$1" --error-exitcode 9 "${@:2}" 2>&1 | tail -n 2 | sed "s/^/$1: /"; }
-    for tool in memcheck racecheck synccheck; do
-        sanitize "$tool" ./binned-experts check --engine cuda --cases 60 --seed 77
-    done | tee "$out/sanitizers.txt"
-    # The check fills its workspace with NaN first; this test does not, so that reads of unwritten memory show.
-    sanitize initcheck ./gpu-tests two_pipelines | tee -a "$out/sanitizers.txt"
+if [ "$what" != bench ]; then
+    ./gpu-tests --test-threads=1 2>&1 | tee "$out/gpu-tests.txt"
+    ./binned-experts check --engine cuda --cases 20000 --golden tests/goldens --save "$out/failures" | tee "$out/check.txt"
+    ./binned-experts check --engine cuda-portable --cases 2000 --golden tests/goldens --save "$out/failures" |
+        tee "$out/check-portable.txt"
+    if command -v compute-sanitizer >/dev/null; then
+        sanitize() { compute-sanitizer --tool "$1" --error-exitcode 9 "${@:2}" 2>&1 | tail -n 2 | sed "s/^/$1: /"; }
+        for tool in memcheck racecheck synccheck; do
+            for engine in cuda cuda-portable; do
+                sanitize "$tool" ./binned-experts check --engine "$engine" --cases 60 --seed 77
+            done
+        done | tee "$out/sanitizers.txt"
+        # The check fills its workspace with NaN first; these do not, so that reads of unwritten memory show.
+        sanitize initcheck ./gpu-tests unpoisoned | tee -a "$out/sanitizers.txt"
+    fi
 fi
-./pipeline-bench --bench --out "$out"
+if [ "$what" != test ]; then
+    ./pipeline-bench --bench --reference-budget 1 --out "$out"
+    if python3 -c 'import torch' 2>/dev/null; then python3 peers/run.py --ours "$out/ours.jsonl" --out "$out"; fi
+fi
 RUN
 echo "$folder: copy it to the GPU machine and run: bash run.sh"

@@ -13,6 +13,10 @@ use ndarray::Array3;
 use super::Failure;
 use super::timed::Timed;
 use super::validate::{Error, Sample, is_same};
+use super::workload::with_exact_tokens;
+
+/// One token in so many is left to the exact kernels.
+pub(crate) const EXACT_TOKENS: [usize; 4] = [512, 64, 8, 1];
 
 /// How often things are repeated.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +128,11 @@ pub(crate) struct More {
     pub(crate) download: Times,
     /// Milliseconds of each kernel, launched apart, in their order.
     pub(crate) kernels: Vec<(&'static str, f64)>,
+    /// Milliseconds of a burst with one token in so many left to the exact kernels.
+    pub(crate) exact: Vec<(usize, f64)>,
+    /// Milliseconds of packing the weights for the tensor cores, and the memory that takes.
+    pub(crate) pack_ms: f64,
+    pub(crate) packed_bytes: usize,
 }
 
 /// Validates and times the reference. Its output is what the machine's is compared with.
@@ -205,6 +214,7 @@ pub(crate) fn machine<M: Machine>(
     };
     sleep(effort.pause);
     let kernels = kernels(pipeline, problem, effort)?;
+    let exact = exact(pipeline, clock, problem, effort)?;
     Ok((
         measured,
         More {
@@ -212,8 +222,42 @@ pub(crate) fn machine<M: Machine>(
             upload,
             download,
             kernels,
+            exact,
+            pack_ms: pack(pipeline, problem)?,
+            packed_bytes: pipeline.packed_bytes(),
         },
     ))
+}
+
+/// Milliseconds of the kernels that pack the weights.
+fn pack<M: Machine>(pipeline: &mut Pipeline<Timed<M>>, problem: &Problem<f32>) -> Result<f64, Failure> {
+    pipeline.machine_mut().start();
+    pipeline.load_weights(problem.weights().clone())?;
+    let launches = pipeline.machine_mut().finish()?;
+    Ok(launches.iter().map(|(_, time)| time).sum())
+}
+
+/// What rows cost that are left to the exact kernels; nothing where all of them are theirs.
+fn exact<M: Machine>(
+    pipeline: &mut Pipeline<Timed<M>>,
+    clock: &Clock,
+    problem: &Problem<f32>,
+    effort: Effort,
+) -> Result<Vec<(usize, f64)>, Failure> {
+    if pipeline.machine_mut().tensor_cores().is_none() {
+        return Ok(Vec::new());
+    }
+    let mut times = Vec::new();
+    for every in EXACT_TOKENS {
+        let changed = with_exact_tokens(problem, every)?;
+        let mut uploaded = pipeline.upload(&changed)?;
+        sleep(effort.pause);
+        clock.queued(effort.warmup, || uploaded.run())?;
+        let raw = clock.queued(effort.repetitions, || uploaded.run())?;
+        let warmup = effort.warmup;
+        times.push((every, Times { raw, warmup }.median()));
+    }
+    Ok(times)
 }
 
 /// The median time of each kernel of a forward, in the order of their launches.

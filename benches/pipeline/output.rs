@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::chart::chart;
 use super::environment::{Environment, timestamp};
-use super::measure::{Measured, More, Times};
+use super::measure::{EXACT_TOKENS, Measured, More, Times};
 use super::validate::TOLERANCE;
 use super::workload::{TOP_K, Workload};
 use super::{Failure, Row};
@@ -99,6 +99,31 @@ pub(crate) fn kernels(rows: &[Row]) -> Table {
     table
 }
 
+fn uses_tensor_cores(row: &Row) -> bool {
+    row.machine.as_ref().is_some_and(|(_, more)| more.packed_bytes > 0)
+}
+
+/// Milliseconds with rows that are left to the exact kernels, a row for each workload.
+fn exact(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    let header = EXACT_TOKENS.map(|every| format!("1 in {every}"));
+    table.set_header(["workload", "none"].map(str::to_owned).into_iter().chain(header));
+    for row in rows {
+        let Some((measured, more)) = &row.machine else { continue };
+        let times = [measured.times.median()]
+            .into_iter()
+            .chain(more.exact.iter().map(|(_, time)| *time));
+        table.add_row(
+            [row.name.clone()]
+                .into_iter()
+                .chain(times.map(|time| format!("{time:.3}"))),
+        );
+    }
+    align(&mut table, 1..EXACT_TOKENS.len() + 2);
+    table
+}
+
 /// Where the numbers come from.
 pub(crate) fn facts(environment: &Environment) -> String {
     let device = environment.device.as_ref();
@@ -133,6 +158,20 @@ fn page(environment: &Environment, rows: &[Row]) -> Result<String, Failure> {
     writeln!(page, "{}\n", table(rows))?;
     writeln!(page, "{CHART}")?;
     writeln!(page, "{}\n", kernels(rows))?;
+    if rows.iter().any(uses_tensor_cores) {
+        writeln!(page, "{EXACT}")?;
+        writeln!(page, "{}\n", exact(rows))?;
+        for row in rows.iter().filter(|row| uses_tensor_cores(row)) {
+            let Some((_, more)) = &row.machine else { continue };
+            let megabytes = more.packed_bytes as f64 / 1e6;
+            writeln!(
+                page,
+                "- {}: weights packed in {:.3} ms, {megabytes:.1} MB beside them",
+                row.name, more.pack_ms
+            )?;
+        }
+        page.push('\n');
+    }
     page.push_str(EXPLANATION);
     for row in rows {
         let times = |name: &str, times: &Times| {
@@ -169,6 +208,10 @@ events, weights packed and inputs resident before: *burst* of runs queued one be
 2-norm; *bound used* the largest share of an fp32 bound that one of them uses. *Its error* is the reference's.
 
 Medians of each kernel, launched apart with an event before and one after it:
+";
+
+const EXACT: &str = "\
+Milliseconds of a burst with tokens that the tensor cores leave to the exact kernels, one in so many:
 ";
 
 const EXPLANATION: &str = "\

@@ -92,6 +92,15 @@ impl<B> Packed<B> {
     }
 }
 
+impl<B> Packed<B> {
+    /// The size of everything.
+    pub(crate) fn bytes(&self) -> usize {
+        let matrices = [&self.gate_up, &self.down];
+        let of_matrices = matrices.iter().map(|of| of.packed.1 + of.columns.1);
+        of_matrices.sum::<usize>() + self.norms.1 + self.exact_experts.1
+    }
+}
+
 impl<B> Matrices<B> {
     fn new<M: Machine<Buffer = B>>(
         machine: &mut M,

@@ -114,6 +114,11 @@ impl<M: Machine> Pipeline<M> {
         &self.weights
     }
 
+    /// Memory that the weights take a second time, packed for the tensor cores; 0 where they are not.
+    pub fn packed_bytes(&self) -> usize {
+        self.resident.packed.as_ref().map_or(0, Packed::bytes)
+    }
+
     /// The machine.
     pub fn machine_mut(&mut self) -> &mut M {
         &mut self.machine

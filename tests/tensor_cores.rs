@@ -1,0 +1,84 @@
+//! How much of each profile of values the tensor cores take: a row that cannot be split goes to the exact kernels.
+
+use binned_experts::case::{Profile, SizeProfile, ValueProfile};
+use binned_experts::{AnyProblem, CaseSpec, ElementType, Selection};
+use binned_experts_gpu::{Host, Pipeline};
+use clap::ValueEnum;
+
+/// Cases of a profile.
+const SEEDS: u64 = 100;
+
+/// Of the cases of a profile.
+#[derive(Debug, Default)]
+struct Taken {
+    cases: usize,
+    rows: usize,
+    exact: usize,
+}
+
+/// Runs the cases of a profile whose sizes the tensor cores take; none where there is no C++ compiler.
+fn taken(values: ValueProfile) -> Option<Taken> {
+    let machine = match Host::new() {
+        Ok(host) => host.with_tensor_cores(3),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "{error}");
+            eprintln!("skipped: {error}");
+            return None;
+        }
+    };
+    let selection = Selection {
+        elements: vec![ElementType::F32],
+        profiles: vec![Profile::Size(SizeProfile::TileEdges), Profile::Values(values)],
+        work: 1 << 20,
+        ..Selection::default()
+    };
+    let mut pipeline: Option<Pipeline<Host>> = None;
+    let mut machine = Some(machine);
+    let mut taken = Taken::default();
+    for seed in 0..SEEDS {
+        // Special values are another axis.
+        let spec = CaseSpec {
+            special: None,
+            ..CaseSpec::from_seed(seed, &selection)
+        };
+        let AnyProblem::F32(problem) = spec.build().unwrap() else {
+            panic!("the selection asks for f32")
+        };
+        let weights = problem.weights().clone();
+        let pipeline = match (&mut pipeline, machine.take()) {
+            (Some(pipeline), _) => {
+                pipeline.load_weights(weights).unwrap();
+                pipeline
+            }
+            (none, machine) => none.insert(Pipeline::new(weights, machine.unwrap()).unwrap()),
+        };
+        let stages = pipeline.forward_with_stages(&problem).unwrap();
+        if let Some(exact) = stages.exact_rows {
+            taken.cases += 1;
+            taken.rows += stages.assignment_of.len();
+            taken.exact += exact;
+        }
+    }
+    Some(taken)
+}
+
+#[test]
+fn the_tensor_cores_take_the_rows_that_they_should() {
+    for values in ValueProfile::value_variants() {
+        let Some(taken) = taken(*values) else { return };
+        let share = taken.exact as f64 / taken.rows as f64;
+        let found = format!("{values:?}: {taken:?}, {share:.3} of the rows exact");
+        println!("{found}");
+        assert!(taken.cases >= 20, "{found}");
+        let expected = match values {
+            ValueProfile::Gentle | ValueProfile::PureBias | ValueProfile::Cancelling => 0.0..=0.0,
+            // Biases of one size and products of another.
+            ValueProfile::LargeBias => 0.0..=0.02,
+            // Gates far below zero leave no activation.
+            ValueProfile::Clamping => 0.1..=0.4,
+            // Weights that are mostly zero, or that span 2^±60.
+            ValueProfile::Provenance | ValueProfile::SmallIntegers | ValueProfile::WideRange => 0.5..=1.0,
+        };
+        assert!(expected.contains(&share), "{found}: expected {expected:?}");
+    }
+}
