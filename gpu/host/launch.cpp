@@ -11,6 +11,7 @@
 #include "split_tokens.cu"
 #ifdef SIMT_SELFTEST
 #include "selftest.cu"
+#include "selftest_async.cu"
 #endif
 
 #include <cstdio>
@@ -174,6 +175,10 @@ const Entry KERNELS[] = {
     KERNEL_ENTRY(selftest_atomic_sum, "sum"),
     KERNEL_ENTRY(selftest_plain_sum, "sum"),
     KERNEL_ENTRY(selftest_racing_bins, "expert_of, counts, bins, assignments, experts"),
+    KERNEL_ENTRY(selftest_copies, "results, source, fault"),
+    KERNEL_ENTRY(selftest_livelock, "counters"),
+    KERNEL_ENTRY(selftest_groups, "results, waits, threads"),
+    KERNEL_ENTRY(selftest_product, "results, lines, fault, start"),
 #endif
 };
 
