@@ -21,7 +21,7 @@ pub fn slowest(visits: &[Visit]) -> Table {
     rows(caught.into_iter().take(SLOWEST))
 }
 
-/// A row for each class: its animals, how many were caught and how many are equivalent.
+/// A row for each class: its animals, how many were caught, are equivalent, and are missed.
 pub fn classes(visits: &[Visit]) -> Table {
     let mut table = with_header([
         "class",
@@ -36,9 +36,8 @@ pub fn classes(visits: &[Visit]) -> Table {
     classes.sort();
     classes.dedup();
     let row = |of: &[&Visit]| {
-        let count = |verdict: &str| of.iter().filter(|visit| visit.verdict() == verdict).count();
-        let equivalent = count("equivalent");
-        let caught = count("caught");
+        let equivalent = of.iter().filter(|visit| visit.verdict() == "equivalent").count();
+        let caught = of.iter().filter(|visit| visit.catch.is_some()).count();
         [
             of.len().to_string(),
             caught.to_string(),
