@@ -83,17 +83,25 @@ pub fn visit(animals: &[Animal], budget: Budget, watch: impl Fn(&Visit) + Sync) 
         .par_iter()
         .with_max_len(1)
         .map(|animal| {
-            let mut engine = engine(&animal.name, &animal.kernels()?, animal.engine)?;
-            let start = Instant::now();
-            let visit = Visit {
-                catch: hunt(&mut engine, animal.engine, budget),
-                time: start.elapsed(),
-                animal: animal.clone(),
-            };
+            // The machine keeps the stacks of its threads as long as the thread that runs it.
+            let visit = std::thread::scope(|scope| {
+                let visit = scope.spawn(|| visit_one(animal, budget));
+                visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })?;
             watch(&visit);
             Ok(visit)
         })
         .collect()
+}
+
+fn visit_one(animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
+    let mut engine = engine(&animal.name, &animal.kernels()?, animal.engine)?;
+    let start = Instant::now();
+    Ok(Visit {
+        catch: hunt(&mut engine, animal.engine, budget),
+        time: start.elapsed(),
+        animal: animal.clone(),
+    })
 }
 
 /// Runs the same cases on the kernels as they are, which must agree: the first failure, if there is one.
@@ -144,8 +152,8 @@ fn caught_by(verdict: &Verdict) -> Option<String> {
         Verdict::Fault(fault) => {
             // Such as `refused: gate_up: gate_up: out of bounds: row_starts[4] of length 3`.
             let text = fault.to_string();
-            let mut parts: Vec<&str> = text.trim_start_matches("refused: ").split([':', ',']).collect();
-            parts.iter_mut().for_each(|part| *part = part.trim());
+            let parts = text.trim_start_matches("refused: ").split(": ");
+            let mut parts: Vec<&str> = parts.filter(|part| !part.contains(".cu:")).collect();
             parts.dedup();
             Some(parts[..parts.len().min(2)].join(": "))
         }
