@@ -11,7 +11,8 @@
 //! - [`bound`]: how far a right result can lie from it, for each [`precision`] class;
 //! - [`compare`], [`verdict`], [`shrink`]: what is wrong, where, and on how small a case;
 //! - [`mod@check`], [`report`]: the run over many cases and what it prints;
-//! - [`fuzz`]: what the fuzz targets run.
+//! - [`fuzz`]: what the fuzz targets run;
+//! - [`zoo`]: known bugs, planted to see whether a check catches them.
 
 pub mod bound;
 pub mod case;
@@ -28,6 +29,7 @@ pub mod report;
 pub mod shrink;
 pub mod tensor;
 pub mod verdict;
+pub mod zoo;
 
 pub use case::{CaseSpec, SpecError};
 pub use check::{CheckPlan, Summary, check, check_engine};

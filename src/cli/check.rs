@@ -148,7 +148,7 @@ fn replay_lines(directory: &Path, engine: &str, failure: &CaseResult, engines: &
         .join("\n")
 }
 
-fn progress_bar(length: usize) -> ProgressBar {
+pub(super) fn progress_bar(length: usize) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);
     let style = ProgressStyle::with_template("{wide_bar} {pos} of {len}, {eta} left");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

@@ -3,6 +3,7 @@
 mod check;
 mod engines;
 mod files;
+mod zoo;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use binned_experts::Class;
 use binned_experts::case::Profile;
+use binned_experts::zoo::Habitat;
 
 /// A message for the person at the terminal.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -35,6 +37,8 @@ enum Task {
     Replay(Replay),
     /// List the engines.
     Engines,
+    /// Plant known bugs in the kernels and see whether a check catches them.
+    Zoo(Zoo),
 }
 
 /// Which engines to use.
@@ -148,6 +152,25 @@ pub(crate) struct Replay {
     engines: Engines,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Zoo {
+    /// Which bugs; none stands for all.
+    #[arg(value_name = "NAME")]
+    animals: Vec<String>,
+    /// Only those of this engine.
+    #[arg(long, value_name = "NAME")]
+    engine: Option<Habitat>,
+    /// Number of cases within which each must be caught.
+    #[arg(long, default_value_t = 1000)]
+    cases: usize,
+    /// Case i is the f32 case of seed number SEED + i.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where the bugs are kept.
+    #[arg(long, value_name = "DIR", default_value = "tests/zoo")]
+    zoo: PathBuf,
+}
+
 /// Does what the arguments say; whether all agree.
 pub(crate) fn run(cli: Cli) -> Result<bool, Failure> {
     match cli.task {
@@ -159,6 +182,7 @@ pub(crate) fn run(cli: Cli) -> Result<bool, Failure> {
             engines::list()?;
             Ok(true)
         }
+        Task::Zoo(arguments) => zoo::zoo(&arguments),
     }
 }
 

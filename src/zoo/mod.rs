@@ -1,0 +1,243 @@
+//! The zoo: bugs that kernels had, planted in this crate's own, each of which a check must catch.
+//!
+//! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the host machine
+//! with each patch and runs the cases of a check until one fails.
+
+mod report;
+mod visit;
+
+use std::path::{Path, PathBuf};
+
+use binned_experts_gpu::{GpuError, sources};
+use serde::Deserialize;
+
+pub use report::{classes, slowest, summary, table};
+pub use visit::{Budget, Catch, Visit, control, visit};
+
+/// Kernels by file name, with their text.
+pub type Kernels = Vec<(&'static str, String)>;
+
+/// A bug that a kernel had.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Animal {
+    /// The name of its file.
+    #[serde(skip)]
+    pub name: String,
+    /// What is wrong, in a line.
+    pub title: String,
+    /// The public thread, `repository#number`, of the bug or of one like it.
+    pub thread: Option<String>,
+    /// Its class.
+    pub class: BugClass,
+    /// What happened, and how the patch plants it here.
+    pub story: String,
+    /// The pipeline it lives in.
+    pub engine: Habitat,
+    /// The kernel file.
+    pub file: String,
+    /// Text that stands in the file once.
+    pub old: String,
+    /// Text in its place.
+    pub new: String,
+    /// Why no check can tell the patched kernels from right ones.
+    pub equivalent: Option<String>,
+    /// Why a check misses it, though the patched kernels are wrong.
+    pub gap: Option<String>,
+}
+
+/// The pipeline that a bug lives in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Habitat {
+    /// The kernels of every device.
+    Host,
+    /// Those for Hopper's tensor cores.
+    HostTensorCores,
+}
+
+impl Habitat {
+    /// Both.
+    pub const ALL: [Habitat; 2] = [Habitat::Host, Habitat::HostTensorCores];
+
+    /// The name of the engine.
+    pub fn name(self) -> &'static str {
+        match self {
+            Habitat::Host => "host",
+            Habitat::HostTensorCores => "host-tensor-cores",
+        }
+    }
+}
+
+/// A class of bugs, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct BugClass(usize);
+
+impl BugClass {
+    /// The classes of bugs of MoE kernels, from 1.
+    pub const NAMES: [&str; 20] = [
+        "integer overflow and narrowing",
+        "launch geometry, thread count, hard-coded sizes",
+        "empty expert, empty batch, tiny batch",
+        "uninitialised memory, padding rows, NaN times zero",
+        "races, missing barriers, stores into a neighbour",
+        "steps that do not wait for one another",
+        "sentinel and out-of-range indices",
+        "duplicate experts in a token",
+        "capacity and dropping",
+        "routing weights",
+        "bias",
+        "activation parameters",
+        "gate/up layout, weight orientation, padding",
+        "strides and offsets",
+        "tails, tile scheduler, swizzle",
+        "chunking, reuse of memory",
+        "accumulation precision, determinism",
+        "ties, unstable sort",
+        "backward",
+        "dispatch between paths",
+    ];
+
+    /// What the class is.
+    pub fn name(self) -> &'static str {
+        BugClass::NAMES[self.0 - 1]
+    }
+}
+
+impl std::fmt::Display for BugClass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "C{}", self.0)
+    }
+}
+
+impl TryFrom<String> for BugClass {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<BugClass, String> {
+        let number = text.strip_prefix('C').and_then(|number| number.parse().ok());
+        number
+            .filter(|number| (1..=BugClass::NAMES.len()).contains(number))
+            .map(BugClass)
+            .ok_or_else(|| format!("expected a class from C1 to C{}, found {text}", BugClass::NAMES.len()))
+    }
+}
+
+/// Why the zoo cannot be visited.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ZooError {
+    /// A file or the directory cannot be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong.
+        error: std::io::Error,
+    },
+    /// A file is not an animal.
+    #[error("{name}: {message}")]
+    Syntax {
+        /// The animal.
+        name: String,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// There is no kernel file of this name.
+    #[error("{name}: expected the name of a kernel file, found {file}")]
+    File {
+        /// The animal.
+        name: String,
+        /// The name found.
+        file: String,
+    },
+    /// The patch does not apply.
+    #[error("{name}: expected the old text once in {file}, found it {found} times")]
+    Patch {
+        /// The animal.
+        name: String,
+        /// The kernel file.
+        file: String,
+        /// How often the text stands there.
+        found: usize,
+    },
+    /// The kernels do not build.
+    #[error("{name}: {error}")]
+    Build {
+        /// The animal.
+        name: String,
+        /// What is missing, or what the compiler says.
+        error: GpuError,
+    },
+}
+
+impl Animal {
+    /// Reads an animal from the text of its file.
+    ///
+    /// # Errors
+    /// [`ZooError::Syntax`].
+    pub fn parse(name: &str, text: &str) -> Result<Animal, ZooError> {
+        let animal: Animal = toml::from_str(text).map_err(|error| ZooError::Syntax {
+            name: name.to_owned(),
+            message: error.to_string(),
+        })?;
+        Ok(Animal {
+            name: name.to_owned(),
+            ..animal
+        })
+    }
+
+    /// The kernels with the bug.
+    ///
+    /// # Errors
+    /// [`ZooError::File`] or [`ZooError::Patch`].
+    pub fn kernels(&self) -> Result<Kernels, ZooError> {
+        let mut kernels = own_kernels();
+        let (_, text) = kernels
+            .iter_mut()
+            .find(|(file, _)| *file == self.file)
+            .ok_or_else(|| ZooError::File {
+                name: self.name.clone(),
+                file: self.file.clone(),
+            })?;
+        let found = text.matches(&self.old).count();
+        if found != 1 {
+            return Err(ZooError::Patch {
+                name: self.name.clone(),
+                file: self.file.clone(),
+                found,
+            });
+        }
+        *text = text.replace(&self.old, &self.new);
+        Ok(kernels)
+    }
+}
+
+/// The kernels as they are.
+pub fn own_kernels() -> Kernels {
+    let own = sources::KERNELS.iter();
+    own.map(|(name, text)| (*name, (*text).to_owned())).collect()
+}
+
+/// The animals of a directory, by name.
+///
+/// # Errors
+/// [`ZooError::Read`] or [`ZooError::Syntax`].
+pub fn read(directory: &Path) -> Result<Vec<Animal>, ZooError> {
+    let refused = |path: &Path, error| ZooError::Read {
+        path: path.to_owned(),
+        error,
+    };
+    let mut animals = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(|error| refused(directory, error))? {
+        let path = entry.map_err(|error| refused(directory, error))?.path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| refused(&path, error))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        animals.push(Animal::parse(&name, &text)?);
+    }
+    animals.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(animals)
+}

@@ -1,0 +1,161 @@
+//! Builds kernels with a bug, and runs cases until one fails.
+
+use std::time::{Duration, Instant};
+
+use binned_experts_gpu::{Host, Schedule};
+use rayon::prelude::*;
+
+use super::{Animal, Habitat, Kernels, ZooError, own_kernels};
+use crate::case::CaseSpec;
+use crate::engine::GpuEngine;
+use crate::generate::Selection;
+use crate::judge::judge_spec;
+use crate::tensor::ElementType;
+use crate::verdict::{Mismatch, Verdict};
+
+/// Multiprocessors of the machine with tensor cores, as for the engine of that name.
+const MULTIPROCESSORS: u32 = 3;
+/// The least H and I for which the tensor cores are used.
+const LEAST_DEPTH: usize = 32;
+
+/// How many cases a bug has until it must have shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Number of cases.
+    pub cases: usize,
+    /// Case i is the f32 case of seed number `seed + i`.
+    pub seed: u64,
+}
+
+impl Default for Budget {
+    /// That of a check: 1,000 cases from seed 0.
+    fn default() -> Budget {
+        Budget { cases: 1000, seed: 0 }
+    }
+}
+
+/// The first case that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catch {
+    /// The stage that is wrong, or the fault.
+    pub by: String,
+    /// The number of the case, from 1.
+    pub case: usize,
+}
+
+/// What became of an animal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Visit {
+    /// The animal.
+    pub animal: Animal,
+    /// The catch; none if it survived.
+    pub catch: Option<Catch>,
+    /// Time spent on cases.
+    pub time: Duration,
+}
+
+impl Visit {
+    /// Whether it was caught, or survived as its file says.
+    pub fn is_expected(&self) -> bool {
+        self.catch.is_none() == (self.animal.equivalent.is_some() || self.animal.gap.is_some())
+    }
+
+    /// The verdict in a word or two.
+    pub fn verdict(&self) -> &'static str {
+        match (&self.catch, &self.animal.equivalent, &self.animal.gap) {
+            (Some(_), None, None) => "caught",
+            (Some(_), Some(_), _) => "caught, not equivalent",
+            (Some(_), None, Some(_)) => "caught, no gap",
+            (None, Some(_), _) => "equivalent",
+            (None, None, Some(_)) => "missed",
+            (None, None, None) => "survived",
+        }
+    }
+}
+
+/// Visits every animal, several at a time, and hands each to `watch` when it is done. The result is in the order of
+/// the animals.
+///
+/// # Errors
+/// [`ZooError`] if a patch does not apply or does not build.
+pub fn visit(animals: &[Animal], budget: Budget, watch: impl Fn(&Visit) + Sync) -> Result<Vec<Visit>, ZooError> {
+    animals
+        .par_iter()
+        .with_max_len(1)
+        .map(|animal| {
+            // The machine keeps the stacks of its threads as long as the thread that runs it.
+            let visit = std::thread::scope(|scope| {
+                let visit = scope.spawn(|| visit_one(animal, budget));
+                visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })?;
+            watch(&visit);
+            Ok(visit)
+        })
+        .collect()
+}
+
+fn visit_one(animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
+    let mut engine = engine(&animal.name, &animal.kernels()?, animal.engine)?;
+    let start = Instant::now();
+    Ok(Visit {
+        catch: hunt(&mut engine, animal.engine, budget),
+        time: start.elapsed(),
+        animal: animal.clone(),
+    })
+}
+
+/// Runs the same cases on the kernels as they are, which must agree: the first failure, if there is one.
+///
+/// # Errors
+/// [`ZooError::Build`].
+pub fn control(habitat: Habitat, budget: Budget) -> Result<Option<Catch>, ZooError> {
+    let mut engine = engine("no patch", &own_kernels(), habitat)?;
+    Ok(hunt(&mut engine, habitat, budget))
+}
+
+fn engine(name: &str, kernels: &Kernels, habitat: Habitat) -> Result<GpuEngine<Host>, ZooError> {
+    let built = Host::from_kernels(kernels, Schedule::default()).map(|host| match habitat {
+        Habitat::Host => host,
+        Habitat::HostTensorCores => host.with_tensor_cores(MULTIPROCESSORS),
+    });
+    built.and_then(GpuEngine::on_host).map_err(|error| ZooError::Build {
+        name: name.to_owned(),
+        error,
+    })
+}
+
+/// The first case of a check that fails.
+fn hunt(engine: &mut GpuEngine<Host>, habitat: Habitat, budget: Budget) -> Option<Catch> {
+    let selection = Selection {
+        elements: vec![ElementType::F32],
+        ..Selection::default()
+    };
+    (0..budget.cases).find_map(|index| {
+        let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
+        if habitat == Habitat::HostTensorCores && spec.hidden.min(spec.intermediate) < LEAST_DEPTH {
+            // The kernels of the tensor cores are not launched.
+            return None;
+        }
+        let by = caught_by(&judge_spec(engine, &spec)?)?;
+        Some(Catch { by, case: index + 1 })
+    })
+}
+
+/// The stage that is wrong, or the kernel and its fault.
+fn caught_by(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Agree { .. } | Verdict::Skip(_) => None,
+        Verdict::Disagree(mismatch) => Some(match **mismatch {
+            Mismatch::NotRepeated { .. } => "not repeatable".to_owned(),
+            ref mismatch => mismatch.stage().to_string(),
+        }),
+        Verdict::Fault(fault) => {
+            // Such as `refused: gate_up: gate_up: out of bounds: row_starts[4] of length 3`.
+            let text = fault.to_string();
+            let parts = text.trim_start_matches("refused: ").split(": ");
+            let mut parts: Vec<&str> = parts.filter(|part| !part.contains(".cu:")).collect();
+            parts.dedup();
+            Some(parts[..parts.len().min(2)].join(": "))
+        }
+    }
+}

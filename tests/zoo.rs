@@ -1,0 +1,155 @@
+//! The zoo: every patch applies, and a check catches what it plants.
+//!
+//! A dozen animals are run here; `cargo test --test zoo -- --ignored` runs all of them and compares the verdicts with
+//! the snapshot. Without a C++ compiler the tests that build kernels show as ignored, with the reason once on standard
+//! error; with CI set they fail.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use binned_experts::zoo::{self, Animal, Budget, BugClass, Habitat, Visit, ZooError};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Of many classes, on both pipelines.
+const DOZEN: [&str; 12] = [
+    "bins-in-16-bits",
+    "one-expert-a-thread",
+    "cursor-stops-at-an-empty-expert",
+    "histogram-read-before-it-is-complete",
+    "nan-swallowed-by-the-upper-clamp",
+    "one-row-too-many",
+    "gate-clamped-on-both-sides",
+    "operands-in-tf32",
+    "later-lanes-first",
+    "slots-given-back-before-the-products",
+    "no-wait-for-the-first-product",
+    "low-weights-lost",
+];
+
+fn main() {
+    let missing = compiler().err();
+    if let Some(reason) = &missing {
+        eprintln!("zoo: {reason}");
+    }
+    let ignored = missing.is_some() && std::env::var_os("CI").is_none();
+    let mut trials = vec![
+        Trial::test("every_patch_applies", every_patch_applies),
+        Trial::test("every_class_is_there", every_class_is_there),
+        Trial::test("errors_name_what_was_found", errors_name_what_was_found),
+        Trial::test("every_animal", every_animal).with_ignored_flag(true),
+    ];
+    trials.extend(DOZEN.map(|name| Trial::test(name, move || is_caught(name)).with_ignored_flag(ignored)));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// Whether there is a C++ compiler, as the host machine looks for one.
+fn compiler() -> Result<(), String> {
+    let name = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let mut command = Command::new(&name);
+    let status = command
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        other => Err(format!("no C++ compiler: {}: {other:?}", name.to_string_lossy())),
+    }
+}
+
+fn root() -> PathBuf {
+    std::env::var_os("MOE_ROOT").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
+fn animals() -> Result<Vec<Animal>, ZooError> {
+    zoo::read(&root().join("tests/zoo"))
+}
+
+fn every_patch_applies() -> Result<(), Failed> {
+    for animal in animals()? {
+        animal.kernels()?;
+        for (field, text) in [("title", &animal.title), ("story", &animal.story)] {
+            if text.trim().is_empty() {
+                return Err(format!("{}: expected a {field}, found none", animal.name).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Classes 1 to 20 but for 19, which is about the backward pass.
+fn every_class_is_there() -> Result<(), Failed> {
+    let animals = animals()?;
+    for number in (1..=BugClass::NAMES.len()).filter(|number| *number != 19) {
+        let class = BugClass::try_from(format!("C{number}"))?;
+        if animals.iter().all(|animal| animal.class != class) {
+            return Err(format!("expected an animal of class {class}, found none").into());
+        }
+    }
+    Ok(())
+}
+
+fn errors_name_what_was_found() -> Result<(), Failed> {
+    let animal = animals()?.remove(0);
+    let with = |file: &str, old: &str| Animal {
+        name: "name".to_owned(),
+        file: file.to_owned(),
+        old: old.to_owned(),
+        ..animal.clone()
+    };
+    let error = |animal: Animal| animal.kernels().err().map(|error| error.to_string());
+    let expect = |found: Option<String>, expected: &str| match found {
+        Some(found) if found == expected => Ok(()),
+        found => Err(format!("expected {expected:?}, found {found:?}")),
+    };
+    expect(
+        error(with("route.cu", "no such text")),
+        "name: expected the old text once in route.cu, found it 0 times",
+    )?;
+    expect(
+        error(with("none.cu", "")),
+        "name: expected the name of a kernel file, found none.cu",
+    )?;
+    let unknown = Animal::parse("name", "class = \"C21\"")
+        .err()
+        .map(|error| error.to_string());
+    match unknown {
+        Some(text) if text.contains("expected a class from C1 to C20, found C21") => Ok(()),
+        found => Err(format!("expected the class to be refused, found {found:?}").into()),
+    }
+}
+
+fn is_caught(name: &str) -> Result<(), Failed> {
+    let animals = animals()?;
+    let animal = animals.iter().find(|animal| animal.name == name);
+    let animal = animal.ok_or_else(|| format!("expected tests/zoo/{name}.toml"))?;
+    let visits = zoo::visit(std::slice::from_ref(animal), Budget::default(), |_| {})?;
+    match visits[0].verdict() {
+        "caught" => Ok(()),
+        verdict => Err(format!("expected {name} to be caught, found that it {verdict}").into()),
+    }
+}
+
+/// All of them within the cases of a check, which the kernels as they are agree with.
+fn every_animal() -> Result<(), Failed> {
+    for habitat in Habitat::ALL {
+        if let Some(catch) = zoo::control(habitat, Budget::default())? {
+            return Err(format!("{}: fails without a patch: {}", habitat.name(), catch.by).into());
+        }
+    }
+    let visits = zoo::visit(&animals()?, Budget::default(), |_| {})?;
+    let line = |visit: &Visit| {
+        format!(
+            "{:<46} {:<4} {}\n",
+            visit.animal.name,
+            visit.animal.class,
+            visit.verdict()
+        )
+    };
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new(&root()).join("snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("zoo", visits.iter().map(line).collect::<String>()));
+    Ok(())
+}
