@@ -42,12 +42,12 @@ impl Engines {
 pub(super) fn list() -> Result<(), Failure> {
     for (name, what) in BUILT_IN {
         print(match built_in(name) {
-            Some(Err(error)) => format!("{name:<12} not available  {what}: {error}"),
-            _ => format!("{name:<12} available      {what}"),
+            Some(Err(error)) => format!("{name:<18} not available  {what}: {error}"),
+            _ => format!("{name:<18} available      {what}"),
         })?;
     }
     print(format!(
-        "{:<12} with --command  a program that speaks lines of JSON",
+        "{:<18} with --command  a program that speaks lines of JSON",
         "command"
     ))?;
     Ok(())
