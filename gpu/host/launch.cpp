@@ -125,8 +125,9 @@ bool launch_kernel(void (*kernel)(P...), const char *parameters, const Request &
         throw Refusal{"expected " + std::to_string(sizeof...(P)) + " arguments, found " +
                       std::to_string(request.n_args)};
     Bound<P...> bound = {kernel, {Decode<P>::from(request.args[I], names[I].c_str())...}};
-    return simt::run({request.kernel, request.grid, request.block, request.shared_bytes, request.schedule, Bound<P...>::call, &bound},
-                     report);
+    const simt::Launch launch = {request.kernel,   request.grid,         request.block, request.shared_bytes,
+                                 request.schedule, Bound<P...>::call, &bound};
+    return simt::run(launch, report);
 }
 
 template <class... P>

@@ -29,8 +29,8 @@ constexpr int PANELS_TOGETHER = 8;  // panels that share the columns in the cach
 constexpr int HALF_PANEL = PANEL_ROWS / 2;
 constexpr int FIRST_LEADS = 1;      // the named barrier that the second warpgroup waits at
 constexpr int COLUMN_WORDS = PANEL_COLUMNS;
-// Descriptions, inverse scales and biases of this many tiles stand in shared memory, by turns. Slots hold two steps of a tile at least, so that
-// copies begin no more than three tiles ahead of the slowest warp.
+// Descriptions, inverse scales and biases of this many tiles stand in shared memory, by turns. A tile takes two slots at
+// least, so that copies begin no more than three tiles ahead of the slowest warp.
 constexpr int TILES_AHEAD = 4;
 
 static_assert((STAGES + 1) / 2 < TILES_AHEAD, "nothing is overwritten while a warp reads it");
@@ -132,7 +132,8 @@ __device__ __forceinline__ void copy_tile(Ring &ring, const Product &product, co
             descriptions[word + FIRST_ROW] = piece.first_row;
             descriptions[word + ROWS] = piece.rows;
             barrier_arrive_expecting(ring.full_here(), (STAGE_WORDS + COLUMN_WORDS) * 8);
-            bulk_copy(columns + turn * COLUMN_WORDS * 8, product.columns, matrix * COLUMN_WORDS, COLUMN_WORDS, ring.full_here());
+            bulk_copy(columns + turn * COLUMN_WORDS * 8, product.columns, matrix * COLUMN_WORDS, COLUMN_WORDS,
+                      ring.full_here());
         } else {
             barrier_arrive_expecting(ring.full_here(), STAGE_WORDS * 8);
         }
