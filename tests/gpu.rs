@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use binned_experts::case::{After, Profile, RoutingProfile, SizeProfile};
 use binned_experts::engine::GpuEngine;
 use binned_experts::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
-use binned_experts_gpu::{Cuda, GpuError, Host, Pipeline, Schedule, cuda, sources};
+use binned_experts_gpu::{Cuda, GpuError, HostBuilder, Pipeline, Schedule, cuda, sources};
 use binned_experts_reference::{ExpertWeights, Problem};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::{Array2, Array3};
@@ -41,7 +41,7 @@ fn main() {
     if let Some(reason) = &no_nvrtc {
         eprintln!("nvrtc: {reason}");
     }
-    let no_compiler = Host::from_kernels(&own_kernels(), Schedule::default()).err();
+    let no_compiler = HostBuilder::new().err();
     if let Some(reason) = &no_compiler {
         eprintln!("host: {reason}");
     }
@@ -273,6 +273,6 @@ fn a_race_fails_on_the_gpu() -> Result<(), Failed> {
 }
 
 fn a_race_fails_on_the_host_machine() -> Result<(), Failed> {
-    let host = Host::from_kernels(&patched_kernels()?, Schedule::default())?;
+    let host = HostBuilder::new()?.build(&patched_kernels()?, Schedule::default())?;
     fails(&check_engine(&mut GpuEngine::on_host(host)?, &race_cases()))
 }

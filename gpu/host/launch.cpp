@@ -34,9 +34,10 @@ struct binned_experts_simt_arg {
     uint64_t bytes;
 };
 
-int32_t binned_experts_simt_launch(const char *kernel, const uint32_t grid[3], const uint32_t block[3],
-                                   uint32_t shared_bytes, const simt::Schedule *schedule, const binned_experts_simt_arg *args,
-                                   size_t n_args, char *report, size_t report_bytes);
+__attribute__((visibility("default"))) int32_t binned_experts_simt_launch(
+    const char *kernel, const uint32_t grid[3], const uint32_t block[3], uint32_t shared_bytes,
+    const simt::Schedule *schedule, const binned_experts_simt_arg *args, size_t n_args, char *report,
+    size_t report_bytes);
 }
 
 namespace {

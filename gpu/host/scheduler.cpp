@@ -433,8 +433,11 @@ void *shared_region(const void *declaration, const char *name, size_t bytes, siz
         fail("shared memory: %s would end at byte %zu of %zu", name, offset + bytes, SHARED_BYTES);
     block.shared_used = offset + bytes;
     block.regions.push_back({declaration, offset});
-    memset(block.shared.get() + offset, 0xff, bytes);
-    return block.shared.get() + offset;
+    char *const region = block.shared.get() + offset;
+    const uint32_t poison = launched->schedule.poison;
+    for (size_t byte = 0; byte < bytes; byte += sizeof poison)
+        memcpy(region + byte, &poison, std::min(sizeof poison, bytes - byte));
+    return region;
 }
 
 void fail(const char *format, ...) {

@@ -28,11 +28,12 @@ struct Index3 {
     unsigned x, y, z;
 };
 
-// How a launch is interleaved.
+// How a launch is interleaved, and what shared memory holds.
 struct Schedule {
     uint64_t seed;
     uint32_t resident_blocks;  // 0: as many as fill RESIDENT_THREADS, at least 2
     uint32_t access_interval;  // 0: no pauses; else a pause after so many accesses on average
+    uint32_t poison;           // of shared memory, word by word
 };
 
 constexpr unsigned RESIDENT_THREADS = 1024;
@@ -140,7 +141,7 @@ void pause();
 // As pause, and draws when the next access pauses.
 void pause_at_access();
 
-// Memory of the running block for one declaration, filled with 0xFF when its first thread asks.
+// Memory of the running block for one declaration, filled with poison when its first thread asks.
 void *shared_region(const void *declaration, const char *name, size_t bytes, size_t alignment = 16);
 
 // As pause, for a thread that waits for others in a loop; fails if nothing else happens for long.

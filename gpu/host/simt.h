@@ -1,7 +1,7 @@
 // The names of CUDA C++ that the kernels use, on the CPU. kernels/common.cuh lists them; the machine behind them is in
 // scheduler.h.
 //
-// It is a stricter machine than a GPU: indices are checked, shared memory starts as NaN, a barrier must be the same
+// It is a stricter machine than a GPU: indices are checked, shared memory starts poisoned, a barrier must be the same
 // line for all threads, and a collective must find every lane of its mask. What it cannot see are bank conflicts and
 // missing memory fences, those between proxies included: memory is sequentially consistent here, so a collective
 // orders it as __syncwarp does.

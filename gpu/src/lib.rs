@@ -68,6 +68,6 @@ mod workspace;
 
 pub use cuda::Cuda;
 pub use error::GpuError;
-pub use host::{Host, HostBuffer, Schedule};
+pub use host::{Host, HostBuffer, HostBuilder, Schedule};
 pub use machine::{Arg, Launch, Machine};
 pub use pipeline::{Pipeline, Stages, Uploaded};

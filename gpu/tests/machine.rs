@@ -147,10 +147,23 @@ fn an_argument_covers_only_the_bytes_that_it_names() {
 }
 
 #[test]
-fn shared_memory_starts_as_nan_in_every_block() {
-    let Some(mut host) = host(seeded(3)) else { return };
-    let results = run(&mut host, "selftest_shared_poison", (200, 32), &[0.0f32; 6400], &[]).unwrap();
-    assert!(results.iter().all(|value| value.is_nan()));
+fn memory_starts_poisoned() {
+    for poison in Schedule::POISONS {
+        let Some(mut host) = host(Schedule { poison, ..seeded(3) }) else {
+            return;
+        };
+        // Shared memory, in every block.
+        let results = run(&mut host, "selftest_shared_poison", (200, 32), &[0.0f32; 6400], &[]).unwrap();
+        assert!(results.iter().all(|value| value.to_bits() == poison));
+        let mut buffer = host.alloc(20).unwrap();
+        let mut words = [0u32; 5];
+        host.download(&buffer, bytemuck::cast_slice_mut(&mut words)).unwrap();
+        assert_eq!(words, [poison; 5]);
+        host.upload(&mut buffer, &[0; 20]).unwrap();
+        host.discard(&mut buffer).unwrap();
+        host.download(&buffer, bytemuck::cast_slice_mut(&mut words)).unwrap();
+        assert_eq!(words, [poison; 5]);
+    }
 }
 
 #[test]
@@ -159,6 +172,7 @@ fn atomics_lose_no_addition_and_plain_sums_do() {
         seed: 5,
         resident_blocks: 4,
         access_interval: 2,
+        ..Schedule::default()
     };
     let Some(mut host) = host(dense) else { return };
     assert_eq!(
@@ -205,6 +219,7 @@ fn a_seed_gives_the_same_schedule_again() {
             seed,
             resident_blocks: 4,
             access_interval: 2,
+            ..Schedule::default()
         })?;
         Some(run(&mut host, "selftest_plain_sum", (9, 64), &[0i32], &[]).unwrap())
     };

@@ -161,12 +161,15 @@ pub enum ZooError {
         /// How often the text stands there.
         found: usize,
     },
+    /// The machine cannot be built.
+    #[error(transparent)]
+    Machine(#[from] GpuError),
     /// The kernels do not build.
     #[error("{name}: {error}")]
     Build {
         /// The animal.
         name: String,
-        /// What is missing, or what the compiler says.
+        /// What the compiler says.
         error: GpuError,
     },
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use binned_experts_gpu::{Host, Schedule};
+use binned_experts_gpu::{Host, HostBuilder, Schedule};
 use rayon::prelude::*;
 
 use super::{Animal, Habitat, Kernels, ZooError, own_kernels};
@@ -77,15 +77,16 @@ impl Visit {
 /// the animals.
 ///
 /// # Errors
-/// [`ZooError`] if a patch does not apply or does not build.
+/// [`ZooError`] if there is no C++ compiler, or a patch does not apply or does not build.
 pub fn visit(animals: &[Animal], budget: Budget, watch: impl Fn(&Visit) + Sync) -> Result<Vec<Visit>, ZooError> {
+    let builder = HostBuilder::new()?;
     animals
         .par_iter()
         .with_max_len(1)
         .map(|animal| {
             // The machine keeps the stacks of its threads as long as the thread that runs it.
             let visit = std::thread::scope(|scope| {
-                let visit = scope.spawn(|| visit_one(animal, budget));
+                let visit = scope.spawn(|| visit_one(&builder, animal, budget));
                 visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })?;
             watch(&visit);
@@ -94,8 +95,8 @@ pub fn visit(animals: &[Animal], budget: Budget, watch: impl Fn(&Visit) + Sync) 
         .collect()
 }
 
-fn visit_one(animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
-    let mut engine = engine(&animal.name, &animal.kernels()?, animal.engine)?;
+fn visit_one(builder: &HostBuilder, animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
+    let mut engine = engine(builder, &animal.name, &animal.kernels()?, animal.engine)?;
     let start = Instant::now();
     Ok(Visit {
         catch: hunt(&mut engine, animal.engine, budget),
@@ -107,14 +108,14 @@ fn visit_one(animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
 /// Runs the same cases on the kernels as they are, which must agree: the first failure, if there is one.
 ///
 /// # Errors
-/// [`ZooError::Build`].
+/// [`ZooError::Machine`] or [`ZooError::Build`].
 pub fn control(habitat: Habitat, budget: Budget) -> Result<Option<Catch>, ZooError> {
-    let mut engine = engine("no patch", &own_kernels(), habitat)?;
+    let mut engine = engine(&HostBuilder::new()?, "no patch", &own_kernels(), habitat)?;
     Ok(hunt(&mut engine, habitat, budget))
 }
 
-fn engine(name: &str, kernels: &Kernels, habitat: Habitat) -> Result<GpuEngine<Host>, ZooError> {
-    let built = Host::from_kernels(kernels, Schedule::default()).map(|host| match habitat {
+fn engine(builder: &HostBuilder, name: &str, kernels: &Kernels, habitat: Habitat) -> Result<GpuEngine<Host>, ZooError> {
+    let built = builder.build(kernels, Schedule::default()).map(|host| match habitat {
         Habitat::Host => host,
         Habitat::HostTensorCores => host.with_tensor_cores(MULTIPROCESSORS),
     });
