@@ -1,8 +1,8 @@
 //! The zoo: every patch applies, and a check catches what it plants.
 //!
-//! A dozen animals are run here; `cargo test --test zoo -- --ignored` runs all of them and compares the verdicts with
-//! the snapshot. Without a C++ compiler the tests that build kernels show as ignored, with the reason once on standard
-//! error; with CI set they fail.
+//! A dozen animals are run here; `cargo test --test zoo -- --ignored` runs all of them, prints the tables and compares
+//! the verdicts with the snapshot. Without a C++ compiler the tests that build kernels show as ignored, with the reason
+//! once on standard error; with CI set they fail.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -138,6 +138,8 @@ fn every_animal() -> Result<(), Failed> {
         }
     }
     let visits = zoo::visit(&animals()?, Budget::default(), |_| {})?;
+    eprintln!("{}\n\n{}\n", zoo::table(&visits), zoo::classes(&visits));
+    eprintln!("The slowest:\n\n{}\n\n{}", zoo::slowest(&visits), zoo::summary(&visits));
     let line = |visit: &Visit| {
         format!(
             "{:<46} {:<4} {}\n",

@@ -64,6 +64,7 @@ struct Thread {
     unsigned lane = 0;
     Warp *warp = nullptr;
     bool is_late = false;
+    uint32_t synced = 0;  // the last __syncwarp of its warp that it took part in
     State state = State::done;
 
     // The collective the thread waits in, and what it brings and gets.
@@ -80,6 +81,7 @@ struct Warp {
     uint32_t ready = 0;    // lanes that can run; one of the scheduler's warps while not 0
     uint32_t waiting = 0;  // lanes in a collective
     uint32_t done = 0;     // lanes that have returned
+    uint32_t syncs = 0;    // how often lanes met at __syncwarp
 };
 
 struct SharedRegion {
@@ -94,6 +96,8 @@ struct GroupBarrier {
 
 struct Block {
     Index3 index = {0, 0, 0};
+    uint32_t serial = 0;    // of its start in the launch, from 1
+    uint32_t meetings = 0;  // how often threads met at a barrier that orders memory for the block
     std::vector<Thread> threads;  // the first `size` of them belong to the block, the others keep their stacks
     unsigned size = 0;
     Warp warps[MAX_BLOCK_THREADS / WARP_LANES];

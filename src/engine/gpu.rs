@@ -172,7 +172,7 @@ fn schedule_of_case(host: &mut Host, problem: &Problem<f32>) {
     let draw = mix(seed);
     host.set_schedule(Schedule {
         seed,
-        access_interval: if draw % 4 == 0 { ACCESS_INTERVAL } else { 0 },
+        access_interval: if draw.is_multiple_of(4) { ACCESS_INTERVAL } else { 0 },
         poison: Schedule::POISONS[(draw / 4 % 3) as usize],
         ..Schedule::default()
     });

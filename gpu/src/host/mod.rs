@@ -18,8 +18,9 @@ const NAME: &str = "host";
 /// Runs the kernels on the CPU, one thread at a time, and finds faults that a GPU passes over.
 ///
 /// Every index is checked against its buffer, shared memory and workspaces start poisoned, barriers and collectives that
-/// not all threads reach end the launch with a report. Blocks interleave, and the [`Schedule`] decides in which order
-/// threads run, so that a race shows as a difference between seeds.
+/// not all threads reach end the launch with a report, and so do accesses to integers that no barrier orders. Blocks
+/// interleave, and the [`Schedule`] decides in which order threads run, so that a race between floats shows as a difference
+/// between seeds.
 #[derive(Debug)]
 pub struct Host {
     schedule: Schedule,
