@@ -200,10 +200,9 @@ fn compiled_kernels_agree() -> Result<(), Failed> {
 
 /// A GPU with kernels compiled from a source.
 fn machine_with(source: &str) -> Result<Cuda, Failed> {
-    let stream = Cuda::new()?.stream().clone();
-    let capability = stream.context().compute_capability()?;
-    let architecture = cuda::architecture_for(capability).ok_or("no architecture for this device")?;
-    Ok(Cuda::with_image(stream, cuda::compile(source, &architecture)?.image)?.with_poison())
+    let own = Cuda::new()?;
+    let image = cuda::compile(source, &own.architecture()?)?.image;
+    Ok(Cuda::with_image(own.stream().clone(), image)?.with_poison())
 }
 
 /// The race of a published port: a histogram is read while other blocks still add to it. Here the warp of a tile takes

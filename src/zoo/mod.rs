@@ -3,6 +3,7 @@
 //! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the host machine
 //! with each patch and runs the cases of a check until one fails.
 
+mod machine;
 mod report;
 mod visit;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use binned_experts_gpu::{GpuError, sources};
 use serde::Deserialize;
 
+pub use machine::{BuildError, Machine};
 pub use report::{classes, slowest, summary, table};
 pub use visit::{Budget, Catch, Visit, control, visit};
 
@@ -170,7 +172,7 @@ pub enum ZooError {
         /// The animal.
         name: String,
         /// What the compiler says.
-        error: GpuError,
+        error: BuildError,
     },
 }
 
