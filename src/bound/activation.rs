@@ -173,8 +173,15 @@ mod tests {
             of((0.5, 4.0), (1.0, 0.25), 2.0),
             2.0 * large + GLU * 0.25 + large * 0.25,
         );
-        assert_eq!(of((0.5, f64::INFINITY), (1.0, 0.0), 2.0), f64::INFINITY);
-        assert_eq!(of((0.5, 0.0), (1.0, f64::INFINITY), 2.0), f64::INFINITY);
+    }
+
+    #[test]
+    fn what_an_undecided_input_gives_is_undecided() {
+        let infinity = f64::INFINITY;
+        for value in [0.0, infinity, f64::NAN] {
+            assert_eq!(swiglu_bound((0.5, infinity), (1.0, 0.0), value, TWO, EXACT), infinity);
+            assert_eq!(swiglu_bound((0.5, 0.0), (1.0, infinity), value, TWO, EXACT), infinity);
+        }
     }
 
     #[test]
