@@ -51,6 +51,8 @@
 //! and so is that of everything computed from it. These elements are counted apart.
 
 mod activation;
+#[cfg(test)]
+mod tests;
 
 use binned_experts_reference::Dims;
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};

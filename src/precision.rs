@@ -184,4 +184,72 @@ mod tests {
             assert_eq!(Rounding::of(element).step, element.tiny());
         }
     }
+
+    #[test]
+    fn powers_of_two_are_exact_down_to_the_smallest_value() {
+        let mut power = 1.0;
+        for exponent in 0..=1074 {
+            assert_eq!(power_of_two(-exponent), power, "2^-{exponent}");
+            power /= 2.0;
+        }
+        assert_eq!((power_of_two(1023), power_of_two(1)), (2f64.powi(1023), 2.0));
+    }
+
+    #[test]
+    fn units_are_half_the_distance_from_1_to_the_next_value() {
+        let half = |next_after_1: f64| (next_after_1 - 1.0) / 2.0;
+        assert_eq!(Rounding::F64.unit, half(1f64.next_up()));
+        assert_eq!(Rounding::BF16.unit, half(f64::from(f32::from_bits(0x3f81_0000))));
+        assert_eq!(Rounding::F16.unit, half(f64::from(half::f16::from_bits(0x3c01))));
+        // TF32 has the range of f32 and the fraction of f16.
+        assert_eq!(Rounding::TF32.unit, Rounding::F16.unit);
+        assert_eq!(Rounding::TF32.step / Rounding::F32.step, 8192.0);
+        let rounding = Rounding { unit: 0.25, step: 0.5 };
+        assert_eq!((rounding.error(3.0), rounding.error(-3.0)), (1.25, 1.25));
+    }
+
+    #[test]
+    fn a_class_rounds_as_it_says_on_the_elements_it_takes() {
+        for element in ElementType::ALL {
+            let class = Class::of(element);
+            assert_eq!(class.element(), element);
+            let precision = Precision::new(class, element);
+            assert_eq!(
+                (precision.operand, precision.store),
+                (Rounding::NONE, Rounding::of(element))
+            );
+            assert_eq!(precision.max, element.max());
+            let is_f64 = element == ElementType::F64;
+            let (accumulate, exponent) = if is_f64 {
+                (Rounding::F64, -1022)
+            } else {
+                (Rounding::F32, -126)
+            };
+            assert_eq!(
+                (precision.accumulate, precision.sigmoid_step),
+                (accumulate, 2f64.powi(exponent))
+            );
+        }
+        // On f64 data each class rounds what the data did not.
+        let fp32 = Precision::new(Class::Fp32, ElementType::F64);
+        assert_eq!(
+            (fp32.operand, fp32.accumulate, fp32.store),
+            (Rounding::F32, Rounding::F32, Rounding::F32)
+        );
+        assert_eq!((fp32.max, fp32.sigmoid_step), (f64::from(f32::MAX), 2f64.powi(-126)));
+        let wide = Precision::new(Class::Fp64, ElementType::F32);
+        assert_eq!(
+            (wide.operand, wide.accumulate, wide.store),
+            (Rounding::NONE, Rounding::F32, Rounding::F32)
+        );
+        assert_eq!(wide.sigmoid_step, 2f64.powi(-126));
+    }
+
+    #[test]
+    fn a_class_is_written_as_it_is_chosen_on_the_command_line() {
+        for class in Class::value_variants() {
+            let value = class.to_possible_value().unwrap();
+            assert_eq!(class.to_string(), value.get_name());
+        }
+    }
 }

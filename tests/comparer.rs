@@ -2,6 +2,7 @@
 
 mod common;
 
+use binned_experts::bound::Bounds;
 use binned_experts::compare::{compare_runs, share_used};
 use binned_experts::engine::{Engine, Outcome, Reference};
 use binned_experts::judge::{Prepared, judge_spec};
@@ -299,4 +300,181 @@ fn an_engine_that_claims_to_be_repeatable_is_held_to_it() {
     };
     let verdict = judge_spec(&mut Wavering(0), &twice).unwrap();
     assert_eq!(verdict.kind(), "not-repeated");
+}
+
+/// A right outcome of a case and the case's bounds, both changed.
+fn compared(change: impl FnOnce(&mut Outcome, &mut Bounds)) -> Verdict {
+    let problem = spec(9, 8, "gentle").build().unwrap();
+    let prepared = Prepared::from_problem(problem, &[Class::Fp32]);
+    let mut outcome = Reference.forward(prepared.problem()).unwrap();
+    let mut bounds = prepared.bounds(Class::Fp32).unwrap().clone();
+    change(&mut outcome, &mut bounds);
+    compare(prepared.expected(), &bounds, &outcome)
+}
+
+fn agreement(verdict: Verdict) -> (f64, usize) {
+    match verdict {
+        Verdict::Agree { used, undecided } => (used, undecided),
+        other => panic!("expected an agreement, found {other:?}"),
+    }
+}
+
+#[test]
+fn the_largest_share_of_any_stage_is_what_was_used() {
+    let wide = |bounds: &mut Bounds| {
+        for bound in [
+            &mut bounds.gate_up,
+            &mut bounds.activated,
+            &mut bounds.expert_output,
+            &mut bounds.output,
+        ] {
+            bound.fill(1e6);
+        }
+    };
+    let (used, undecided) = agreement(compared(|_, bounds| wide(bounds)));
+    assert!(used > 0.0 && used < 1e-6 && undecided == 0, "{used}");
+    let (used, _) = agreement(compared(|outcome, bounds| {
+        wide(bounds);
+        outcome.stages.activated.as_mut().unwrap()[[2, 1]] += 0.25e6;
+        outcome.stages.expert_output.as_mut().unwrap()[[2, 1]] -= 0.125e6;
+    }));
+    assert!((used - 0.25).abs() < 1e-4, "{used}");
+    let (used, _) = agreement(compared(|outcome, bounds| {
+        wide(bounds);
+        let Tensor::F32(output) = &mut outcome.output else {
+            panic!("an f32 case")
+        };
+        output[[0, 3, 5]] += 0.5e6;
+    }));
+    assert!((used - 0.5).abs() < 1e-4, "{used}");
+}
+
+#[test]
+fn undecided_values_of_the_output_are_counted() {
+    let (_, undecided) = agreement(compared(|outcome, bounds| {
+        bounds.output[[1, 2]] = INF;
+        bounds.output[[8, 7]] = INF;
+        let Tensor::F32(output) = &mut outcome.output else {
+            panic!("an f32 case")
+        };
+        output[[0, 1, 2]] = f32::NAN;
+    }));
+    assert_eq!(undecided, 2);
+}
+
+#[test]
+fn wrong_values_are_counted_and_the_worst_is_measured_by_its_bound() {
+    let found = mismatch(compared(|outcome, bounds| {
+        bounds.gate_up.fill(0.5);
+        let gate_up = outcome.stages.gate_up.as_mut().unwrap();
+        gate_up[[3, 1]] += 1.0;
+        gate_up[[3, 4]] -= 4.0;
+        gate_up[[7, 0]] += 2.0;
+    }));
+    let Mismatch::Values {
+        bound,
+        wrong,
+        rows,
+        total,
+        worst,
+        found,
+        expected,
+        ..
+    } = found
+    else {
+        panic!("{found:?}")
+    };
+    assert_eq!((bound, wrong, rows, total), (0.5, 3, 2, 18 * 8));
+    assert!((worst - 8.0).abs() < 1e-4, "{worst}");
+    assert!((found - expected - 1.0).abs() < 1e-4);
+}
+
+/// The (position, token, slot, expert, column) of what is wrong.
+fn location(found: &Mismatch) -> [Option<usize>; 5] {
+    match found {
+        Mismatch::Values { at, .. } => [at.position, at.token, at.slot, at.expert, at.column],
+        other => panic!("expected wrong values, found {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_wrong_is_located_by_token_slot_and_expert() {
+    let problem = spec(9, 8, "gentle").build().unwrap();
+    let prepared = Prepared::from_problem(problem, &[Class::Fp32]);
+    let right = Reference.forward(prepared.problem()).unwrap();
+    let order = right.stages.sorted_indices.unwrap();
+    // An assignment whose slot is 1.
+    let position = (0..order.len())
+        .find(|at| *at > 1 && order[*at] % 2 == 1 && order[*at] > 4)
+        .unwrap();
+    let (token, slot, expert) = prepared.expected().inputs().assignment(order[position]);
+    assert_eq!((token, slot), (order[position] / 2, 1));
+    let found = mismatch(changed(|outcome| {
+        outcome.stages.gate_up.as_mut().unwrap()[[position, 3]] = NAN;
+    }));
+    assert_eq!(location(&found), [None, Some(token), Some(1), Some(expert), Some(3)]);
+    let found = mismatch(changed(|outcome| {
+        outcome.stages.sorted_indices.as_mut().unwrap()[position] = 100;
+    }));
+    assert_eq!(
+        location(&found),
+        [Some(position), Some(token), Some(1), Some(expert), None]
+    );
+    let found = mismatch(changed(|outcome| {
+        outcome.stages.selected_weights.as_mut().unwrap()[order[position]] = -1.0;
+    }));
+    assert_eq!(location(&found), [None, Some(token), Some(1), Some(expert), None]);
+    let found = mismatch(changed(|outcome| outcome.stages.bins.as_mut().unwrap()[1] += 1));
+    assert_eq!(location(&found), [None, None, None, Some(1), None]);
+}
+
+#[test]
+fn integers_that_are_wrong_are_counted() {
+    let found = mismatch(changed(|outcome| {
+        let bins = outcome.stages.bins.as_mut().unwrap();
+        bins[0] += 1;
+        bins[2] += 3;
+    }));
+    let Mismatch::Values {
+        found,
+        expected,
+        wrong,
+        total,
+        ..
+    } = found
+    else {
+        panic!("{found:?}")
+    };
+    assert_eq!((found - expected, wrong, total), (1.0, 2, 3));
+}
+
+#[test]
+fn two_runs_must_have_the_same_shape_and_are_compared_row_by_row() {
+    let tensor =
+        |shape: (usize, usize), values: &[f32]| Tensor::from(Array2::from_shape_vec(shape, values.to_vec()).unwrap());
+    let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let first = tensor((2, 3), &values);
+    assert_eq!(
+        compare_runs(&first, &tensor((3, 2), &values)),
+        Err(Box::new(Mismatch::Shape {
+            stage: Stage::Output,
+            expected: vec![2, 3],
+            found: vec![3, 2]
+        }))
+    );
+    let found = *compare_runs(&first, &tensor((2, 3), &[1.0, 2.0, 3.0, 4.0, 7.0, 8.0])).unwrap_err();
+    let Mismatch::NotRepeated {
+        at,
+        first,
+        second,
+        wrong,
+    } = found
+    else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (at.token, at.column, first, second, wrong),
+        (Some(1), Some(1), 5.0, 7.0, 2)
+    );
+    assert_eq!(compare_runs(&tensor((0, 3), &[]), &tensor((0, 3), &[])), Ok(()));
 }

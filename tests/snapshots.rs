@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use binned_experts::case::{Profile, RoutingProfile, ValueProfile};
-use binned_experts::engine::Reference;
-use binned_experts::{CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine, report};
+use binned_experts::engine::{Fault, Reference};
+use binned_experts::verdict::{Location, Mismatch, SkipReason, Stage};
+use binned_experts::{CaseSpec, CheckPlan, ElementType, Selection, Summary, Verdict, check_engine, report};
 use binned_experts_reference::{Error, sort_tokens_by_expert};
 use clap::ValueEnum;
 use common::Spoiled;
@@ -86,6 +87,98 @@ fn error_texts() {
         },
     ];
     assert_snapshot("error_texts", &errors.map(|error| error.to_string()).join("\n"));
+}
+
+/// Every kind of verdict, its short name, whether it is a failure, and its text.
+#[test]
+fn verdict_texts() {
+    let at = Location {
+        token: Some(3),
+        slot: Some(1),
+        expert: Some(5),
+        column: Some(0),
+        ..Location::default()
+    };
+    let values = |stage, found, expected, bound, worst| Mismatch::Values {
+        stage,
+        at,
+        found,
+        expected,
+        bound,
+        wrong: 4,
+        rows: 2,
+        total: 96,
+        worst,
+    };
+    let position = Location {
+        position: Some(2),
+        ..at
+    };
+    let mismatches = [
+        Mismatch::Shape {
+            stage: Stage::GateUp,
+            expected: vec![18, 8],
+            found: vec![8, 18],
+        },
+        Mismatch::Type {
+            expected: "f32".to_owned(),
+            found: "f64".to_owned(),
+        },
+        values(Stage::Activated, -1.0, -1.5, 0.25, 3.0),
+        values(Stage::ExpertOutput, 10_000.0, 0.0, 1.0, 123_456.0),
+        values(Stage::Output, 9_999.0, 0.0, 1.0, f64::INFINITY),
+        values(Stage::Gathered, 1.0 / 3.0, f64::NAN, 0.0, f64::INFINITY),
+        values(Stage::SelectedWeights, 0.1, f64::from(0.1f32), 0.0, f64::INFINITY),
+        values(Stage::Bins, 12.0, 13.0, 0.0, f64::INFINITY),
+        Mismatch::Values {
+            stage: Stage::SortedIndices,
+            at: position,
+            found: 40.0,
+            expected: 41.0,
+            bound: 0.0,
+            wrong: 1,
+            rows: 1,
+            total: 96,
+            worst: f64::INFINITY,
+        },
+        Mismatch::NotRepeated {
+            at,
+            first: 0.5,
+            second: -0.5,
+            wrong: 7,
+        },
+    ];
+    let disagreements = mismatches
+        .into_iter()
+        .map(|mismatch| Verdict::Disagree(Box::new(mismatch)));
+    let others = [
+        Verdict::Agree {
+            used: 0.25,
+            undecided: 0,
+        },
+        Verdict::Agree {
+            used: 0.25,
+            undecided: 3,
+        },
+        Verdict::Fault(Fault::refused("no memory")),
+        Verdict::Skip(SkipReason::ElementType(ElementType::Bf16)),
+        Verdict::Skip(SkipReason::Order),
+        Verdict::Skip(SkipReason::GivenUp),
+    ];
+    let mut text = String::new();
+    for verdict in others.into_iter().chain(disagreements) {
+        let stage = match &verdict {
+            Verdict::Disagree(mismatch) => format!(", {}", mismatch.stage()),
+            _ => String::new(),
+        };
+        let failure = if verdict.is_failure() { "failure" } else { "no failure" };
+        text += &format!(
+            "[{}{stage}, {failure}]\n{}\n",
+            verdict.kind(),
+            report::verdict_text(&verdict)
+        );
+    }
+    assert_snapshot("verdict_texts", &text);
 }
 
 fn f32_plan(cases: usize) -> CheckPlan {

@@ -70,7 +70,7 @@ pub(super) fn swiglu_bound(
         return bound;
     }
     // NaN, an infinity that no finite factor of uncertain sign makes, or overflow.
-    let certain = up_error < up_size && (glu_error < glu.abs() || glu_error == 0.0);
+    let certain = up_error < up_size && glu_error < glu.abs();
     if value.is_nan() || (value.is_infinite() && certain) {
         0.0
     } else {
@@ -164,5 +164,168 @@ mod tests {
             assert!(bound((gate, error), (2.0, 1.0), Activation::GPT_OSS) < 1e-42);
         }
         assert!(bound((-1.0, 1e-3), (2.0, 1e-3), Activation::GPT_OSS) > 1e-4);
+    }
+
+    const EXACT: Precision = Precision {
+        operand: Rounding::NONE,
+        accumulate: Rounding::NONE,
+        store: Rounding::NONE,
+        max: f64::MAX,
+        sigmoid_step: 0.0,
+    };
+
+    const fn stored(unit: f64, step: f64) -> Precision {
+        Precision {
+            store: Rounding { unit, step },
+            ..EXACT
+        }
+    }
+
+    /// Equal but for the rounding of f64.
+    #[track_caller]
+    fn assert_close(found: f64, expected: f64) {
+        let near = (found - expected).abs() <= 1e-11 * expected.abs() + 1e-13;
+        assert!(near, "found {found}, expected {expected}");
+    }
+
+    const TWO: Activation = Activation { alpha: 2.0, limit: 7.0 };
+    /// σ(1), and with alpha 2 the value and the slope of f at gate ½.
+    const SIGMA: f64 = 0.731_058_578_630_004_9;
+    const GLU: f64 = 0.5 * SIGMA;
+    const SLOPE_AT: f64 = SIGMA * (2.0 - SIGMA);
+
+    #[test]
+    fn errors_of_gate_and_up_propagate_by_the_slope_of_each() {
+        let of = |gate, up, alpha| swiglu_bound(gate, up, 0.0, Activation { alpha, limit: 7.0 }, EXACT);
+        // |up + 1| is 2 throughout. A small error meets the slope at the gate, a large one the largest slope.
+        let small = 0.125 * (SLOPE_AT + 0.125);
+        assert_close(
+            of((0.5, 0.125), (-3.0, 0.25), 2.0),
+            2.0 * small + GLU * 0.25 + small * 0.25,
+        );
+        assert_close(
+            of((-0.5, 0.125), (-3.0, 0.25), -2.0),
+            2.0 * small + GLU * 0.25 + small * 0.25,
+        );
+        let large = 4.0 * 1.1;
+        assert_close(
+            of((0.5, 4.0), (1.0, 0.25), 2.0),
+            2.0 * large + GLU * 0.25 + large * 0.25,
+        );
+    }
+
+    #[test]
+    fn what_an_undecided_input_gives_is_undecided() {
+        let infinity = f64::INFINITY;
+        for value in [0.0, infinity, f64::NAN] {
+            assert_eq!(swiglu_bound((0.5, infinity), (1.0, 0.0), value, TWO, EXACT), infinity);
+            assert_eq!(swiglu_bound((0.5, 0.0), (1.0, infinity), value, TWO, EXACT), infinity);
+        }
+    }
+
+    #[test]
+    fn a_clamp_leaves_what_reaches_below_it_and_the_rounding_of_the_limit() {
+        let of = |gate, up| swiglu_bound(gate, up, 0.0, Activation { alpha: 0.0, limit: 7.0 }, EXACT);
+        // With alpha 0 f is gate / 2, its slope ½.
+        assert_close(of((7.5, 2.0), (1.0, 0.0)), 2.0 * 0.5 * 1.5);
+        assert_close(of((7.5, 0.25), (1.0, 0.0)), 0.0);
+        assert_close(of((2.0, 0.0), (7.5, 2.0)), 1.5);
+        assert_close(of((2.0, 0.0), (-7.5, 2.0)), 1.5);
+        assert_close(of((2.0, 0.0), (9.0, 0.5)), 0.0);
+        assert_close(of((2.0, 0.0), (-6.5, 2.0)), 2.0);
+        let of = |gate: f64, up: f64| {
+            let activation = Activation { alpha: 0.0, limit: 7.0 };
+            let evaluation = 8.0 * (up.clamp(-7.0, 7.0) + 1.0).abs() * gate.min(7.0).abs() / 2.0 / 1024.0;
+            swiglu_bound((gate, 0.0), (up, 0.0), 0.0, activation, stored(1.0 / 1024.0, 0.0)) - evaluation
+        };
+        // Where a clamp is reached, the limit's rounding counts as an error of what it clamps.
+        let rounding = 7.0 / 1024.0;
+        assert_close(of(6.0, -3.0), 0.0);
+        for gate in [7.0, 9.0] {
+            let expected = 2.0 * 0.5 * rounding + 8.0 * 2.0 * 0.5 * rounding / 1024.0;
+            assert_close(of(gate, -3.0), expected);
+        }
+        for up in [7.0, 9.0, -7.0, -9.0] {
+            assert_close(of(2.0, up), rounding + 8.0 * rounding / 1024.0);
+        }
+    }
+
+    #[test]
+    fn the_evaluation_rounds_and_the_exponential_magnifies() {
+        let of = |gate, up, precision| swiglu_bound(gate, up, 0.0, TWO, precision);
+        let evaluation = 8.0 + 4.0 * (1.0 - SIGMA);
+        let u = 1.0 / 1024.0;
+        assert_close(of((0.5, 0.0), (-3.0, 0.0), stored(u, 0.0)), evaluation * u * 2.0 * GLU);
+        let small = 0.125 * (SLOPE_AT + 0.125);
+        let propagated = 2.0 * small + GLU * 0.25 + small * 0.25;
+        let expected = propagated + evaluation * u * 2.25 * (GLU + small);
+        assert_close(of((0.5, 0.125), (-3.0, 0.25), stored(u, 0.0)), expected);
+        // The oracle rounds as an engine in f64 does.
+        let oracle = of((0.5, 0.0), (-3.0, 0.0), EXACT);
+        assert_close(oracle / Rounding::F64.unit, evaluation * 2.0 * GLU);
+        let engine = of((0.5, 0.0), (-3.0, 0.0), stored(Rounding::F64.unit, 0.0));
+        assert_close(engine / oracle, 2.0);
+    }
+
+    #[test]
+    fn results_below_the_smallest_value_are_lost() {
+        let of = |gate, up, precision| swiglu_bound(gate, up, 0.0, TWO, precision);
+        let small = 0.125 * (SLOPE_AT + 0.125);
+        let propagated = 2.0 * small + GLU * 0.25 + small * 0.25;
+        let sigmoid_step = 1.0 / 1024.0;
+        let lost = Precision { sigmoid_step, ..EXACT };
+        let found = of((0.5, 0.125), (-3.0, 0.25), lost);
+        assert_close(found, propagated + 3.25 * sigmoid_step * 0.5);
+        let found = of((0.5, 0.125), (-3.0, 0.25), stored(0.0, 1.0 / 1024.0));
+        assert_close(found, propagated + 3.25 * (0.5 + 4.0) / 1024.0);
+    }
+
+    #[test]
+    fn far_below_zero_both_factors_fall_with_the_gate() {
+        // alpha · gate lies in −20 ± 12, so that f is at most 4 · σ(−8).
+        let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let upper = 4.0 * sigma(-8.0);
+        let propagated = 2.0 * upper + 10.0 * sigma(-20.0) * 0.25 + upper * 0.25;
+        let of = |alpha: f64, precision| {
+            let activation = Activation { alpha, limit: 50.0 };
+            swiglu_bound((-20.0 / alpha, 6.0), (-3.0, 0.25), 0.0, activation, precision)
+        };
+        assert_close(of(2.0, EXACT), propagated);
+        assert_close(of(-2.0, EXACT), propagated);
+        let lost = Precision {
+            sigmoid_step: 1.0,
+            ..EXACT
+        };
+        assert_close(of(2.0, lost), propagated + 3.25 * 2.0 * sigma(-8.0) * 10.0);
+        // Around −2 the slope still counts: f has its least value near −1.28.
+        let near = swiglu_bound((-10.0, 9.5), (0.0, 0.0), 0.0, TWO, EXACT);
+        assert_close(near, 9.5 * 1.1);
+    }
+
+    #[test]
+    fn near_overflow_anything_is_right() {
+        let of = |value: f64, up_error: f64, max: f64| {
+            let precision = Precision { max, ..EXACT };
+            swiglu_bound((0.5, 0.0), (1.0, up_error), value, TWO, precision)
+        };
+        assert_close(of(400.0, 90.0 / GLU, 1000.0), 90.0);
+        assert_eq!(of(400.0, 120.0 / GLU, 1000.0), f64::INFINITY);
+        assert_eq!(of(501.0, 0.0, 1000.0), f64::INFINITY);
+        assert_close(of(400.0, 2.0 / GLU, 1000.0), 2.0);
+        assert_close(of(-400.0, 2.0 / GLU, 1000.0), 2.0);
+    }
+
+    #[test]
+    fn an_infinity_must_be_met_where_the_signs_of_its_factors_are_certain() {
+        let of = |gate, up, value| swiglu_bound(gate, up, value, Activation { alpha: 0.0, limit: 7.0 }, EXACT);
+        let infinity = f64::INFINITY;
+        assert_eq!(of((2.0, 0.0), (1.0, 0.0), infinity), 0.0);
+        assert_eq!(of((2.0, 1.0), (1.0, 1.0), infinity), 0.0);
+        // up + 1 can be 0 or negative, or the gate can.
+        assert_eq!(of((2.0, 0.0), (1.0, 2.0), infinity), infinity);
+        assert_eq!(of((2.0, 0.0), (1.0, 3.0), infinity), infinity);
+        assert_eq!(of((2.0, 2.0), (1.0, 0.0), infinity), infinity);
+        assert_eq!(of((2.0, 3.0), (1.0, 0.0), infinity), infinity);
+        assert_eq!(of((2.0, 3.0), (1.0, 3.0), f64::NAN), 0.0);
     }
 }
