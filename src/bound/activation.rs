@@ -282,9 +282,9 @@ mod tests {
 
     #[test]
     fn far_below_zero_both_factors_fall_with_the_gate() {
-        // alpha · gate lies in −20 ± 12, so that f is at most 4 · σ(−8).
+        // alpha · gate lies in −20 ± 12, so that f lies between 10 · σ(−20) and 4 · σ(−8).
         let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
-        let upper = 4.0 * sigma(-8.0);
+        let upper = 4.0 * sigma(-8.0) - 10.0 * sigma(-20.0);
         let propagated = 2.0 * upper + 10.0 * sigma(-20.0) * 0.25 + upper * 0.25;
         let of = |alpha: f64, precision| {
             let activation = Activation { alpha, limit: 50.0 };

@@ -17,10 +17,10 @@ const NAME: &str = "host";
 
 /// Runs the kernels on the CPU, one thread at a time, and finds faults that a GPU passes over.
 ///
-/// Every index is checked against its buffer, shared memory and workspaces start poisoned, barriers and collectives that
-/// not all threads reach end the launch with a report, and so do accesses to integers that no barrier orders. Blocks
-/// interleave, and the [`Schedule`] decides in which order threads run, so that a race between floats shows as a difference
-/// between seeds.
+/// Every index is checked against its buffer, and shared memory and workspaces start poisoned. Barriers and collectives
+/// that not all threads reach end the launch with a report, and so do accesses to integers that no barrier orders.
+/// Blocks interleave, and the [`Schedule`] decides in which order threads run, so that a race between floats shows as a
+/// difference between seeds.
 #[derive(Debug)]
 pub struct Host {
     schedule: Schedule,
@@ -59,8 +59,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The poisons: NaN and -1; 3e38 and 1e-19, which are indices far out of bounds. What hides behind one of them shows
-    /// with another.
+    /// The poisons: NaN and -1; 3e38 and 1e-19, which are indices far out of bounds. What hides behind one of them
+    /// shows with another.
     pub const POISONS: [u32; 3] = [u32::MAX, 0x7f7f_7f7f, 0x2020_2020];
 }
 
