@@ -222,7 +222,7 @@ fn same_bits(first: &Outcome, second: &Outcome) -> Result<(), String> {
     }
 }
 
-/// Special values in every place, and the value profiles of large magnitudes and of sums that cancel.
+/// Special values in every place, and the value profiles of extreme magnitudes and of sums that cancel.
 fn extreme_values() -> Vec<Profile> {
     let special = SpecialValue::value_variants().iter().flat_map(|&value| {
         Place::value_variants()
@@ -234,6 +234,10 @@ fn extreme_values() -> Vec<Profile> {
         ValueProfile::Cancelling,
         ValueProfile::Clamping,
         ValueProfile::LargeBias,
+        ValueProfile::OppositeScales,
+        ValueProfile::HugeGates,
+        ValueProfile::LowGates,
+        ValueProfile::Outliers,
     ];
     special.chain(values.map(Profile::Values)).collect()
 }

@@ -8,12 +8,13 @@ use binned_experts::judge::judge_spec;
 use binned_experts::{CaseSpec, CheckPlan, Class, Selection, Verdict, check_engine};
 use common::{Loops, Order, bf16, tf32};
 
-const STRAINED: [ValueProfile; 5] = [
+const STRAINED: [ValueProfile; 6] = [
     ValueProfile::WideRange,
     ValueProfile::Cancelling,
     ValueProfile::OppositeScales,
     ValueProfile::HugeGates,
     ValueProfile::LowGates,
+    ValueProfile::Outliers,
 ];
 
 fn all_cases(cases: usize, profile: ValueProfile) -> CheckPlan {

@@ -41,7 +41,8 @@ fn values_are_what_their_profiles_say() {
                 | ValueProfile::Cancelling
                 | ValueProfile::OppositeScales
                 | ValueProfile::HugeGates
-                | ValueProfile::LowGates => true,
+                | ValueProfile::LowGates
+                | ValueProfile::Outliers => true,
             }
         });
         assert!(promised >= 95, "{profile:?}: {promised} %");
@@ -126,6 +127,7 @@ fn extreme_magnitudes_are_decided() {
         ValueProfile::OppositeScales,
         ValueProfile::HugeGates,
         ValueProfile::LowGates,
+        ValueProfile::Outliers,
     ] {
         is_decided(profile);
     }
@@ -289,4 +291,22 @@ fn low_gates_leave_small_activations() {
         (40..=60).contains(&(without_bias * 100 / experts)),
         "{without_bias} of {experts}"
     );
+}
+
+#[test]
+fn outliers_are_few_and_far_above() {
+    let (mut above, mut tokens) = (0, 0);
+    for spec in &cases(ValueProfile::Outliers, &[ElementType::F32], 100) {
+        let inputs = Inputs::new(&spec.build().unwrap());
+        for row in inputs.hidden_states.rows() {
+            let exponent = largest(row).log2();
+            assert!(
+                (18.0..23.0).contains(&exponent) || (62.0..67.0).contains(&exponent),
+                "{exponent}"
+            );
+            above += usize::from(exponent > 60.0);
+            tokens += 1;
+        }
+    }
+    assert!(above * 64 >= tokens && above * 16 <= tokens, "{above} of {tokens}");
 }

@@ -58,7 +58,8 @@ pub(super) struct Cell<'a> {
     down_scale: f64,
     /// Powers of two; all 1 but for [`ValueProfile::WideRange`].
     spread: Spread,
-    /// Of [`ValueProfile::OppositeScales`], [`ValueProfile::HugeGates`] and [`ValueProfile::LowGates`].
+    /// Of [`ValueProfile::OppositeScales`], [`ValueProfile::HugeGates`], [`ValueProfile::LowGates`] and
+    /// [`ValueProfile::Outliers`].
     scales: Scales,
     /// Of [`ValueProfile::Cancelling`], along H and along I; else empty.
     hidden_pairs: Pairs,
@@ -97,6 +98,7 @@ impl Cell<'_> {
             ValueProfile::OppositeScales | ValueProfile::HugeGates => {
                 draw.normal([token, h, 0]) * self.scales.hidden(token)
             }
+            ValueProfile::Outliers => draw.normal([token, h, 0]) * self.scales.outlier(token),
             ValueProfile::Cancelling => self
                 .hidden_pairs
                 .value(h, |pair, part| draw.normal([token, pair, part])),
@@ -113,7 +115,9 @@ impl Cell<'_> {
             ValueProfile::SmallIntegers if draw.below(8, [e, h, j]) != 0 => 0.0,
             ValueProfile::SmallIntegers => small_integer(self.spec.draw(Stream::Scale), [e, h, j]),
             ValueProfile::WideRange => normal() * self.spread.gate_up(e, h, j),
-            ValueProfile::OppositeScales | ValueProfile::HugeGates => normal() * self.scales.gate_up(),
+            ValueProfile::OppositeScales | ValueProfile::HugeGates | ValueProfile::Outliers => {
+                normal() * self.scales.gate_up()
+            }
             ValueProfile::Cancelling if cancels_first(e) => {
                 TERMS * draw.normal([e, self.hidden_pairs.number(h), j]) * self.gate_up_scale
             }

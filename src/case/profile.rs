@@ -106,6 +106,8 @@ pub enum ValueProfile {
     /// Gates from −12 to −40 (−3 to −6 in f16), so that activations are nearly all far below what the norms of token and
     /// weights let expect; the second biases are of their size or zero.
     LowGates,
+    /// Gentle, but that one token in 32 is 2^44 times the others, near 2^64 (2^5 times in f16).
+    Outliers,
 }
 
 /// The dense routing weights.

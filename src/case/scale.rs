@@ -34,6 +34,8 @@ impl Scales {
         let (hidden, gates) = match (spec.values, is_f16) {
             (ValueProfile::HugeGates, false) => (between(-20, 40, 1), between(16, 56, 2)),
             (ValueProfile::HugeGates, true) => (between(-2, 6, 1), between(2, 5, 2)),
+            (ValueProfile::Outliers, false) => (20, 0),
+            (ValueProfile::Outliers, true) => (2, 0),
             _ => (hidden, hidden + gate_up),
         };
         Scales {
@@ -47,6 +49,16 @@ impl Scales {
     /// Of a token: up to a factor of two from the others.
     pub(super) fn hidden(&self, token: usize) -> f64 {
         power_of_two(self.hidden + self.draw.below(3, [token, 0, 3]) as i32 - 1)
+    }
+
+    /// Of a token, one in 32 of which is far above the others.
+    pub(super) fn outlier(&self, token: usize) -> f64 {
+        let above = match self.draw.below(32, [token, 0, 6]) {
+            0 if self.is_f16 => 5,
+            0 => 44,
+            _ => 0,
+        };
+        power_of_two(self.hidden + above)
     }
 
     pub(super) fn gate_up(&self) -> f64 {

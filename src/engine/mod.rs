@@ -61,7 +61,8 @@ pub trait Engine {
         false
     }
 
-    /// Whether it takes an explicit order of the assignments in place of the stable sort.
+    /// Whether it takes an explicit order of the assignments in place of the stable sort. A run with an engine that does
+    /// not draws its cases without.
     fn takes_order(&self) -> bool {
         false
     }
