@@ -19,6 +19,7 @@ fn main() {
         .include("host")
         .file("host/fiber.cpp")
         .file("host/scheduler.cpp")
+        .file("host/order.cpp")
         .file("host/async_machine.cpp")
         .file("host/multiply.cpp")
         .file("host/launch.cpp")

@@ -33,9 +33,9 @@
 //! **Activation.** With f(g) = g·σ(αg) and errors δg, δu of gate and up (no larger than what the clamps leave of
 //! them), |δa| ≤ |up + 1|·δf + |f|·δu + δf·δu, where δf = δg · min(1.1, |f'(g)| + |α|·δg/2): the slope of f nowhere
 //! exceeds 1.1, and changes by at most |α|/2. Where αg ≤ −2 for every g within δg, |f| and σ fall with αg, so δf is at
-//! most |f| at the upper end. The evaluation itself adds (8 + 4·|αg|·(1 − σ)) · u_store · |a|: a few roundings, and those
-//! of αg magnified by the exponential; and where exp overflows, σ is 0 instead of 2^-126, or instead of at most 2·σ at
-//! that upper end.
+//! most what |f| at one end differs from |f|. The evaluation itself adds (8 + 4·|αg|·(1 − σ)) · u_store · |a|: a few
+//! roundings, and those of αg magnified by the exponential; and where exp overflows, σ is 0 instead of 2^-126, or instead
+//! of at most 2·σ at that upper end.
 //!
 //! **Second product.** The errors δa_i of its operands are independent unless the data make them equal: their
 //! effect is sqrt(Σ δa²d²) + |Σ δa·d|, where the second term covers one-sided weights. The activation's own

@@ -28,7 +28,8 @@ pub struct CheckPlan {
     pub cases: usize,
     /// Case i is the case of seed number `seed + i`.
     pub seed: u64,
-    /// What the cases are drawn from. Element types that no engine takes are left out in any case.
+    /// What the cases are drawn from. Element types that no engine takes are left out in any case, and so are explicit
+    /// orders that are not asked for by name where some engine takes none: the same cases are run without.
     pub selection: Selection,
     /// Files to run besides, each with the orders it holds.
     pub golden: Vec<PathBuf>,
@@ -197,7 +198,7 @@ pub fn check(
     })
 }
 
-/// The selection, without element types that no engine takes.
+/// The selection, without element types that no engine takes, and without orders where some engine takes none.
 fn takeable(engines: &[&mut dyn Engine], selection: &Selection) -> Selection {
     let wanted = |element: &ElementType| selection.elements.is_empty() || selection.elements.contains(element);
     let taken = |element: &ElementType| engines.iter().any(|engine| engine.class(*element).is_some());
@@ -207,6 +208,7 @@ fn takeable(engines: &[&mut dyn Engine], selection: &Selection) -> Selection {
         .collect();
     Selection {
         elements,
+        orders: selection.orders && engines.iter().all(|engine| engine.takes_order()),
         ..selection.clone()
     }
 }

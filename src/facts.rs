@@ -8,6 +8,10 @@ use crate::precision::power_of_two;
 
 /// A factor between values of a tensor that is called wide.
 const WIDE: f64 = power_of_two(60);
+/// A limit that is called high.
+const HIGH_LIMIT: f64 = 1e4;
+/// The depth of a step of the tensor cores.
+const DEEP: usize = 32;
 
 /// Which of the situations that kernels get wrong a case contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +52,12 @@ pub struct Facts {
     pub wide_range: bool,
     /// An input is subnormal.
     pub subnormal_input: bool,
+    /// Some expert takes its assignments in another order than that of their flat indices.
+    pub ties_reordered: bool,
+    /// The limit is 10,000 or more.
+    pub high_limit: bool,
+    /// H and I are 32 or more.
+    pub deep: bool,
 }
 
 impl Facts {
@@ -115,11 +125,14 @@ impl Facts {
                 .iter()
                 .any(|sizes| sizes.largest / sizes.least >= WIDE),
             subnormal_input: all.iter().any(|sizes| sizes.least < normal),
+            ties_reordered: reorders_ties(inputs),
+            high_limit: limit >= HIGH_LIMIT,
+            deep: dims.hidden.min(dims.intermediate) >= DEEP,
         }
     }
 
     /// The facts with their names, in the order of a report.
-    pub fn named(&self) -> [(&'static str, bool); 18] {
+    pub fn named(&self) -> [(&'static str, bool); 21] {
         [
             ("no tokens", self.no_tokens),
             ("dropped assignments", self.dropped),
@@ -139,6 +152,9 @@ impl Facts {
             ("terms that cancel", self.cancelling),
             ("values 2^60 apart", self.wide_range),
             ("subnormal values in", self.subnormal_input),
+            ("ties in another order", self.ties_reordered),
+            ("limit of 10,000 or more", self.high_limit),
+            ("H and I of 32 or more", self.deep),
         ]
     }
 }
@@ -168,6 +184,15 @@ impl Sizes {
         }
         sizes
     }
+}
+
+/// Whether some assignment comes after one of the same expert with a higher flat index.
+fn reorders_ties(inputs: &Inputs) -> bool {
+    let mut last = vec![0; inputs.dims.experts];
+    inputs.order.iter().any(|&flat| {
+        let (_, _, expert) = inputs.assignment(flat);
+        flat < std::mem::replace(&mut last[expert], flat)
+    })
 }
 
 /// Whether most sums of one of the products are small against their terms.

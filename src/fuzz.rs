@@ -179,12 +179,13 @@ fn interleavings_agree(host: &mut GpuEngine<Host>, spec: &CaseSpec, seed: u64) -
     schedules.len()
 }
 
-/// The default, one block after another, any number of blocks, and pauses at plain accesses.
+/// The default, one block after another, any number of blocks, and pauses at plain accesses; with each poison.
 fn schedules(seed: u64) -> [Schedule; 4] {
     let schedule = |turn: u64, resident_blocks, access_interval| Schedule {
         seed: mix(seed.wrapping_add(turn)),
         resident_blocks,
         access_interval,
+        poison: Schedule::POISONS[turn as usize % 3],
     };
     let [some, interval, ..] = seed.to_le_bytes();
     [

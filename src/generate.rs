@@ -4,12 +4,15 @@
 //! expanded into bytes. It never rejects: bytes that run out read as zeros, and no bytes at all give the smallest case.
 //! Every case is valid, bounded in size, and made of what has broken kernels before.
 
+mod sizes;
+
 use arbitrary::{Result, Unstructured};
 use clap::ValueEnum;
 
+use self::sizes::make_room;
 use crate::case::{
-    After, CapacityProfile, CaseSpec, Place, Profile, Routing, RoutingProfile, SizeProfile, Special, SpecialValue,
-    TILES, ValueProfile, mix,
+    After, CapacityProfile, CaseSpec, OrderProfile, Place, Profile, Routing, RoutingProfile, SizeProfile, Special,
+    SpecialValue, ValueProfile, mix,
 };
 use crate::tensor::ElementType;
 
@@ -30,6 +33,9 @@ pub struct Selection {
     pub work: usize,
     /// The most assignments and the most experts; exceeded as `work` is.
     pub assignments: usize,
+    /// Whether one case in ten has an explicit order of the assignments; the cases are the same but for it. A profile
+    /// that is named is taken in any case.
+    pub orders: bool,
 }
 
 impl Default for Selection {
@@ -40,6 +46,7 @@ impl Default for Selection {
             profiles: Vec::new(),
             work: 1 << 22,
             assignments: MAX_ASSIGNMENTS,
+            orders: true,
         }
     }
 }
@@ -110,7 +117,7 @@ impl Source<'_> {
         });
         let weights = weights.unwrap_or_else(|| self.any());
         let after = self.after();
-        let (alpha, limit) = self.activation();
+        let (alpha, limit) = self.activation(element, values);
         let seed = self.number();
         let mut spec = CaseSpec {
             element,
@@ -129,12 +136,15 @@ impl Source<'_> {
             weights,
             special,
             after,
+            order: None,
         };
         self.sizes(&mut spec, size);
         self.fit(&mut spec);
         make_room(&mut spec, routing);
         self.split_batch(&mut spec);
         self.capacity(&mut spec);
+        // The last choice, so that none of the others hangs on it.
+        spec.order = self.order();
         spec
     }
 
@@ -164,16 +174,6 @@ impl Source<'_> {
         }
         let pick = self.below(named.len());
         Some(named.swap_remove(pick))
-    }
-
-    fn size(&mut self) -> SizeProfile {
-        match self.below(32) {
-            0..=11 => SizeProfile::Tiny,
-            12..=26 => SizeProfile::TileEdges,
-            27..=28 => SizeProfile::ManyExperts,
-            29..=30 => SizeProfile::ManyAssignments,
-            _ => SizeProfile::NoTokens,
-        }
     }
 
     /// A routing that uses the last of many experts.
@@ -215,107 +215,35 @@ impl Source<'_> {
         wanted.then_some(after)
     }
 
-    fn activation(&mut self) -> (f64, f64) {
-        if self.below(3) < 2 {
+    fn activation(&mut self, element: ElementType, values: ValueProfile) -> (f64, f64) {
+        // PyTorch refuses a finite limit beyond the largest value.
+        let max = element.max();
+        let high = [1e4, f64::min(1e10, max), max, f64::INFINITY];
+        let usual = self.below(3) < 2;
+        if usual && values != ValueProfile::HugeGates {
             return (1.702, 7.0);
         }
         let alpha = [1.702, 1.0, 0.5, 3.0][self.below(4)];
-        let limit = [7.0, 1.0, 0.25, 0.0625][self.below(4)];
+        let pick = self.below(8);
+        let limit = if pick >= 4 || values == ValueProfile::HugeGates {
+            high[pick % 4]
+        } else {
+            [7.0, 1.0, 0.25, 0.0625][pick]
+        };
         (alpha, limit)
     }
 
-    fn sizes(&mut self, spec: &mut CaseSpec, size: SizeProfile) {
-        match size {
-            SizeProfile::Tiny | SizeProfile::NoTokens => {
-                spec.hidden = 1 + self.below(8);
-                spec.intermediate = 1 + self.below(8);
-                spec.experts = 1 + self.below(6);
-                spec.top_k = 1 + self.below(4);
-                spec.sequence = if size == SizeProfile::Tiny {
-                    1 + self.below(8)
-                } else {
-                    0
-                };
-            }
-            SizeProfile::TileEdges => {
-                let widest = (self.selection.work / 48).isqrt().clamp(2, 257);
-                spec.hidden = self.edge(widest);
-                spec.intermediate = self.related(spec.hidden, widest);
-                spec.experts = [1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 33][self.below(11)];
-                spec.top_k = self.top_k(spec.experts);
-                spec.sequence = self.edge(385);
-            }
-            SizeProfile::ManyExperts => {
-                spec.hidden = 1 + self.below(16);
-                spec.intermediate = 1 + self.below(16);
-                spec.experts = [127, 128, 129, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025][self.below(12)];
-                spec.top_k = self.top_k(spec.experts);
-                spec.sequence = self.edge(1024 / spec.top_k);
-            }
-            SizeProfile::ManyAssignments => {
-                spec.hidden = 1 + self.below(4);
-                spec.intermediate = 1 + self.below(3);
-                spec.experts = [1, 2, 3, 8, 32, 64, 65][self.below(7)];
-                spec.top_k = [1, 2, 4, 8, 16][self.below(5)];
-                let boundaries = [8_192, 16_384, 32_768, 65_536, 131_072, MAX_ASSIGNMENTS - 1];
-                let assignments = boundaries[self.below(6)] + [0, 1, 65][self.below(3)] - self.below(2);
-                spec.sequence = (assignments / spec.top_k).min(MAX_ASSIGNMENTS / spec.top_k);
-            }
+    fn order(&mut self) -> Option<OrderProfile> {
+        let named = self.profile(|profile| match profile {
+            Profile::Order(profile) => Some(profile),
+            _ => None,
+        });
+        if named.is_some() {
+            return named;
         }
-    }
-
-    /// Lowers the numbers of experts and tokens to what the selection allows.
-    fn fit(&self, spec: &mut CaseSpec) {
-        let (work, elements) = (self.selection.work, self.selection.work / 4);
-        let most_experts = elements / (2 * spec.hidden * spec.intermediate);
-        spec.experts = spec.experts.min(most_experts.max(2)).min(self.selection.assignments);
-        let per_token = spec.top_k * spec.hidden * 3 * spec.intermediate;
-        let most_tokens = (work / per_token).min(self.selection.assignments / spec.top_k);
-        spec.sequence = spec.sequence.min(most_tokens.max(1));
-        spec.experts = spec.experts.min((2 * elements / spec.sequence.max(1)).max(1));
-    }
-
-    /// A size on or beside an edge of a tile, at most `max`.
-    fn edge(&mut self, max: usize) -> usize {
-        let pick = self.below(4);
-        let tile = TILES[self.below(TILES.len())];
-        let offset = self.below(3);
-        let any = 1 + self.below(max);
-        let size = match pick {
-            0 => 1 + offset,
-            1 | 2 => tile - 1 + offset,
-            _ => any,
-        };
-        if size <= max { size } else { any }
-    }
-
-    /// I for an H: of the shapes that are taken for one another, or any.
-    fn related(&mut self, hidden: usize, widest: usize) -> usize {
-        let any = self.edge(widest);
-        match self.below(6) {
-            0 => hidden,
-            1 => (hidden / 2).max(1),
-            2 if 2 * hidden <= widest => 2 * hidden,
-            _ => any,
-        }
-    }
-
-    fn top_k(&mut self, experts: usize) -> usize {
-        let k = [1, 2, 2, 3, 4, 4, 6, 7, 8, 9, 10, 16][self.below(12)];
-        if self.below(8) == 7 && experts <= 64 {
-            experts
-        } else {
-            k
-        }
-    }
-
-    /// Splits T into B and S, where it divides.
-    fn split_batch(&mut self, spec: &mut CaseSpec) {
-        let batch = [1, 1, 2, 3, 4][self.below(5)];
-        if spec.sequence.is_multiple_of(batch) {
-            spec.batch = batch;
-            spec.sequence /= batch;
-        }
+        let wanted = self.below(10) == 9 && self.selection.orders;
+        let order = self.any();
+        wanted.then_some(order)
     }
 
     fn capacity(&mut self, spec: &mut CaseSpec) {
@@ -360,36 +288,6 @@ impl Source<'_> {
 
     fn number(&mut self) -> u32 {
         self.bytes.arbitrary().unwrap_or(0)
-    }
-}
-
-/// Enlarges sizes where a profile or a special place needs more than was drawn.
-fn make_room(spec: &mut CaseSpec, routing: RoutingProfile) {
-    match routing {
-        RoutingProfile::TwoEqual | RoutingProfile::AllEqual => spec.top_k = spec.top_k.max(2),
-        RoutingProfile::ApartEqual => {
-            spec.top_k = spec.top_k.max(3);
-            spec.experts = spec.experts.max(2);
-        }
-        RoutingProfile::EmptyRuns => spec.experts = spec.experts.max(5),
-        RoutingProfile::Distinct => spec.top_k = spec.top_k.min(spec.experts),
-        RoutingProfile::TileCounts if spec.sequence > 0 => {
-            spec.experts = spec.experts.max(4);
-            spec.sequence = spec.sequence.max(3 * TILES[0].div_ceil(spec.top_k));
-        }
-        _ => {}
-    }
-    if spec.values == ValueProfile::Cancelling {
-        spec.hidden = spec.hidden.max(2);
-        spec.intermediate = spec.intermediate.max(2);
-    }
-    match spec.special.map(|special| special.place) {
-        Some(Place::DroppedToken) => spec.top_k = spec.top_k.min(3),
-        Some(Place::UnusedExpert) => spec.experts = spec.experts.max(2),
-        _ => {}
-    }
-    if spec.sequence * spec.top_k > MAX_ASSIGNMENTS {
-        spec.sequence = MAX_ASSIGNMENTS / spec.top_k;
     }
 }
 

@@ -73,6 +73,7 @@ fn candidates(spec: &CaseSpec) -> Vec<CaseSpec> {
         changed
     };
     let mut all = vec![
+        with(&|spec| spec.order = None),
         with(&|spec| spec.after = None),
         with(&|spec| spec.special = None),
         with(&|spec| spec.routing = written_out(spec)),
@@ -212,6 +213,7 @@ fn set_row(spec: &mut CaseSpec, token: usize, expert: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::OrderProfile;
     use crate::engine::Fault;
 
     fn shrunk(sizes: &str, fails: impl Fn(&CaseSpec) -> bool) -> CaseSpec {
@@ -233,6 +235,14 @@ mod tests {
         });
         let sizes = (spec.tokens(), spec.hidden, spec.intermediate, spec.experts, spec.top_k);
         assert_eq!((sizes, spec.capacity), ((3, 1, 1, 1, 1), 0));
+    }
+
+    #[test]
+    fn an_order_stays_only_where_it_matters() {
+        let sizes = "sequence = 40\nhidden = 1\nintermediate = 1\ncapacity = 20\norder = 'ties-shuffled'";
+        assert_eq!(shrunk(sizes, |spec| spec.tokens() >= 3).order, None);
+        let spec = shrunk(sizes, |spec| spec.order.is_some());
+        assert_eq!((spec.tokens(), spec.order), (0, Some(OrderProfile::TiesShuffled)));
     }
 
     #[test]

@@ -8,7 +8,13 @@ use binned_experts::judge::judge_spec;
 use binned_experts::{CaseSpec, CheckPlan, Class, Selection, Verdict, check_engine};
 use common::{Loops, Order, bf16, tf32};
 
-const STRAINED: [ValueProfile; 2] = [ValueProfile::WideRange, ValueProfile::Cancelling];
+const STRAINED: [ValueProfile; 5] = [
+    ValueProfile::WideRange,
+    ValueProfile::Cancelling,
+    ValueProfile::OppositeScales,
+    ValueProfile::HugeGates,
+    ValueProfile::LowGates,
+];
 
 fn all_cases(cases: usize, profile: ValueProfile) -> CheckPlan {
     CheckPlan {
@@ -78,7 +84,10 @@ fn right_engines_agree_on_strained_values() {
 
 /// Cases on which a class is meant to be told from a coarser one.
 fn gentle_cases(least_hidden: usize, wanted: usize) -> Vec<CaseSpec> {
-    let selection = f32_cases(0, &[ValueProfile::Gentle]).selection;
+    let selection = Selection {
+        orders: false,
+        ..f32_cases(0, &[ValueProfile::Gentle]).selection
+    };
     let fits = |spec: &CaseSpec| {
         spec.hidden >= least_hidden && spec.tokens() > 0 && spec.capacity > 0 && spec.special.is_none()
     };

@@ -124,6 +124,8 @@ fn main() -> ExitCode {
         every_line_of_json_parses,
         goldens_are_run_with_each_order,
         run_writes_the_output_and_the_stages,
+        a_served_engine_agrees,
+        a_server_answers_what_is_wrong_and_goes_on,
         case_and_replay_agree,
         text_comes_from_standard_input,
         what_cannot_run_has_status_2,
@@ -280,6 +282,34 @@ fn written_tensors_read_back(engine: &[&str], names: &[&str]) {
         order(&tensors["sorted_indices"]),
         order(&case.others["cpu.sorted_indices"])
     );
+}
+
+fn a_served_engine_agrees() {
+    let program = format!("{} serve reference", cargo_bin("binned-experts").display());
+    let checked = check(&["--command", &program, "--precision", "fp32", "--cases", "60"]);
+    assert_eq!((checked.code, checked.cases.len()), (Some(0), 60));
+}
+
+fn a_server_answers_what_is_wrong_and_goes_on() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/skewed.safetensors");
+    let directory = tempfile::tempdir().unwrap();
+    let written = directory.path().join("result.safetensors");
+    let request = |case: &str| serde_json::json!({"case": case, "output": &written}).to_string();
+    let lines = ["no JSON".to_owned(), request("nowhere"), request(golden)].join("\n");
+    let output = binned_experts(&["serve", "reference"]).write_stdin(lines).output().unwrap();
+    assert!(output.status.success());
+    let answers = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<serde_json::Value> = answers
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(answers[0]["error"].is_string() && answers[1]["error"].is_string());
+    assert_eq!(answers[2], serde_json::json!({"ok": true}));
+    assert!(read_tensors(&written).unwrap().contains_key("expert_output"));
+    let mut unknown = binned_experts(&["serve", "nothing"]);
+    unknown.assert().code(2).stderr(contains("found nothing"));
+    let mut image = binned_experts(&["serve", "reference", "--image", golden]);
+    image.assert().code(2);
 }
 
 fn case_and_replay_agree() {

@@ -3,16 +3,20 @@
 mod common;
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use binned_experts::case::{
-    After, CapacityProfile, Place, Profile, Routing, RoutingProfile, SizeProfile, Special, SpecialValue, WeightProfile,
+    After, CapacityProfile, OrderProfile, Place, Profile, Routing, RoutingProfile, SizeProfile, Special, SpecialValue,
+    WeightProfile,
 };
+use binned_experts::check::{CheckPlan, check};
 use binned_experts::compare::Expected;
 use binned_experts::definition::Inputs;
+use binned_experts::engine::{Engine, Reference};
 use binned_experts::facts::Facts;
-use binned_experts::{CaseSpec, Selection};
+use binned_experts::{CaseSpec, ElementType, Selection};
 use clap::ValueEnum;
-use common::share;
+use common::{Loops, share};
 use proptest::prelude::*;
 
 /// Expert ids by token.
@@ -254,6 +258,104 @@ fn what_comes_before_differs_as_its_profile_says() {
     }
 }
 
+#[test]
+fn orders_are_what_their_profiles_say() {
+    for profile in OrderProfile::value_variants().iter().copied() {
+        let promised = share(Profile::Order(profile), |spec, expected| {
+            let inputs = expected.inputs();
+            let expert = |flat: usize| inputs.assignment(flat).2;
+            let ties = || {
+                inputs
+                    .order
+                    .windows(2)
+                    .filter(|pair| expert(pair[0]) == expert(pair[1]))
+            };
+            let several = spec.tokens() * spec.top_k > 8 * spec.experts;
+            match profile {
+                // Where nothing differs from the stable order there is no explicit one.
+                OrderProfile::TiesReversed => {
+                    ties().all(|pair| pair[0] > pair[1]) || !Facts::new(expected).ties_reordered
+                }
+                OrderProfile::TiesShuffled if several => {
+                    let ascending = ties().filter(|pair| pair[0] < pair[1]).count();
+                    0 < ascending && ascending < ties().count()
+                }
+                OrderProfile::TiesShuffled => true,
+            }
+        });
+        assert_eq!(promised, 100, "{profile:?}");
+    }
+}
+
+/// The order is the last thing drawn, so that a kernel that takes none has the same cases.
+#[test]
+fn one_case_in_ten_has_an_order_and_is_the_same_without() {
+    let stable = Selection {
+        orders: false,
+        ..Selection::default()
+    };
+    let (mut differ, mut drop) = (0, 0);
+    for seed in 0..1000 {
+        let spec = CaseSpec::from_seed(seed, &Selection::default());
+        let without = CaseSpec {
+            order: None,
+            ..spec.clone()
+        };
+        assert_eq!(CaseSpec::from_seed(seed, &stable), without);
+        if spec.order.is_some() {
+            let problem = spec.build().unwrap();
+            differ += usize::from(problem.has_explicit_order());
+            drop += usize::from(problem.has_explicit_order() && problem.bins().dropped(spec.capacity) > 0);
+        }
+    }
+    assert!(
+        (70..=130).contains(&differ),
+        "{differ} of 1000 differ from the stable order"
+    );
+    assert!(drop >= 35, "{drop} of 1000 differ and drop assignments");
+}
+
+#[test]
+fn engines_that_take_no_order_have_the_cases_without() {
+    let plan = CheckPlan {
+        cases: 100,
+        selection: Selection {
+            elements: vec![ElementType::F32],
+            ..Selection::default()
+        },
+        ..CheckPlan::default()
+    };
+    let orders = |engines: &mut [&mut dyn Engine]| {
+        let mut orders = 0;
+        let summary = check(engines, &plan, &mut |result| {
+            orders += usize::from(result.spec.as_ref().is_some_and(|spec| spec.order.is_some()));
+            ControlFlow::Continue(())
+        });
+        assert!(summary.unwrap().engines.iter().all(|totals| totals.agree == 100));
+        orders
+    };
+    assert!(orders(&mut [&mut Reference]) > 0);
+    let mut takes_none = Loops::FP32;
+    assert_eq!(orders(&mut [&mut Reference, &mut takes_none]), 0);
+}
+
+/// PyTorch takes limits up to the largest value of the type, and infinity.
+#[test]
+fn limits_reach_from_below_one_to_infinity() {
+    let [mut low, mut high, mut infinite] = [0; 3];
+    for seed in 0..1000 {
+        let CaseSpec { limit, element, .. } = CaseSpec::from_seed(seed, &Selection::default());
+        assert!(limit <= element.max() || limit == f64::INFINITY, "{element}: {limit}");
+        low += usize::from(limit < 7.0);
+        high += usize::from(limit >= 1e4);
+        infinite += usize::from(limit == f64::INFINITY);
+    }
+    assert!(
+        low >= 80 && high >= 150 && infinite >= 40,
+        "{low}, {high}, {infinite} of 1000"
+    );
+}
+
 /// A plain run exercises every situation in a good share of its cases.
 #[test]
 fn a_plain_run_covers_everything() {
@@ -276,6 +378,9 @@ fn a_plain_run_covers_everything() {
         ("terms that cancel", 60),
         ("values 2^60 apart", 60),
         ("subnormal values in", 60),
+        ("ties in another order", 60),
+        ("limit of 10,000 or more", 120),
+        ("H and I of 32 or more", 250),
     ];
     let mut found = Facts::default().named().map(|(name, _)| (name, 0));
     for seed in 0..1000 {
@@ -298,7 +403,7 @@ fn no_bytes_give_the_smallest_case() {
         (spec.tokens(), spec.hidden, spec.intermediate, spec.experts, spec.top_k),
         (1, 1, 1, 1, 1)
     );
-    assert_eq!((spec.special, spec.after), (None, None));
+    assert_eq!((spec.special, spec.after, spec.order), (None, None, None));
 }
 
 #[test]
@@ -341,7 +446,7 @@ fn values_are_the_same_on_every_machine() {
     assert_eq!(digest, DIGEST, "{digest:#x}");
 }
 
-const DIGEST: u64 = 0xa2cb_e0df_3af7_8bac;
+const DIGEST: u64 = 0xee83_ce1f_3943_8a8f;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]

@@ -37,7 +37,11 @@ fn values_are_what_their_profiles_say() {
                 ValueProfile::Provenance => x().all(|x| x > 0.0 && x * 64.0 % 1.0 == 0.0),
                 ValueProfile::SmallIntegers => x().chain(bias()).all(|value| value.abs() <= 2.0 && value % 1.0 == 0.0),
                 // Looked at below.
-                ValueProfile::WideRange | ValueProfile::Cancelling => true,
+                ValueProfile::WideRange
+                | ValueProfile::Cancelling
+                | ValueProfile::OppositeScales
+                | ValueProfile::HugeGates
+                | ValueProfile::LowGates => true,
             }
         });
         assert!(promised >= 95, "{profile:?}: {promised} %");
@@ -49,6 +53,7 @@ fn cases(profile: ValueProfile, elements: &[ElementType], wanted: usize) -> Vec<
     let selection = Selection {
         elements: elements.to_vec(),
         profiles: vec![Profile::Values(profile)],
+        orders: false,
         ..Selection::default()
     };
     let fits = |spec: &CaseSpec| {
@@ -112,11 +117,23 @@ fn wide_ranges_span_tokens_features_columns_and_weights() {
     }
 }
 
-/// Nothing overflows, and the bounds of f32 say something nearly everywhere.
+/// Nearly nothing overflows, even at a limit that lets gates of 2^60 pass, and the bounds of f32 say something nearly
+/// everywhere.
 #[test]
-fn wide_ranges_are_decided() {
+fn extreme_magnitudes_are_decided() {
+    for profile in [
+        ValueProfile::WideRange,
+        ValueProfile::OppositeScales,
+        ValueProfile::HugeGates,
+        ValueProfile::LowGates,
+    ] {
+        is_decided(profile);
+    }
+}
+
+fn is_decided(profile: ValueProfile) {
     let (mut all, mut undecided, mut loose) = (0, 0, 0);
-    for spec in cases(ValueProfile::WideRange, &ElementType::ALL, 300) {
+    for spec in cases(profile, &ElementType::ALL, 300) {
         let class = Class::of(spec.element);
         let prepared = Prepared::from_spec(&spec, &[class]).unwrap();
         let bounds = &prepared.bounds(class).unwrap().output;
@@ -126,12 +143,11 @@ fn wide_ranges_are_decided() {
             loose += usize::from(spec.element == ElementType::F32 && *value != 0.0 && *bound > 0.5 * value.abs());
         }
     }
-    assert!(all > 100_000, "{all}");
-    assert!(undecided * 1000 <= all, "{undecided} of {all} undecided");
-    assert!(
-        loose * 100 <= all,
-        "{loose} of {all} with a bound above half of the value"
-    );
+    let found = format!("{profile:?}: {undecided} of {all} undecided, {loose} with a bound above half of the value");
+    println!("{found}");
+    assert!(all > 100_000, "{found}");
+    assert!(undecided * 100 <= all, "{found}");
+    assert!(loose * 100 <= all, "{found}");
 }
 
 #[test]
@@ -192,4 +208,85 @@ fn cancelling_sums_are_small_parts_of_their_terms() {
         let [small, _, all] = counts(ValueProfile::Gentle);
         assert!(small * 10 <= all, "{element}: {small} of {all} cancel");
     }
+}
+
+/// The binary exponents of the largest hidden state and of the largest weight of the first product.
+fn exponents(inputs: &Inputs) -> [f64; 2] {
+    [largest(&inputs.hidden_states), largest(&inputs.gate_up_proj)].map(f64::log2)
+}
+
+/// And the sums of the first product are of neither size.
+#[test]
+fn opposite_scales_are_far_apart() {
+    let wide = [ElementType::F32, ElementType::F64, ElementType::Bf16];
+    for (elements, reach) in [(&wide[..], 96.0), (&[ElementType::F16][..], 4.0)] {
+        let mut large_tokens = 0;
+        for spec in &cases(ValueProfile::OppositeScales, elements, 200) {
+            let inputs = Inputs::new(&spec.build().unwrap());
+            let [x, weights] = exponents(&inputs);
+            assert!(
+                x.abs() >= reach && weights.abs() >= reach && x * weights < 0.0,
+                "{x} {weights}\n{spec}"
+            );
+            let gates = largest(&Definition::new(&inputs).gate_up).log2();
+            assert!(gates.abs() <= 36.0, "2^{gates}\n{spec}");
+            large_tokens += usize::from(x > 0.0);
+        }
+        assert!((60..=140).contains(&large_tokens), "{large_tokens} of 200");
+    }
+}
+
+/// Most of them are positive, and their limits let them pass.
+#[test]
+fn huge_gates_pass_their_limit() {
+    let wide = [ElementType::F32, ElementType::F64, ElementType::Bf16];
+    for (elements, gates_above, activations_above) in [(&wide[..], 1e4, 1e8), (&[ElementType::F16][..], 4.0, 8.0)] {
+        let [mut positive, mut all, mut large] = [0; 3];
+        for spec in &cases(ValueProfile::HugeGates, elements, 200) {
+            assert!(spec.limit >= 1e4, "{spec}");
+            let definition = Definition::new(&Inputs::new(&spec.build().unwrap()));
+            let gates = || definition.gate_up.iter().step_by(2).filter(|gate| **gate != 0.0);
+            positive += gates().filter(|gate| **gate > 0.0).count();
+            all += gates().count();
+            assert!(largest(gates()) >= gates_above, "{spec}");
+            large += usize::from(largest(&definition.activated) >= activations_above);
+        }
+        assert!(
+            (65..=85).contains(&(positive * 100 / all)),
+            "{positive} of {all} positive"
+        );
+        assert!(large >= 190, "{large} of 200");
+    }
+}
+
+/// Nearly no activation is near the bound that the norms give, and no second bias hides them all.
+#[test]
+fn low_gates_leave_small_activations() {
+    let [mut small, mut all, mut without_bias, mut experts] = [0; 4];
+    for spec in &cases(ValueProfile::LowGates, &ElementType::ALL, 200) {
+        let inputs = Inputs::new(&spec.build().unwrap());
+        let definition = Definition::new(&inputs);
+        let least = if spec.element == ElementType::F16 {
+            0.5
+        } else {
+            1.0 / 1024.0
+        };
+        // A smaller alpha leaves more.
+        let activations = || {
+            let values = definition.activated.iter();
+            values.filter(|value| spec.alpha >= 1.7 && **value != 0.0)
+        };
+        small += activations().filter(|value| value.abs() < least).count();
+        all += activations().count();
+        for bias in inputs.down_proj_bias.rows() {
+            without_bias += usize::from(largest(bias) == 0.0);
+            experts += 1;
+            assert!(largest(bias) < 0.01, "{spec}");
+        }
+    }
+    assert!(all > 100_000 && small * 100 >= all * 99, "{small} of {all}");
+    assert!(
+        (40..=60).contains(&(without_bias * 100 / experts)),
+        "{without_bias} of {experts}"
+    );
 }

@@ -1,13 +1,13 @@
 //! The zoo: every patch applies, and a check catches what it plants.
 //!
-//! A dozen animals are run here; `cargo test --test zoo -- --ignored` runs all of them and compares the verdicts with
-//! the snapshot. Without a C++ compiler the tests that build kernels show as ignored, with the reason once on standard
-//! error; with CI set they fail.
+//! A dozen animals are run here; `cargo test --test zoo -- --ignored` runs all of them, prints the tables and compares
+//! the verdicts with the snapshot. Without a C++ compiler the tests that build kernels show as ignored, with the reason
+//! once on standard error; with CI set they fail.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use binned_experts::zoo::{self, Animal, Budget, BugClass, Habitat, Visit, ZooError};
+use binned_experts::zoo::{self, Animal, Budget, BugClass, Habitat, Machine, Visit, ZooError};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Of many classes, on both pipelines.
@@ -123,7 +123,12 @@ fn is_caught(name: &str) -> Result<(), Failed> {
     let animals = animals()?;
     let animal = animals.iter().find(|animal| animal.name == name);
     let animal = animal.ok_or_else(|| format!("expected tests/zoo/{name}.toml"))?;
-    let visits = zoo::visit(std::slice::from_ref(animal), Budget::default(), |_| {})?;
+    let visits = zoo::visit(
+        &Machine::host()?,
+        std::slice::from_ref(animal),
+        Budget::default(),
+        |_| {},
+    )?;
     match visits[0].verdict() {
         "caught" => Ok(()),
         verdict => Err(format!("expected {name} to be caught, found that it {verdict}").into()),
@@ -132,12 +137,15 @@ fn is_caught(name: &str) -> Result<(), Failed> {
 
 /// All of them within the cases of a check, which the kernels as they are agree with.
 fn every_animal() -> Result<(), Failed> {
+    let machine = Machine::host()?;
     for habitat in Habitat::ALL {
-        if let Some(catch) = zoo::control(habitat, Budget::default())? {
+        if let Some(catch) = zoo::control(&machine, habitat, Budget::default())? {
             return Err(format!("{}: fails without a patch: {}", habitat.name(), catch.by).into());
         }
     }
-    let visits = zoo::visit(&animals()?, Budget::default(), |_| {})?;
+    let visits = zoo::visit(&machine, &animals()?, Budget::default(), |_| {})?;
+    eprintln!("{}\n\n{}\n", zoo::table(&visits), zoo::classes(&visits));
+    eprintln!("The slowest:\n\n{}\n\n{}", zoo::slowest(&visits), zoo::summary(&visits));
     let line = |visit: &Visit| {
         format!(
             "{:<46} {:<4} {}\n",

@@ -20,6 +20,7 @@ cp "$(executable binned-experts build --release --bin binned-experts)" "$folder/
 cp "$(executable gpu test --release --no-run --test gpu)" "$folder/gpu-tests"
 cp "$(executable pipeline bench --no-run --bench pipeline)" "$folder/pipeline-bench"
 cp -r tests/goldens "$folder/tests/goldens"
+cp -r tests/zoo "$folder/tests/zoo"
 cp -r benches/peers "$folder/peers"
 rm -rf "$folder/peers/__pycache__"
 strip "$folder/binned-experts" "$folder/gpu-tests" "$folder/pipeline-bench"
@@ -27,16 +28,17 @@ git rev-parse HEAD >"$folder/commit"
 
 cat >"$folder/run.sh" <<'RUN'
 #!/usr/bin/env bash
-#     bash run.sh [test|bench|all] [RESULTS]
+#     bash run.sh [test|bench|zoo|all] [RESULTS]
 # test: the tests, a check of 20,000 generated cases and the goldens, and the sanitizers. bench: the benchmark, and other
-# implementations beside it where python3 has torch.
+# implementations beside it where python3 has torch. zoo: the planted bugs, which NVRTC compiles.
 set -euo pipefail
 what=${1:-all}
 out=$(mkdir -p "${2:-results}" && cd "${2:-results}" && pwd)
 cd "$(dirname "$0")"
 export MOE_REQUIRE_GPU=1 MOE_ROOT="$PWD" BENCH_COMMIT="$(cat commit)"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/device"
-if [ "$what" != bench ]; then
+runs() { [ "$what" = all ] || [ "$what" = "$1" ]; }
+if runs test; then
     ./gpu-tests --test-threads=1 2>&1 | tee "$out/gpu-tests.txt"
     ./binned-experts check --engine cuda --cases 20000 --golden tests/goldens --save "$out/failures" | tee "$out/check.txt"
     ./binned-experts check --engine cuda-portable --cases 2000 --golden tests/goldens --save "$out/failures" |
@@ -52,9 +54,13 @@ if [ "$what" != bench ]; then
         sanitize initcheck ./gpu-tests unpoisoned | tee -a "$out/sanitizers.txt"
     fi
 fi
-if [ "$what" != test ]; then
+if runs bench; then
     ./pipeline-bench --bench --reference-budget 1 --out "$out"
     if python3 -c 'import torch' 2>/dev/null; then python3 peers/run.py --ours "$out/ours.jsonl" --out "$out"; fi
+fi
+if runs zoo; then
+    # Its status tells that an animal fares otherwise than on the host machine.
+    ./binned-experts zoo --engine cuda --zoo tests/zoo | tee "$out/zoo.txt" || true
 fi
 RUN
 echo "$folder: copy it to the GPU machine and run: bash run.sh"

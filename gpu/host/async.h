@@ -39,14 +39,16 @@ inline void bulk_copy(Address target, Global<const uint64> source, int64 first, 
     simt::start_copy(target, from, words * sizeof(uint64), barrier);
 }
 
-inline void publish() {}
+inline void publish() {
+    simt::publish_words();
+}
 
 inline void signal(Global<int> counters, int64 index) {
     atomicAdd(&counters[index], 1);
 }
 
 inline void wait_for_signals(Global<int> counters, int64 index, int count, SIMT_SITE) {
-    while (counters[index] < count) simt::spin({file, line});
+    while (*(&counters[index]).address < count) simt::spin({file, line});
 }
 
 inline void group_arrive(int id, int threads, SIMT_SITE) {

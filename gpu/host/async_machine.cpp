@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "order.h"
+
 namespace simt {
 namespace {
 
@@ -35,6 +37,7 @@ void settle(Block &block, unsigned barrier) {
     PhaseBarrier &state = barrier_of(block, barrier);
     if (state.pending != 0 || state.bytes != 0) return;
     state.phase ^= 1;
+    block.meetings++;
     state.pending = state.expected;
     wake(block, State::phase, barrier);
 }
@@ -85,6 +88,7 @@ void meet_group(unsigned id, unsigned threads, bool waits, Site site) {
     }
     if (group.arrived == threads) {
         group.arrived = 0;
+        block.meetings++;
         wake(block, State::group, id);
     }
     if (waits) give_way();
@@ -96,6 +100,7 @@ void start_copy(unsigned target, const void *source, size_t bytes, unsigned barr
         fail("a copy of %zu bytes to byte %u of shared memory is not aligned to 16 bytes", bytes, target);
     if (target + bytes > block.shared_used)
         fail("a copy ends at byte %zu of %zu of shared memory", target + bytes, block.shared_used);
+    expect_published(source, bytes);
     phase_barrier(barrier);
     block.copies++;
     copies.push_back({&block, target, source, bytes, barrier});

@@ -34,9 +34,10 @@ struct binned_experts_simt_arg {
     uint64_t bytes;
 };
 
-int32_t binned_experts_simt_launch(const char *kernel, const uint32_t grid[3], const uint32_t block[3],
-                                   uint32_t shared_bytes, const simt::Schedule *schedule, const binned_experts_simt_arg *args,
-                                   size_t n_args, char *report, size_t report_bytes);
+__attribute__((visibility("default"))) int32_t binned_experts_simt_launch(
+    const char *kernel, const uint32_t grid[3], const uint32_t block[3], uint32_t shared_bytes,
+    const simt::Schedule *schedule, const binned_experts_simt_arg *args, size_t n_args, char *report,
+    size_t report_bytes);
 }
 
 namespace {
@@ -176,7 +177,10 @@ const Entry KERNELS[] = {
     KERNEL_ENTRY(selftest_atomic_sum, "sum"),
     KERNEL_ENTRY(selftest_plain_sum, "sum"),
     KERNEL_ENTRY(selftest_racing_bins, "expert_of, counts, bins, assignments, experts"),
+    KERNEL_ENTRY(selftest_order, "flags, between, then"),
+    KERNEL_ENTRY(selftest_counters, "flags"),
     KERNEL_ENTRY(selftest_copies, "results, source, fault"),
+    KERNEL_ENTRY(selftest_publish, "results, words, counters, publishes"),
     KERNEL_ENTRY(selftest_livelock, "counters"),
     KERNEL_ENTRY(selftest_groups, "results, waits, threads"),
     KERNEL_ENTRY(selftest_product, "results, lines, fault, start"),

@@ -1,6 +1,7 @@
 #include "scheduler.h"
 
 #include "async_machine.h"
+#include "order.h"
 
 #include <algorithm>
 #include <cstdarg>
@@ -51,6 +52,7 @@ struct Scheduler {
     std::string *report = nullptr;
     bool failed = false;
     uint32_t spins = 0;  // since something else happened
+    uint32_t started = 0;  // blocks
 };
 
 thread_local std::unique_ptr<Scheduler> owned;
@@ -155,6 +157,7 @@ namespace {
 
 void release_barrier(Block &block) {
     block.at_barrier = 0;
+    block.meetings++;
     for (unsigned linear = 0; linear < block.size; linear++)
         if (block.threads[linear].state == State::barrier) make_ready(block.threads[linear]);
 }
@@ -181,6 +184,8 @@ Index3 index_in(uint64_t linear, Index3 extent) {
 void admit(Block &slot) {
     slot.index = index_in(scheduler->waiting_blocks.back(), launched->grid);
     scheduler->waiting_blocks.pop_back();
+    slot.serial = ++scheduler->started;
+    slot.meetings = 0;
     slot.regions.clear();
     slot.shared_used = 0;
     slot.at_barrier = 0;
@@ -189,7 +194,7 @@ void admit(Block &slot) {
     for (GroupBarrier &group : slot.groups) group = {};
     for (unsigned &waiting : slot.in_products) waiting = 0;
     for (unsigned warp = 0; warp * WARP_LANES < slot.size; warp++)
-        slot.warps[warp] = {slot.threads.data() + warp * WARP_LANES, 0, 0, 0};
+        slot.warps[warp] = {slot.threads.data() + warp * WARP_LANES, 0, 0, 0, 0};
     for (unsigned linear = 0; linear < slot.size; linear++) {
         Thread &thread = slot.threads[linear];
         thread.block = &slot;
@@ -197,6 +202,7 @@ void admit(Block &slot) {
         thread.lane = linear % WARP_LANES;
         thread.warp = &slot.warps[linear / WARP_LANES];
         thread.is_late = scheduler->late_in_65536 && scheduler->random.below(65536) < scheduler->late_in_65536;
+        thread.synced = 0;
         thread.products.clear();
         thread.products.reserve(PRODUCTS_IN_FLIGHT);
         thread.fiber.start(thread_main);
@@ -214,7 +220,9 @@ void prepare(const Launch &launch) {
     scheduler->random = Random(schedule.seed);
     scheduler->failed = false;
     scheduler->spins = 0;
+    scheduler->started = 0;
     forget_copies();
+    forget_accesses();
     scheduler->ready.clear();
     scheduler->late.clear();
     scheduler->recent = nullptr;
@@ -312,15 +320,18 @@ void run_to_end() {
 // Gives each lane its result and wakes it.
 void complete(Warp &warp, unsigned mask) {
     warp.waiting &= ~mask;
+    warp.syncs++;
     uint64_t values[WARP_LANES];
     for (unsigned lane = 0; lane < WARP_LANES; lane++)
         if (mask >> lane & 1) values[lane] = warp.threads[lane].value;
     for (unsigned lane = 0; lane < WARP_LANES; lane++) {
         if (!(mask >> lane & 1)) continue;
         Thread &thread = warp.threads[lane];
-        if (thread.collective == Collective::shuffle) {
+        if (thread.collective == Collective::sync) {
+            thread.synced = warp.syncs;
+        } else if (thread.collective == Collective::shuffle) {
             thread.value = values[thread.source];
-        } else if (thread.collective != Collective::sync) {
+        } else {
             uint64_t lanes = 0;
             for (unsigned other = 0; other < WARP_LANES; other++) {
                 if (!(mask >> other & 1)) continue;
@@ -433,8 +444,11 @@ void *shared_region(const void *declaration, const char *name, size_t bytes, siz
         fail("shared memory: %s would end at byte %zu of %zu", name, offset + bytes, SHARED_BYTES);
     block.shared_used = offset + bytes;
     block.regions.push_back({declaration, offset});
-    memset(block.shared.get() + offset, 0xff, bytes);
-    return block.shared.get() + offset;
+    char *const region = block.shared.get() + offset;
+    const uint32_t poison = launched->schedule.poison;
+    for (size_t byte = 0; byte < bytes; byte += sizeof poison)
+        memcpy(region + byte, &poison, std::min(sizeof poison, bytes - byte));
+    return region;
 }
 
 void fail(const char *format, ...) {

@@ -28,11 +28,12 @@ struct Index3 {
     unsigned x, y, z;
 };
 
-// How a launch is interleaved.
+// How a launch is interleaved, and what shared memory holds.
 struct Schedule {
     uint64_t seed;
     uint32_t resident_blocks;  // 0: as many as fill RESIDENT_THREADS, at least 2
     uint32_t access_interval;  // 0: no pauses; else a pause after so many accesses on average
+    uint32_t poison;           // of shared memory, word by word
 };
 
 constexpr unsigned RESIDENT_THREADS = 1024;
@@ -63,6 +64,7 @@ struct Thread {
     unsigned lane = 0;
     Warp *warp = nullptr;
     bool is_late = false;
+    uint32_t synced = 0;  // the last __syncwarp of its warp that it took part in
     State state = State::done;
 
     // The collective the thread waits in, and what it brings and gets.
@@ -79,6 +81,7 @@ struct Warp {
     uint32_t ready = 0;    // lanes that can run; one of the scheduler's warps while not 0
     uint32_t waiting = 0;  // lanes in a collective
     uint32_t done = 0;     // lanes that have returned
+    uint32_t syncs = 0;    // how often lanes met at __syncwarp
 };
 
 struct SharedRegion {
@@ -93,6 +96,8 @@ struct GroupBarrier {
 
 struct Block {
     Index3 index = {0, 0, 0};
+    uint32_t serial = 0;    // of its start in the launch, from 1
+    uint32_t meetings = 0;  // how often threads met at a barrier that orders memory for the block
     std::vector<Thread> threads;  // the first `size` of them belong to the block, the others keep their stacks
     unsigned size = 0;
     Warp warps[MAX_BLOCK_THREADS / WARP_LANES];
@@ -140,7 +145,7 @@ void pause();
 // As pause, and draws when the next access pauses.
 void pause_at_access();
 
-// Memory of the running block for one declaration, filled with 0xFF when its first thread asks.
+// Memory of the running block for one declaration, filled with poison when its first thread asks.
 void *shared_region(const void *declaration, const char *name, size_t bytes, size_t alignment = 16);
 
 // As pause, for a thread that waits for others in a loop; fails if nothing else happens for long.

@@ -16,9 +16,9 @@ selftest_collectives(Global<int> results) {
 
 // results [256]: each thread reads what its neighbour writes. Fault: no barrier between. Grid: 1. Block: 256.
 KERNEL(256)
-selftest_missing_barrier(Global<int> results) {
-    SHARED_ARRAY(int, values, 256);
-    values[threadIdx.x] = int(threadIdx.x);
+selftest_missing_barrier(Global<float> results) {
+    SHARED_ARRAY(float, values, 256);
+    values[threadIdx.x] = float(threadIdx.x);
     results[threadIdx.x] = values[(threadIdx.x + 1) % 256];
 }
 
@@ -70,30 +70,56 @@ selftest_shared_poison(Global<float> results) {
 
 // sum[0] += 1 by every thread.
 KERNEL(256)
-selftest_atomic_sum(Global<int> sum) {
-    atomicAdd(&sum[0], 1);
+selftest_atomic_sum(Global<float> sum) {
+    atomicAdd(&sum[0], 1.0f);
 }
 
 // sum[0] += 1 by every thread. Fault: not an atomic.
 KERNEL(256)
-selftest_plain_sum(Global<int> sum) {
-    const int old = sum[0];
-    sum[0] = old + 1;
+selftest_plain_sum(Global<float> sum) {
+    const float old = sum[0];
+    sum[0] = old + 1.0f;
 }
 
 // counts[e] += the assignments of expert e, and bins[e] = counts[0] + … + counts[e] by the last block.
 // Fault: that block does not wait for the additions of the other blocks.
 // Grid: any. Block: 32. expert_of [assignments]; counts [experts], zero; bins [experts].
 KERNEL(32)
-selftest_racing_bins(Global<const int> expert_of, Global<int> counts, Global<int> bins, int64 assignments,
+selftest_racing_bins(Global<const int> expert_of, Global<float> counts, Global<float> bins, int64 assignments,
                      int64 experts) {
     const int64 assignment = global_thread();
-    if (assignment < assignments) atomicAdd(&counts[expert_of[assignment]], 1);
+    if (assignment < assignments) atomicAdd(&counts[expert_of[assignment]], 1.0f);
     __syncthreads();
     if (blockIdx.x != gridDim.x - 1 || threadIdx.x != 0) return;
-    int total = 0;
+    float total = 0.0f;
     for (int64 expert = 0; expert < experts; expert++) {
         total += counts[expert];
         bins[expert] = total;
     }
+}
+
+enum Between { NOTHING, A_MATCH, A_SYNC_OF_THE_WARP, A_BARRIER };
+enum Then { READS, ADDS, READS_OF_OTHER_WARPS, ADDS_OF_OTHER_BLOCKS };
+
+// flags[thread] = 1, and then another thread's element is read or added to. `between` is a Between, `then` a Then.
+// Fault: what stands between does not order the two. Grid: 2. Block: 64. flags [128].
+KERNEL(64)
+selftest_order(Global<int> flags, int64 between, int64 then) {
+    const int64 own = global_thread();
+    flags[own] = 1;
+    if (between == A_MATCH) (void)__match_any_sync(ALL_LANES, 0);
+    if (between == A_SYNC_OF_THE_WARP) __syncwarp();
+    if (between == A_BARRIER) __syncthreads();
+    if (then == READS && flags[own ^ 1] == 7) flags[own] = 2;
+    if (then == ADDS) atomicAdd(&flags[own ^ 1], 1);
+    if (then == READS_OF_OTHER_WARPS && flags[own ^ 32] == 7) flags[own] = 2;
+    if (then == ADDS_OF_OTHER_BLOCKS) atomicAdd(&flags[own ^ 64], 1);
+}
+
+// flags[0] += 1 and flags[own + 1] = 1 by every thread, in that order. No fault. Grid: any. Block: any.
+KERNEL(64)
+selftest_counters(Global<int> flags) {
+    atomicAdd(&flags[0], 1);
+    flags[global_thread() + 1] = 1;
+    flags[global_thread() + 1] += 1;
 }

@@ -27,6 +27,33 @@ selftest_copies(Global<uint64> results, Global<const uint64> source, int64 fault
     if (fault == COPY_NOT_AWAITED) barrier_wait(full, 0);
 }
 
+// words[thread] = 7, copied by the other block to its shared memory once it was signalled, and then to results [64].
+// Fault: the words are not published, or the copy does not wait for the signal. Grid: 2. Block: 64. Shared memory: 64
+// words. words [64]; counters [1], zero.
+KERNEL(64)
+selftest_publish(Global<uint64> results, Global<uint64> words, Global<int> counters, int64 publishes) {
+    LARGE_SHARED_ARRAY(uint64, copied, 64);
+    SHARED_ARRAY(uint64, barrier, 1);
+    if (blockIdx.x == 0) {
+        words[threadIdx.x] = 7;
+        if (publishes) publish();
+        __syncwarp();
+        if (threadIdx.x % WARP == 0) signal(counters, 0);
+        return;
+    }
+    const Address full = shared_address(barrier);
+    if (threadIdx.x == 0) {
+        barrier_init(full, 1);
+        barrier_init_fence();
+        wait_for_signals(counters, 0, 2);
+        barrier_arrive_expecting(full, 64 * 8);
+        bulk_copy(shared_address(copied), words, 0, 64, full);
+    }
+    __syncthreads();
+    barrier_wait(full, 0);
+    results[threadIdx.x] = copied[threadIdx.x];
+}
+
 // Fault: waits for a signal that nobody gives. Grid: 1. Block: 32.
 KERNEL(32)
 selftest_livelock(Global<int> counters) {
@@ -36,11 +63,11 @@ selftest_livelock(Global<int> counters) {
 // results [64] = what the first warp wrote, read by the second one; those who do not wait read too early.
 // Grid: 1. Block: 64.
 KERNEL(64)
-selftest_groups(Global<int> results, int64 waits, int64 threads) {
-    SHARED_ARRAY(int, values, 32);
+selftest_groups(Global<float> results, int64 waits, int64 threads) {
+    SHARED_ARRAY(float, values, 32);
     const int lane = threadIdx.x % WARP;
     if (threadIdx.x < WARP) {
-        values[lane] = lane + 1;
+        values[lane] = float(lane + 1);
         group_arrive(3, 64);
     } else {
         if (waits) group_wait(3, int(threads));

@@ -1,16 +1,17 @@
 // The names of CUDA C++ that the kernels use, on the CPU. kernels/common.cuh lists them; the machine behind them is in
 // scheduler.h.
 //
-// It is a stricter machine than a GPU: indices are checked, shared memory starts as NaN, a barrier must be the same
-// line for all threads, and a collective must find every lane of its mask. What it cannot see are bank conflicts and
-// missing memory fences, those between proxies included: memory is sequentially consistent here, so a collective
-// orders it as __syncwarp does.
+// It is a stricter machine than a GPU: indices are checked, shared memory starts poisoned, a barrier must be the same
+// line for all threads, a collective must find every lane of its mask, and accesses to integers must be ordered (order.h).
+// Memory is sequentially consistent here: for arrays of floats a missing barrier shows in values alone, and a collective
+// orders them as __syncwarp does. Bank conflicts do not show.
 #pragma once
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 
+#include "order.h"
 #include "scheduler.h"
 
 using int64 = long long;
@@ -32,10 +33,13 @@ public:
 
     T *data() const { return base; }
 
-    T &operator[](int64_t index) const {
+    decltype(auto) operator[](int64_t index) const {
         if (accesses_left != 0 && --accesses_left == 0) pause_at_access();
         if (uint64_t(index) >= uint64_t(length)) fail_out_of_bounds(name, index, length);
-        return base[index];
+        if constexpr (std::is_same_v<T, int> || std::is_same_v<T, unsigned long long>)
+            return Element<T>({base + index, name, index});
+        else
+            return (base[index]);
     }
 
 private:
@@ -146,34 +150,51 @@ unsigned __match_any_sync(unsigned mask, T value, SIMT_SITE) {
     return unsigned(simt::meet(simt::Collective::match, mask, simt::to_bits(value), 0, {file, line}));
 }
 
-// An atomic is one step: other threads may run before it, none during it.
+namespace simt {
+
 template <class T>
-T atomicAdd(T *address, T value) {
-    simt::pause();
+T *begin_atomic(T *address) {
+    pause();
+    return address;
+}
+
+template <class T>
+T *begin_atomic(Pointer<T> pointer) {
+    pause();
+    note_access(pointer.address, Access::atomic, pointer.name, pointer.index);
+    return pointer.address;
+}
+
+}  // namespace simt
+
+// An atomic is one step: other threads may run before it, none during it.
+template <class P, class T>
+T atomicAdd(P pointer, T value) {
+    T *const address = simt::begin_atomic(pointer);
     const T old = *address;
     *address = old + value;
     return old;
 }
 
-template <class T>
-T atomicMax(T *address, T value) {
-    simt::pause();
+template <class P, class T>
+T atomicMax(P pointer, T value) {
+    T *const address = simt::begin_atomic(pointer);
     const T old = *address;
     if (old < value) *address = value;
     return old;
 }
 
-template <class T>
-T atomicExch(T *address, T value) {
-    simt::pause();
+template <class P, class T>
+T atomicExch(P pointer, T value) {
+    T *const address = simt::begin_atomic(pointer);
     const T old = *address;
     *address = value;
     return old;
 }
 
-template <class T>
-T atomicCAS(T *address, T expected, T value) {
-    simt::pause();
+template <class P, class T>
+T atomicCAS(P pointer, T expected, T value) {
+    T *const address = simt::begin_atomic(pointer);
     const T old = *address;
     if (old == expected) *address = value;
     return old;

@@ -2,8 +2,8 @@
 //!
 //! [`Pipeline`] computes what [`binned_experts_ref`](binned_experts_reference::binned_experts_ref) computes, on a
 //! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Host`] runs them on the CPU, built
-//! by a C++ compiler from the very source that a GPU runs, and stricter than a GPU: indices are checked, memory starts poisoned, and a
-//! seed decides how threads and blocks interleave.
+//! by a C++ compiler from the very source that a GPU runs, and stricter than a GPU: indices are checked, memory starts
+//! poisoned, accesses to integers must be ordered by barriers, and a seed decides how threads and blocks interleave.
 //!
 //! Symbols, always in this order: T tokens, H hidden, I intermediate, E experts, K top_k, C capacity; R is the number
 //! of rows that the capacity keeps.
@@ -68,6 +68,6 @@ mod workspace;
 
 pub use cuda::Cuda;
 pub use error::GpuError;
-pub use host::{Host, HostBuffer, Schedule};
+pub use host::{Host, HostBuffer, HostBuilder, Schedule};
 pub use machine::{Arg, Launch, Machine};
 pub use pipeline::{Pipeline, Stages, Uploaded};

@@ -21,15 +21,17 @@ pub const KERNELS: [SourceFile; 13] = [
 ];
 
 /// The files of `host/` that the kernels are built with for the CPU.
-pub(crate) const HOST: [SourceFile; 11] = [
+pub(crate) const HOST: [SourceFile; 13] = [
     ("fiber.h", include_str!("../host/fiber.h")),
     ("scheduler.h", include_str!("../host/scheduler.h")),
+    ("order.h", include_str!("../host/order.h")),
     ("async_machine.h", include_str!("../host/async_machine.h")),
     ("half.h", include_str!("../host/half.h")),
     ("simt.h", include_str!("../host/simt.h")),
     ("async.h", include_str!("../host/async.h")),
     ("fiber.cpp", include_str!("../host/fiber.cpp")),
     ("scheduler.cpp", include_str!("../host/scheduler.cpp")),
+    ("order.cpp", include_str!("../host/order.cpp")),
     ("async_machine.cpp", include_str!("../host/async_machine.cpp")),
     ("multiply.cpp", include_str!("../host/multiply.cpp")),
     ("launch.cpp", include_str!("../host/launch.cpp")),

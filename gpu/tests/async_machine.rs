@@ -99,6 +99,30 @@ fn copies_and_arrivals_that_do_not_fit_are_reported() {
 }
 
 #[test]
+fn words_are_published_before_they_are_copied() {
+    for seed in 0..40 {
+        let Some(mut host) = host(seed) else { return };
+        let mut publish = |publishes| {
+            let (words, mut counters) = (host.alloc(64 * 8)?, host.alloc(4)?);
+            host.upload(&mut counters, &[0; 4])?;
+            let more = [
+                Arg::Buffer(&words, 64 * 8),
+                Arg::Buffer(&counters, 4),
+                Arg::I64(publishes),
+            ];
+            let two = Launch {
+                grid: 2,
+                ..launch("selftest_publish", 64, 64 * 8)
+            };
+            run(&mut host, two, &[0u64; 64], None, &more)
+        };
+        assert_eq!(publish(1).unwrap(), [7; 64], "seed {seed}");
+        let unpublished = report(publish(0));
+        assert!(unpublished.contains("unpublished: a copy reads"), "{unpublished}");
+    }
+}
+
+#[test]
 fn a_value_that_nothing_writes_is_reported() {
     let Some(mut host) = host(1) else { return };
     let livelock = report(run(&mut host, launch("selftest_livelock", 32, 0), &[0i32], None, &[]));
@@ -111,16 +135,16 @@ fn a_value_that_nothing_writes_is_reported() {
 #[test]
 fn barriers_of_some_threads_hold_those_who_wait() {
     let groups = launch("selftest_groups", 64, 0);
-    let expected: Vec<i32> = (1..33).collect();
+    let expected: Vec<f32> = (1..33u8).map(f32::from).collect();
     let mut early = 0;
     for seed in 0..40 {
         let Some(mut host) = host(seed) else { return };
         let numbers = |waits, threads| [Arg::I64(waits), Arg::I64(threads)];
-        let waiting = run(&mut host, groups, &[0i32; 32], None, &numbers(1, 64)).unwrap();
+        let waiting = run(&mut host, groups, &[0.0f32; 32], None, &numbers(1, 64)).unwrap();
         assert_eq!(waiting, expected, "seed {seed}");
-        let at_once = run(&mut host, groups, &[0i32; 32], None, &numbers(0, 64)).unwrap();
+        let at_once = run(&mut host, groups, &[0.0f32; 32], None, &numbers(0, 64)).unwrap();
         early += usize::from(at_once != expected);
-        let other = report(run(&mut host, groups, &[0i32; 32], None, &numbers(1, 96)));
+        let other = report(run(&mut host, groups, &[0.0f32; 32], None, &numbers(1, 96)));
         assert!(other.contains("threads meet at barrier 3"), "{other}");
     }
     assert!(early > 20, "seen at {early} of 40 seeds");

@@ -74,10 +74,10 @@ fn collectives_give_what_cuda_defines() {
 
 #[test]
 fn a_missing_barrier_gives_wrong_results() {
-    let expected: Vec<i32> = (0..256).map(|thread| (thread + 1) % 256).collect();
+    let expected: Vec<f32> = (1..=256).map(|thread| (thread % 256) as f32).collect();
     for seed in 0..20 {
         let Some(mut host) = host(seeded(seed)) else { return };
-        let results = run(&mut host, "selftest_missing_barrier", (1, 256), &[0i32; 256], &[]).unwrap();
+        let results = run(&mut host, "selftest_missing_barrier", (1, 256), &[0.0f32; 256], &[]).unwrap();
         assert_ne!(results, expected, "seed {seed}");
     }
 }
@@ -147,10 +147,23 @@ fn an_argument_covers_only_the_bytes_that_it_names() {
 }
 
 #[test]
-fn shared_memory_starts_as_nan_in_every_block() {
-    let Some(mut host) = host(seeded(3)) else { return };
-    let results = run(&mut host, "selftest_shared_poison", (200, 32), &[0.0f32; 6400], &[]).unwrap();
-    assert!(results.iter().all(|value| value.is_nan()));
+fn memory_starts_poisoned() {
+    for poison in Schedule::POISONS {
+        let Some(mut host) = host(Schedule { poison, ..seeded(3) }) else {
+            return;
+        };
+        // Shared memory, in every block.
+        let results = run(&mut host, "selftest_shared_poison", (200, 32), &[0.0f32; 6400], &[]).unwrap();
+        assert!(results.iter().all(|value| value.to_bits() == poison));
+        let mut buffer = host.alloc(20).unwrap();
+        let mut words = [0u32; 5];
+        host.download(&buffer, bytemuck::cast_slice_mut(&mut words)).unwrap();
+        assert_eq!(words, [poison; 5]);
+        host.upload(&mut buffer, &[0; 20]).unwrap();
+        host.discard(&mut buffer).unwrap();
+        host.download(&buffer, bytemuck::cast_slice_mut(&mut words)).unwrap();
+        assert_eq!(words, [poison; 5]);
+    }
 }
 
 #[test]
@@ -159,18 +172,19 @@ fn atomics_lose_no_addition_and_plain_sums_do() {
         seed: 5,
         resident_blocks: 4,
         access_interval: 2,
+        ..Schedule::default()
     };
     let Some(mut host) = host(dense) else { return };
     assert_eq!(
-        run(&mut host, "selftest_atomic_sum", (9, 64), &[0i32], &[]).unwrap(),
-        [576]
+        run(&mut host, "selftest_atomic_sum", (9, 64), &[0.0f32], &[]).unwrap(),
+        [576.0]
     );
-    let plain = run(&mut host, "selftest_plain_sum", (9, 64), &[0i32], &[]).unwrap();
-    assert!(plain[0] < 576, "{plain:?}");
+    let plain = run(&mut host, "selftest_plain_sum", (9, 64), &[0.0f32], &[]).unwrap();
+    assert!(plain[0] < 576.0, "{plain:?}");
     host.set_schedule(seeded(5));
     assert_eq!(
-        run(&mut host, "selftest_plain_sum", (9, 64), &[0i32], &[]).unwrap(),
-        [576]
+        run(&mut host, "selftest_plain_sum", (9, 64), &[0.0f32], &[]).unwrap(),
+        [576.0]
     );
 }
 
@@ -182,7 +196,7 @@ fn a_race_between_blocks_shows_within_fifty_seeds() {
     for seed in 0..50 {
         let Some(mut host) = host(seeded(seed)) else { return };
         let mut counts = host.alloc(experts * 4).unwrap();
-        host.upload(&mut counts, bytemuck::cast_slice(&[0i32; 4])).unwrap();
+        host.upload(&mut counts, bytemuck::cast_slice(&[0.0f32; 4])).unwrap();
         let bins = host.alloc(experts * 4).unwrap();
         let more = [
             Arg::Buffer(&counts, experts * 4),
@@ -191,11 +205,52 @@ fn a_race_between_blocks_shows_within_fifty_seeds() {
             Arg::I64(experts as i64),
         ];
         run(&mut host, "selftest_racing_bins", (4, 32), &expert_of, &more).unwrap();
-        let mut found = [0i32; 4];
+        let mut found = [0.0f32; 4];
         host.download(&bins, bytemuck::cast_slice_mut(&mut found)).unwrap();
-        wrong += usize::from(found != [25, 50, 75, 100]);
+        wrong += usize::from(found != [25.0, 50.0, 75.0, 100.0]);
     }
     assert!(wrong > 25, "seen at {wrong} of 50 seeds");
+}
+
+#[test]
+fn accesses_that_no_barrier_orders_are_reported() {
+    let [nothing, a_match, a_sync, a_barrier] = [0, 1, 2, 3];
+    let [reads, adds, reads_of_other_warps, adds_of_other_blocks] = [0, 1, 2, 3];
+    let sound = [
+        (a_sync, reads),
+        (a_sync, adds),
+        (a_barrier, reads),
+        (a_barrier, adds),
+        (a_barrier, reads_of_other_warps),
+    ];
+    let racing = [
+        (nothing, reads),
+        (nothing, adds),
+        (a_match, reads),
+        (a_match, adds),
+        (a_sync, reads_of_other_warps),
+        (a_barrier, adds_of_other_blocks),
+    ];
+    // Whatever the order in which threads run, and the values.
+    for seed in 0..40 {
+        let Some(mut host) = host(seeded(seed)) else { return };
+        let mut order = |(between, then)| {
+            let more = [Arg::I64(between), Arg::I64(then)];
+            run(&mut host, "selftest_order", (2, 64), &[0i32; 128], &more)
+        };
+        for case in sound {
+            let flags = order(case).unwrap();
+            let expected = 1 + i32::from(case.1 == adds);
+            assert_eq!(flags, [expected; 128], "{case:?}");
+        }
+        for case in racing {
+            let race = report(order(case));
+            assert!(race.contains("race: flags["), "{case:?}: {race}");
+            assert!(race.contains("with no barrier between"), "{case:?}: {race}");
+        }
+        let counters = run(&mut host, "selftest_counters", (3, 64), &[0i32; 193], &[]).unwrap();
+        assert_eq!((counters[0], &counters[1..]), (192, &[2; 192][..]));
+    }
 }
 
 #[test]
@@ -205,8 +260,9 @@ fn a_seed_gives_the_same_schedule_again() {
             seed,
             resident_blocks: 4,
             access_interval: 2,
+            ..Schedule::default()
         })?;
-        Some(run(&mut host, "selftest_plain_sum", (9, 64), &[0i32], &[]).unwrap())
+        Some(run(&mut host, "selftest_plain_sum", (9, 64), &[0.0f32], &[]).unwrap())
     };
     for seed in 0..5 {
         assert_eq!(lost(seed), lost(seed));
@@ -219,7 +275,13 @@ fn launches_that_do_not_fit_are_refused() {
     let Some(mut host) = host(seeded(1)) else { return };
     let unknown = report(run(&mut host, "no_such_kernel", (1, 32), &[0i32], &[]));
     assert!(unknown.contains("there is no such kernel"), "{unknown}");
-    let surplus = report(run(&mut host, "selftest_atomic_sum", (1, 32), &[0i32], &[Arg::I64(1)]));
+    let surplus = report(run(
+        &mut host,
+        "selftest_atomic_sum",
+        (1, 32),
+        &[0.0f32],
+        &[Arg::I64(1)],
+    ));
     assert!(surplus.contains("expected 1 arguments, found 2"), "{surplus}");
     let more = [Arg::F32(1.0), Arg::I64(1)];
     let kind = report(run(&mut host, "selftest_read", (1, 32), &[0.0f32], &more));
@@ -231,7 +293,7 @@ fn launches_that_do_not_fit_are_refused() {
     let wide = report(run(&mut host, "selftest_atomic_sum", (1, 1025), &[0i32], &[]));
     assert!(wide.contains("a block of 1025 threads"), "{wide}");
     assert_eq!(
-        run(&mut host, "selftest_atomic_sum", (1, 32), &[0i32], &[]).unwrap(),
-        [32]
+        run(&mut host, "selftest_atomic_sum", (1, 32), &[0.0f32], &[]).unwrap(),
+        [32.0]
     );
 }

@@ -132,6 +132,7 @@ fn every_schedule_gives_the_same_bits() {
             seed,
             resident_blocks: seed as u32 % 4,
             access_interval: if seed % 3 == 0 { 50 } else { 0 },
+            poison: Schedule::POISONS[seed as usize % 3],
         });
         let found = pipeline.forward_with_stages(&problem).unwrap();
         assert!(bits(&found) == bits(&expected), "seed {seed}");

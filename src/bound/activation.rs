@@ -28,8 +28,12 @@ pub(super) fn swiglu_bound(
         unit: precision.store.unit + Rounding::F64.unit,
         ..precision.store
     };
-    // The limit itself is rounded to the element type.
-    let rounding = store.unit * limit.abs();
+    // The limit itself is rounded to the element type; an infinite one is not.
+    let rounding = if limit.is_finite() {
+        store.unit * limit.abs()
+    } else {
+        0.0
+    };
     let gate_error = what_clamp_leaves(gate, gate_error, limit).max(if gate >= limit { rounding } else { 0.0 });
     let up_error = what_clamp_leaves(up, up_error, limit)
         .min(what_clamp_leaves(-up, up_error, limit))
@@ -43,9 +47,15 @@ pub(super) fn swiglu_bound(
     let mut glu_error = gate_error * SLOPE.min(slope.abs() + 0.5 * alpha.abs() * gate_error);
     let evaluation = EVALUATION + ARGUMENT * (alpha * gate).abs() * (1.0 - sigmoid);
     let mut lost = precision.sigmoid_step + store.step;
-    let upper = alpha * gate + alpha.abs() * gate_error;
+    let (lower, upper) = (
+        alpha * gate - alpha.abs() * gate_error,
+        alpha * gate + alpha.abs() * gate_error,
+    );
     if upper <= TAIL {
-        glu_error = glu_error.min((upper / alpha * sigma(upper)).abs());
+        let size = |x: f64| (x / alpha * sigma(x)).abs();
+        let (least, most) = (size(lower), size(upper));
+        let rounding = ARGUMENT * (upper.abs() + 1.0) * Rounding::F64.unit * most;
+        glu_error = glu_error.min((most - glu.abs()).max(glu.abs() - least) + rounding);
         lost = lost.min(2.0 * sigma(upper));
     }
     let underflow = lost * gate.abs() + 4.0 * store.step;
@@ -98,8 +108,15 @@ mod tests {
     #[test]
     fn inputs_anywhere_within_their_errors_stay_within_the_bound() {
         let steps = || (-8..=8).map(|step| f64::from(step) / 8.0);
-        for alpha in [1.702, 0.5, -1.0] {
-            let activation = Activation { alpha, limit: 7.0 };
+        let limits = [
+            (1.702, 7.0),
+            (0.5, 7.0),
+            (-1.0, 7.0),
+            (1.702, 1e4),
+            (1.702, f64::INFINITY),
+        ];
+        for (alpha, limit) in limits {
+            let activation = Activation { alpha, limit };
             for gate in (-400..=120).map(|gate| f64::from(gate) / 10.0) {
                 for (error, up) in [(1e-3, 0.5), (0.25, -3.0), (4.0, 6.875), (30.0, -1.0)] {
                     let up_error = error / 8.0;
@@ -109,12 +126,34 @@ mod tests {
                         let moved = clamped_swiglu(gate + a * error, up + b * up_error, activation);
                         assert!(
                             (moved - value).abs() <= allowed,
-                            "{gate} ± {error}, {up} ± {up_error}, {alpha}"
+                            "{gate} ± {error}, {up} ± {up_error}, {activation:?}"
                         );
                     }
                 }
             }
         }
+    }
+
+    /// An infinite limit has no rounding, so that what it lets pass is met exactly; a finite one clamps it.
+    #[test]
+    fn infinities_are_met_exactly_whatever_the_limit() {
+        let infinity = f64::INFINITY;
+        for limit in [7.0, 1e20, f64::from(f32::MAX), infinity] {
+            let activation = Activation { alpha: 1.702, limit };
+            assert_eq!(bound((-infinity, 0.0), (2.0, 1e-6), activation), 0.0);
+            let clamped = bound((infinity, 0.0), (2.0, 1e-6), activation);
+            if limit < 1e30 {
+                assert!(0.0 < clamped && clamped < 1e-5 * limit, "{clamped}");
+            }
+        }
+        let unlimited = Activation {
+            alpha: 1.702,
+            limit: infinity,
+        };
+        assert_eq!(bound((infinity, 0.0), (2.0, 1e-6), unlimited), 0.0);
+        assert_eq!(bound((2.0, 1e-6), (infinity, 0.0), unlimited), 0.0);
+        assert_eq!(bound((1e30, 1e23), (1e30, 1e23), unlimited), infinity);
+        assert!(bound((1e15, 1e8), (-1e15, 1e8), unlimited) < 1e24);
     }
 
     /// However large a gate far below zero and its error are, its sigmoid is 0 for every engine.
@@ -243,9 +282,9 @@ mod tests {
 
     #[test]
     fn far_below_zero_both_factors_fall_with_the_gate() {
-        // alpha · gate lies in −20 ± 12, so that f is at most 4 · σ(−8).
+        // alpha · gate lies in −20 ± 12, so that f lies between 10 · σ(−20) and 4 · σ(−8).
         let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
-        let upper = 4.0 * sigma(-8.0);
+        let upper = 4.0 * sigma(-8.0) - 10.0 * sigma(-20.0);
         let propagated = 2.0 * upper + 10.0 * sigma(-20.0) * 0.25 + upper * 0.25;
         let of = |alpha: f64, precision| {
             let activation = Activation { alpha, limit: 50.0 };

@@ -6,6 +6,7 @@ use ndarray::{Array2, Array3, Axis};
 
 use super::cell::Cell;
 use super::draw::{Draw, Stream};
+use super::order::sorted_indices;
 use super::routing::router_indices;
 use super::{CaseSpec, Place, Routing, SpecError, Special, SpecialValue, WeightProfile};
 use crate::tensor::{AnyProblem, CaseElement, ElementType};
@@ -100,9 +101,13 @@ impl CaseSpec {
 
     fn build_as<T: CaseElement>(&self) -> Result<AnyProblem, SpecError> {
         let router_indices = self.router_indices()?;
+        let order = self
+            .order
+            .map(|order| sorted_indices(order, &router_indices, self.draw(Stream::Order)));
         let mut values = Values::draw(self, &router_indices);
         if let Some(special) = self.special {
-            values.place(special, self, &router_indices);
+            let kept = kept_assignments(&router_indices, order.as_deref(), self.experts, self.capacity);
+            values.place(special, self, &router_indices, &kept);
         }
         let weights = ExpertWeights::new(
             values.gate_up_proj.mapv(T::from_f64),
@@ -121,7 +126,11 @@ impl CaseSpec {
             alpha: self.alpha,
             limit: self.limit,
         };
-        Ok(T::problem(problem.with_activation(activation)))
+        let problem = problem.with_activation(activation);
+        Ok(T::problem(match order {
+            Some(order) => problem.with_order(order)?,
+            None => problem,
+        }))
     }
 }
 
@@ -158,14 +167,13 @@ impl Values {
     }
 
     /// Puts the special value in its place; where the case has no such place, nothing changes.
-    fn place(&mut self, special: Special, spec: &CaseSpec, router_indices: &Array2<i64>) {
+    fn place(&mut self, special: Special, spec: &CaseSpec, router_indices: &Array2<i64>, kept: &[bool]) {
         let draw = spec.draw(Stream::Special);
         let value = SpecialDraw {
             kind: special.value,
             element: spec.element,
             draw,
         };
-        let kept = kept_assignments(router_indices, spec.experts, spec.capacity);
         let of_token = |token: usize| token * spec.top_k..(token + 1) * spec.top_k;
         let used = |expert: usize| router_indices.iter().any(|id| *id == expert as i64);
         let pick = |places: Vec<usize>| (!places.is_empty()).then(|| places[draw.below(places.len(), [0, 0, 1])]);
@@ -278,17 +286,25 @@ impl SpecialDraw {
 }
 
 /// For each flat assignment whether the capacity keeps it.
-fn kept_assignments(router_indices: &Array2<i64>, experts: usize, capacity: usize) -> Vec<bool> {
+fn kept_assignments(
+    router_indices: &Array2<i64>,
+    order: Option<&[usize]>,
+    experts: usize,
+    capacity: usize,
+) -> Vec<bool> {
+    let ids: Vec<i64> = router_indices.iter().copied().collect();
     let mut seen = vec![0; experts];
-    let mut keep = |expert: &i64| {
-        let rank = seen.get_mut(usize::try_from(*expert).ok()?)?;
+    let mut keep = |expert: i64| {
+        let rank = seen.get_mut(usize::try_from(expert).ok()?)?;
         *rank += 1;
         Some(*rank <= capacity)
     };
-    router_indices
-        .iter()
-        .map(|expert| keep(expert).unwrap_or(false))
-        .collect()
+    let mut kept = vec![false; ids.len()];
+    for at in 0..ids.len() {
+        let flat = order.map_or(at, |order| order[at]);
+        kept[flat] = keep(ids[flat]).unwrap_or(false);
+    }
+    kept
 }
 
 fn at_most(what: &'static str, limit: usize, found: usize) -> Result<(), SpecError> {

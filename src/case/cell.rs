@@ -2,6 +2,7 @@
 
 use super::draw::{Draw, Stream};
 use super::routing::shuffled;
+use super::scale::Scales;
 use super::spread::Spread;
 use super::{CaseSpec, ValueProfile};
 
@@ -57,6 +58,8 @@ pub(super) struct Cell<'a> {
     down_scale: f64,
     /// Powers of two; all 1 but for [`ValueProfile::WideRange`].
     spread: Spread,
+    /// Of [`ValueProfile::OppositeScales`], [`ValueProfile::HugeGates`] and [`ValueProfile::LowGates`].
+    scales: Scales,
     /// Of [`ValueProfile::Cancelling`], along H and along I; else empty.
     hidden_pairs: Pairs,
     intermediate_pairs: Pairs,
@@ -78,6 +81,7 @@ impl Cell<'_> {
             gate_up_scale: size / (spec.hidden.max(1) as f64).sqrt(),
             down_scale: 1.0 / (spec.intermediate.max(1) as f64).sqrt(),
             spread: Spread::new(spec),
+            scales: Scales::new(spec),
             hidden_pairs: pairs(spec.hidden, Stream::GateUpScale),
             intermediate_pairs: pairs(spec.intermediate, Stream::DownScale),
         }
@@ -90,6 +94,9 @@ impl Cell<'_> {
             ValueProfile::Provenance => ((token * 7 + h) % 61 + 1) as f64 / 64.0,
             ValueProfile::SmallIntegers => small_integer(draw, [token, h, 0]),
             ValueProfile::WideRange => draw.normal([token, h, 0]) * self.spread.hidden(token, h),
+            ValueProfile::OppositeScales | ValueProfile::HugeGates => {
+                draw.normal([token, h, 0]) * self.scales.hidden(token)
+            }
             ValueProfile::Cancelling => self
                 .hidden_pairs
                 .value(h, |pair, part| draw.normal([token, pair, part])),
@@ -106,6 +113,7 @@ impl Cell<'_> {
             ValueProfile::SmallIntegers if draw.below(8, [e, h, j]) != 0 => 0.0,
             ValueProfile::SmallIntegers => small_integer(self.spec.draw(Stream::Scale), [e, h, j]),
             ValueProfile::WideRange => normal() * self.spread.gate_up(e, h, j),
+            ValueProfile::OppositeScales | ValueProfile::HugeGates => normal() * self.scales.gate_up(),
             ValueProfile::Cancelling if cancels_first(e) => {
                 TERMS * draw.normal([e, self.hidden_pairs.number(h), j]) * self.gate_up_scale
             }
@@ -128,6 +136,8 @@ impl Cell<'_> {
             ValueProfile::SmallIntegers => small_integer(draw, [e, j, 0]),
             ValueProfile::Clamping => 2.0 * draw.normal([e, j, 0]),
             ValueProfile::WideRange => 0.25 * draw.normal([e, j, 0]) * self.spread.gate_up_bias(e, j),
+            ValueProfile::HugeGates => (0.75 + 0.25 * draw.normal([e, j, 0])) * self.scales.gate_up_bias(),
+            ValueProfile::LowGates if j.is_multiple_of(2) => 0.25 * draw.normal([e, j, 0]) - self.scales.depth(e),
             ValueProfile::Cancelling if !cancels_first(e) => 0.25 * draw.normal([e, self.equal_column(j), 0]),
             _ => 0.25 * draw.normal([e, j, 0]),
         }
@@ -158,6 +168,7 @@ impl Cell<'_> {
             ValueProfile::Provenance => (e % 29) as f64 + (h % 31) as f64 / 32.0,
             ValueProfile::SmallIntegers => small_integer(draw, [e, h, 0]),
             ValueProfile::WideRange => 0.25 * draw.normal([e, h, 0]) * self.spread.down_bias(e, h),
+            ValueProfile::LowGates => 0.25 * draw.normal([e, h, 0]) * self.scales.down_bias(e),
             ValueProfile::Cancelling if !cancels_first(e) => REST * draw.normal([e, h, 0]),
             _ => 0.25 * draw.normal([e, h, 0]),
         }

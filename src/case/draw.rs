@@ -20,6 +20,7 @@ pub(super) enum Stream {
     Special,
     GateUpScale,
     DownScale,
+    Order,
 }
 
 /// A source of numbers for one tensor.

@@ -3,7 +3,7 @@
 //! A case holds `hidden_states` `[B,S,H]`, `router_indices` `[B·S,K]` (i64), `routing_weights` `[B,S,E]`, `gate_up_proj`
 //! `[E,H,2I]`, `gate_up_proj_bias` `[E,2I]`, `down_proj` `[E,I,H]` and `down_proj_bias` `[E,H]`, all but the indices of one
 //! element type; the metadata `expert_capacity`; and, where they are not the defaults, the metadata `alpha` and
-//! `limit` and the explicit order `sorted_indices` `[B·S·K]` (i64).
+//! `limit` and the explicit order `sorted_indices` `[B·S·K]` (i64), written where it is not that of a stable sort.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -4,8 +4,10 @@ mod build;
 mod cell;
 mod draw;
 mod file;
+mod order;
 mod profile;
 mod routing;
+mod scale;
 mod spec;
 mod spread;
 
@@ -13,8 +15,8 @@ pub(crate) use draw::mix;
 pub use file::{CaseFile, FileError, positions, read_case, read_tensors, write_case, write_tensors};
 pub(crate) use file::{indices, parse_case};
 pub use profile::{
-    After, CapacityProfile, Place, Profile, RoutingProfile, SizeProfile, Special, SpecialValue, ValueProfile,
-    WeightProfile,
+    After, CapacityProfile, OrderProfile, Place, Profile, RoutingProfile, SizeProfile, Special, SpecialValue,
+    ValueProfile, WeightProfile,
 };
 pub(crate) use routing::TILES;
 pub use spec::{CaseSpec, Routing, SpecError};

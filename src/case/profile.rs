@@ -97,6 +97,15 @@ pub enum ValueProfile {
     /// Large terms in ± pairs whose sum is a small part of them: of the first product in experts of even number, of the
     /// second in the others.
     Cancelling,
+    /// Hidden states near 2^±118 and a first matrix near the inverse (2^±10 in f16), so that the terms of its sums are
+    /// neither.
+    OppositeScales,
+    /// Gates and ups near one power of two from 2^16 to 2^56 (from 2^2 to 2^5 in f16), three in four gates positive, and
+    /// a limit that clamps few of them or none.
+    HugeGates,
+    /// Gates from −12 to −40 (−3 to −6 in f16), so that activations are nearly all far below what the norms of token and
+    /// weights let expect; the second biases are of their size or zero.
+    LowGates,
 }
 
 /// The dense routing weights.
@@ -169,6 +178,16 @@ pub enum After {
     Larger,
 }
 
+/// An explicit order of the assignments: sorted by expert, with equal experts as an unstable sort may leave them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderProfile {
+    /// Equal experts in descending flat index.
+    TiesReversed,
+    /// Equal experts in a random order.
+    TiesShuffled,
+}
+
 /// Any of the names that `--profile` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -186,6 +205,8 @@ pub enum Profile {
     Special(Special),
     /// What came before.
     After(After),
+    /// An explicit order.
+    Order(OrderProfile),
 }
 
 impl Profile {
@@ -204,6 +225,7 @@ impl Profile {
             .chain(WeightProfile::value_variants().iter().copied().map(Profile::Weights))
             .chain(special.map(Profile::Special))
             .chain(After::value_variants().iter().copied().map(Profile::After))
+            .chain(OrderProfile::value_variants().iter().copied().map(Profile::Order))
             .collect()
     }
 
@@ -217,6 +239,7 @@ impl Profile {
             Profile::Weights(profile) => name(&profile),
             Profile::Special(special) => String::from(special),
             Profile::After(profile) => format!("after-{}", name(&profile)),
+            Profile::Order(profile) => name(&profile),
         }
     }
 }

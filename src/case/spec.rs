@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{After, RoutingProfile, Special, ValueProfile, WeightProfile};
+use super::{After, OrderProfile, RoutingProfile, Special, ValueProfile, WeightProfile};
 use crate::tensor::ElementType;
 
 /// A whole case, printable, from which the same problem is built on every machine.
@@ -70,6 +70,9 @@ pub struct CaseSpec {
     /// What the same engine computes just before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
+    /// An explicit order of the assignments, which decides what is dropped; none for the stable sort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<OrderProfile>,
 }
 
 /// The experts chosen: a profile, or a row of ids for each token.

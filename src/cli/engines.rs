@@ -53,7 +53,7 @@ pub(super) fn list() -> Result<(), Failure> {
     Ok(())
 }
 
-fn unknown(name: &str) -> Failure {
+pub(super) fn unknown(name: &str) -> Failure {
     let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
     format!("--engine: expected one of {}; found {name}", names.join(", ")).into()
 }

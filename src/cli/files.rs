@@ -1,14 +1,13 @@
 //! `run`, `case` and `replay`: single cases.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
 use binned_experts::case::{CaseFile, positions, read_case, write_case, write_tensors};
-use binned_experts::engine::{Engine, Outcome};
+use binned_experts::engine::{Engine, tensors};
 use binned_experts::facts::Facts;
 use binned_experts::judge::{Prepared, classes_of, forward, judge};
-use binned_experts::{AnyProblem, CaseSpec, Selection, Tensor, report};
+use binned_experts::{CaseSpec, Selection, report};
 
 use super::{Case, Failure, Replay, Run, print};
 
@@ -28,15 +27,8 @@ pub(super) fn run(arguments: &Run) -> Result<bool, Failure> {
         }
     };
     let outcome = forward(&mut **engine, &problem)?;
-    write_tensors(&arguments.out, &tensors(&outcome, &problem))?;
+    write_tensors(&arguments.out, &tensors(&outcome, &problem, usize::MAX))?;
     Ok(true)
-}
-
-/// The output, and the stages in PyTorch's shapes. A stage that does not fit the memory is left out.
-fn tensors(outcome: &Outcome, problem: &AnyProblem) -> BTreeMap<String, Tensor> {
-    let mut tensors = outcome.stages.padded(problem);
-    tensors.insert("output".to_owned(), outcome.output.clone());
-    tensors
 }
 
 pub(super) fn case(arguments: &Case) -> Result<bool, Failure> {

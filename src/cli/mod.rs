@@ -3,6 +3,7 @@
 mod check;
 mod engines;
 mod files;
+mod serve;
 mod zoo;
 
 use std::io::Write;
@@ -35,6 +36,8 @@ enum Task {
     Case(Case),
     /// Run one case through all engines and report in full.
     Replay(Replay),
+    /// Answer requests as a program for --command does, with an engine of this crate.
+    Serve(Serve),
     /// List the engines.
     Engines,
     /// Plant known bugs in the kernels and see whether a check catches them.
@@ -153,13 +156,25 @@ pub(crate) struct Replay {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// A built-in engine.
+    engine: String,
+    /// Other machine code for the kernels of the engine cuda or cuda-portable.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Zoo {
     /// Which bugs; none stands for all.
     #[arg(value_name = "NAME")]
     animals: Vec<String>,
-    /// Only those of this engine.
+    /// Only those of this pipeline.
     #[arg(long, value_name = "NAME")]
-    engine: Option<Habitat>,
+    pipeline: Option<Habitat>,
+    /// Where the kernels are run.
+    #[arg(long, default_value = "host")]
+    engine: ZooEngine,
     /// Number of cases within which each must be caught.
     #[arg(long, default_value_t = 1000)]
     cases: usize,
@@ -169,6 +184,14 @@ pub(crate) struct Zoo {
     /// Where the bugs are kept.
     #[arg(long, value_name = "DIR", default_value = "tests/zoo")]
     zoo: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ZooEngine {
+    /// The host machine.
+    Host,
+    /// The first GPU, with kernels that NVRTC compiles.
+    Cuda,
 }
 
 /// Does what the arguments say; whether all agree.
@@ -182,6 +205,7 @@ pub(crate) fn run(cli: Cli) -> Result<bool, Failure> {
             engines::list()?;
             Ok(true)
         }
+        Task::Serve(arguments) => serve::run(&arguments),
         Task::Zoo(arguments) => zoo::zoo(&arguments),
     }
 }

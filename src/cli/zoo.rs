@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use binned_experts::zoo::{self, Animal, Budget, Habitat};
+use binned_experts::zoo::{self, Animal, Budget, Habitat, Machine};
 
 use super::check::progress_bar;
-use super::{Failure, Zoo, print};
+use super::{Failure, Zoo, ZooEngine, print};
 
 pub(super) fn zoo(arguments: &Zoo) -> Result<bool, Failure> {
     let animals = chosen(zoo::read(&arguments.zoo)?, arguments)?;
@@ -17,6 +17,10 @@ pub(super) fn zoo(arguments: &Zoo) -> Result<bool, Failure> {
     for animal in &animals {
         animal.kernels()?;
     }
+    let machine = match arguments.engine {
+        ZooEngine::Host => Machine::host()?,
+        ZooEngine::Cuda => Machine::cuda(std::env::current_exe()?)?,
+    };
     let habitats: Vec<Habitat> = Habitat::ALL
         .into_iter()
         .filter(|habitat| animals.iter().any(|animal| animal.engine == *habitat))
@@ -26,13 +30,13 @@ pub(super) fn zoo(arguments: &Zoo) -> Result<bool, Failure> {
     let (controls, visits) = rayon::join(
         || {
             let agree = habitats.par_iter().map(|habitat| {
-                let failure = zoo::control(*habitat, budget);
+                let failure = zoo::control(&machine, *habitat, budget);
                 progress.inc(1);
                 failure.map(|failure| (habitat.name(), failure))
             });
             agree.collect::<Result<Vec<_>, _>>()
         },
-        || zoo::visit(&animals, budget, |_| progress.inc(1)),
+        || zoo::visit(&machine, &animals, budget, |_| progress.inc(1)),
     );
     progress.finish_and_clear();
     let (controls, visits) = (controls?, visits?);
@@ -67,10 +71,10 @@ fn chosen(animals: Vec<Animal>, arguments: &Zoo) -> Result<Vec<Animal>, Failure>
     let chosen: Vec<Animal> = animals
         .into_iter()
         .filter(|animal| arguments.animals.is_empty() || arguments.animals.contains(&animal.name))
-        .filter(|animal| arguments.engine.is_none_or(|engine| animal.engine == engine))
+        .filter(|animal| arguments.pipeline.is_none_or(|pipeline| animal.engine == pipeline))
         .collect();
     if chosen.is_empty() {
-        return Err("no animal lives in that engine".into());
+        return Err("no animal lives in that pipeline".into());
     }
     Ok(chosen)
 }

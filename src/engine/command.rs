@@ -114,15 +114,15 @@ impl Engine for Command {
     }
 }
 
-#[derive(Serialize)]
-struct Request {
-    case: PathBuf,
-    output: PathBuf,
+#[derive(Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) case: PathBuf,
+    pub(super) output: PathBuf,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
-enum Answer {
+pub(super) enum Answer {
     Ok(bool),
     Error(String),
 }

@@ -96,10 +96,10 @@ impl<M: Machine> GpuEngine<M> {
     }
 
     fn stages(&mut self, problem: &Problem<f32>) -> Result<binned_experts_gpu::Stages, GpuError> {
+        (self.schedule)(self.pipeline.machine_mut(), problem);
         if !Arc::ptr_eq(self.pipeline.weights(), problem.weights()) {
             self.pipeline.load_weights(problem.weights().clone())?;
         }
-        (self.schedule)(self.pipeline.machine_mut(), problem);
         self.pipeline.forward_with_stages(problem)
     }
 }
@@ -149,6 +149,9 @@ impl<M: Machine> Engine for GpuEngine<M> {
     }
 }
 
+/// Memory accesses between pauses, in one case of four.
+const ACCESS_INTERVAL: u32 = 64;
+
 /// A schedule that depends on the case alone, so that a replay takes the same one.
 fn schedule_of_case(host: &mut Host, problem: &Problem<f32>) {
     let dims = problem.dims();
@@ -166,8 +169,11 @@ fn schedule_of_case(host: &mut Host, problem: &Problem<f32>) {
         .map(|size| *size as u64)
         .chain(ids.iter().map(|id| *id as u64));
     let seed = numbers.fold(0, |seed, number| mix(seed ^ number));
+    let draw = mix(seed);
     host.set_schedule(Schedule {
         seed,
+        access_interval: if draw.is_multiple_of(4) { ACCESS_INTERVAL } else { 0 },
+        poison: Schedule::POISONS[(draw / 4 % 3) as usize],
         ..Schedule::default()
     });
 }

@@ -3,6 +3,7 @@
 mod command;
 mod gpu;
 mod reference;
+mod serve;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use ndarray::{Array1, Array2, Array3, Axis};
 pub use command::{Command, CommandError};
 pub use gpu::GpuEngine;
 pub use reference::{DefinitionEngine, Reference};
+pub use serve::{serve, tensors};
 
 use crate::case::indices;
 use crate::precision::Class;
@@ -111,8 +113,8 @@ pub struct Stages {
 
 impl Stages {
     /// The stages by name in PyTorch's shapes: rows as `[E,C,width]` with zeros beyond an expert's count, of the
-    /// problem's element type. A stage that does not fit the memory in this shape is left out.
-    pub fn padded(&self, problem: &AnyProblem) -> BTreeMap<String, Tensor> {
+    /// problem's element type. A stage that has more elements in this shape, or does not fit the memory, is left out.
+    pub fn padded(&self, problem: &AnyProblem, most_elements: usize) -> BTreeMap<String, Tensor> {
         let (bins, capacity, element) = (problem.bins(), problem.dims().capacity, problem.element());
         let rows = [
             ("gathered", &self.gathered),
@@ -121,7 +123,7 @@ impl Stages {
             ("expert_output", &self.expert_output),
         ];
         let rows = rows.into_iter().filter_map(|(name, rows)| {
-            let padded = padded_rows(rows.as_ref()?, bins, capacity)?;
+            let padded = padded_rows(rows.as_ref()?, bins, capacity, most_elements)?;
             Some((name, Tensor::from_f64(padded.into_dyn(), element)))
         });
         let weights = self.selected_weights.iter().map(|weights| {
@@ -267,9 +269,12 @@ pub(crate) fn kept_rows(padded: &Array3<f64>, bins: &Bins, capacity: usize) -> A
 }
 
 /// The inverse of [`kept_rows`], rows beyond an expert's count zero; none where it cannot be had.
-fn padded_rows(rows: &Array2<f64>, bins: &Bins, capacity: usize) -> Option<Array3<f64>> {
+fn padded_rows(rows: &Array2<f64>, bins: &Bins, capacity: usize, most_elements: usize) -> Option<Array3<f64>> {
     let width = rows.ncols();
     let elements = bins.experts().checked_mul(capacity)?.checked_mul(width)?;
+    if elements > most_elements {
+        return None;
+    }
     let mut values: Vec<f64> = Vec::new();
     values.try_reserve_exact(elements).ok()?;
     values.resize(elements, 0.0);

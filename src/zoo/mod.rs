@@ -3,6 +3,7 @@
 //! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the host machine
 //! with each patch and runs the cases of a check until one fails.
 
+mod machine;
 mod report;
 mod visit;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use binned_experts_gpu::{GpuError, sources};
 use serde::Deserialize;
 
+pub use machine::{BuildError, Machine};
 pub use report::{classes, slowest, summary, table};
 pub use visit::{Budget, Catch, Visit, control, visit};
 
@@ -161,13 +163,16 @@ pub enum ZooError {
         /// How often the text stands there.
         found: usize,
     },
+    /// The machine cannot be built.
+    #[error(transparent)]
+    Machine(#[from] GpuError),
     /// The kernels do not build.
     #[error("{name}: {error}")]
     Build {
         /// The animal.
         name: String,
-        /// What is missing, or what the compiler says.
-        error: GpuError,
+        /// What the compiler says.
+        error: BuildError,
     },
 }
 

@@ -2,19 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use binned_experts_gpu::{Host, Schedule};
 use rayon::prelude::*;
 
-use super::{Animal, Habitat, Kernels, ZooError, own_kernels};
+use super::{Animal, Habitat, Machine, ZooError};
 use crate::case::CaseSpec;
-use crate::engine::GpuEngine;
+use crate::engine::Engine;
 use crate::generate::Selection;
 use crate::judge::judge_spec;
 use crate::tensor::ElementType;
 use crate::verdict::{Mismatch, Verdict};
 
-/// Multiprocessors of the machine with tensor cores, as for the engine of that name.
-const MULTIPROCESSORS: u32 = 3;
 /// The least H and I for which the tensor cores are used.
 const LEAST_DEPTH: usize = 32;
 
@@ -78,14 +75,19 @@ impl Visit {
 ///
 /// # Errors
 /// [`ZooError`] if a patch does not apply or does not build.
-pub fn visit(animals: &[Animal], budget: Budget, watch: impl Fn(&Visit) + Sync) -> Result<Vec<Visit>, ZooError> {
+pub fn visit(
+    machine: &Machine,
+    animals: &[Animal],
+    budget: Budget,
+    watch: impl Fn(&Visit) + Sync,
+) -> Result<Vec<Visit>, ZooError> {
     animals
         .par_iter()
         .with_max_len(1)
         .map(|animal| {
-            // The machine keeps the stacks of its threads as long as the thread that runs it.
+            // The host machine keeps the stacks of its threads as long as the thread that runs it.
             let visit = std::thread::scope(|scope| {
-                let visit = scope.spawn(|| visit_one(animal, budget));
+                let visit = scope.spawn(|| visit_one(machine, animal, budget));
                 visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })?;
             watch(&visit);
@@ -94,11 +96,11 @@ pub fn visit(animals: &[Animal], budget: Budget, watch: impl Fn(&Visit) + Sync) 
         .collect()
 }
 
-fn visit_one(animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
-    let mut engine = engine(&animal.name, &animal.kernels()?, animal.engine)?;
+fn visit_one(machine: &Machine, animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
+    let mut engine = machine.engine(Some(animal), animal.engine)?;
     let start = Instant::now();
     Ok(Visit {
-        catch: hunt(&mut engine, animal.engine, budget),
+        catch: hunt(&mut *engine, animal.engine, budget),
         time: start.elapsed(),
         animal: animal.clone(),
     })
@@ -108,24 +110,13 @@ fn visit_one(animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
 ///
 /// # Errors
 /// [`ZooError::Build`].
-pub fn control(habitat: Habitat, budget: Budget) -> Result<Option<Catch>, ZooError> {
-    let mut engine = engine("no patch", &own_kernels(), habitat)?;
-    Ok(hunt(&mut engine, habitat, budget))
-}
-
-fn engine(name: &str, kernels: &Kernels, habitat: Habitat) -> Result<GpuEngine<Host>, ZooError> {
-    let built = Host::from_kernels(kernels, Schedule::default()).map(|host| match habitat {
-        Habitat::Host => host,
-        Habitat::HostTensorCores => host.with_tensor_cores(MULTIPROCESSORS),
-    });
-    built.and_then(GpuEngine::on_host).map_err(|error| ZooError::Build {
-        name: name.to_owned(),
-        error,
-    })
+pub fn control(machine: &Machine, habitat: Habitat, budget: Budget) -> Result<Option<Catch>, ZooError> {
+    let mut engine = machine.engine(None, habitat)?;
+    Ok(hunt(&mut *engine, habitat, budget))
 }
 
 /// The first case of a check that fails.
-fn hunt(engine: &mut GpuEngine<Host>, habitat: Habitat, budget: Budget) -> Option<Catch> {
+fn hunt(engine: &mut dyn Engine, habitat: Habitat, budget: Budget) -> Option<Catch> {
     let selection = Selection {
         elements: vec![ElementType::F32],
         ..Selection::default()

@@ -43,12 +43,7 @@ pub fn source() -> String {
 ///
 /// The variable `MOE_KERNELS` decides otherwise: `prebuilt` never compiles, `nvrtc` always compiles.
 pub(super) fn load(capability: (i32, i32)) -> Result<Vec<u8>, GpuError> {
-    let (major, minor) = capability;
-    let architecture = architecture_for(capability).ok_or_else(|| {
-        unavailable(&format!(
-            "expected a device of compute capability 7.5 or above, found {major}.{minor}"
-        ))
-    })?;
+    let architecture = architecture_for(capability).ok_or_else(|| too_old(capability))?;
     let wish = std::env::var("MOE_KERNELS").unwrap_or_default();
     match prebuilt(&architecture) {
         Some(image) if wish != "nvrtc" => Ok(image.to_vec()),
@@ -57,6 +52,13 @@ pub(super) fn load(capability: (i32, i32)) -> Result<Vec<u8>, GpuError> {
         ))),
         _ => cached(&architecture),
     }
+}
+
+/// The error of a device that the kernels do not run on.
+pub(super) fn too_old((major, minor): (i32, i32)) -> GpuError {
+    unavailable(&format!(
+        "expected a device of compute capability 7.5 or above, found {major}.{minor}"
+    ))
 }
 
 /// Compiled code from the disk, or compiled and kept there.

@@ -113,6 +113,15 @@ impl Cuda {
         &self.stream
     }
 
+    /// What NVRTC compiles for to run on the device, such as `sm_90a`.
+    ///
+    /// # Errors
+    /// [`GpuError::Driver`], or [`GpuError::Unavailable`] if the device is too old.
+    pub fn architecture(&self) -> Result<String, GpuError> {
+        let capability = self.stream.context().compute_capability().map_err(driver)?;
+        architecture_for(capability).ok_or_else(|| images::too_old(capability))
+    }
+
     /// The device's name and the driver's version.
     ///
     /// # Errors

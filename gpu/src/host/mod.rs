@@ -2,21 +2,25 @@
 //!
 //! Built by `build.rs` from `kernels/` and `host/` where a C++17 compiler is found.
 
+mod build;
+
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::process::Command;
 
 use libloading::Library;
 
-use crate::{Arg, GpuError, Launch, Machine, sources};
+use crate::{Arg, GpuError, Launch, Machine};
+
+pub use build::HostBuilder;
 
 const NAME: &str = "host";
 
 /// Runs the kernels on the CPU, one thread at a time, and finds faults that a GPU passes over.
 ///
-/// Every index is checked against its buffer, shared memory and workspaces start as NaN, barriers and collectives that
-/// not all threads reach end the launch with a report. Blocks interleave, and the [`Schedule`] decides in which order
-/// threads run, so that a race shows as a difference between seeds.
+/// Every index is checked against its buffer, and shared memory and workspaces start poisoned. Barriers and collectives
+/// that not all threads reach end the launch with a report, and so do accesses to integers that no barrier orders.
+/// Blocks interleave, and the [`Schedule`] decides in which order threads run, so that a race between floats shows as a
+/// difference between seeds.
 #[derive(Debug)]
 pub struct Host {
     schedule: Schedule,
@@ -39,8 +43,8 @@ type LaunchFunction = unsafe extern "C" fn(
     report_bytes: usize,
 ) -> i32;
 
-/// How the threads of a launch are interleaved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How the threads of a launch are interleaved, and what memory holds that nothing has written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Schedule {
     /// Decides every draw; the same seed gives the same order.
@@ -50,6 +54,26 @@ pub struct Schedule {
     /// Another thread may run after about so many memory accesses as well; 0: only at barriers, collectives and
     /// atomics.
     pub access_interval: u32,
+    /// Fills workspaces before a case and shared memory before a block, word by word.
+    pub poison: u32,
+}
+
+impl Schedule {
+    /// The poisons: NaN and -1; 3e38 and 1e-19, which are indices far out of bounds. What hides behind one of them
+    /// shows with another.
+    pub const POISONS: [u32; 3] = [u32::MAX, 0x7f7f_7f7f, 0x2020_2020];
+}
+
+impl Default for Schedule {
+    /// Seed 0, changes of threads at meetings only, and memory that is NaN.
+    fn default() -> Schedule {
+        Schedule {
+            seed: 0,
+            resident_blocks: 0,
+            access_interval: 0,
+            poison: Schedule::POISONS[0],
+        }
+    }
 }
 
 /// Memory of the host machine. The cells are written through shared references, by kernels on the calling thread.
@@ -83,56 +107,6 @@ impl Host {
         })
     }
 
-    /// The host machine with other kernels than the crate's own, such as those with a planted fault: `kernels` are the
-    /// files of [`sources::KERNELS`], changed, and a C++ compiler (`CXX`, or `c++`) builds them now.
-    ///
-    /// # Errors
-    /// [`GpuError::Unavailable`] if there is no compiler or it refuses the source.
-    pub fn from_kernels(kernels: &[(&str, String)], schedule: Schedule) -> Result<Host, GpuError> {
-        let refused = |error: &dyn std::fmt::Display| unavailable(&error.to_string());
-        let folder = tempfile::tempdir().map_err(|error| refused(&error))?;
-        let own = sources::HOST.iter().map(|(name, text)| (*name, *text));
-        for (name, text) in own.chain(kernels.iter().map(|(name, text)| (*name, text.as_str()))) {
-            std::fs::write(folder.path().join(name), text).map_err(|error| refused(&error))?;
-        }
-        let path = folder.path().join("kernels.so");
-        let output = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()))
-            .current_dir(folder.path())
-            .args([
-                "-std=c++17",
-                "-O1",
-                "-shared",
-                "-fPIC",
-                "-ffp-contract=off",
-                "-I.",
-                "-o",
-                "kernels.so",
-            ])
-            .args(
-                sources::HOST
-                    .iter()
-                    .map(|(name, _)| *name)
-                    .filter(|name| name.ends_with(".cpp")),
-            )
-            .output()
-            .map_err(|error| refused(&error))?;
-        if !output.status.success() {
-            return Err(unavailable(&String::from_utf8_lossy(&output.stderr)));
-        }
-        // SAFETY: the library was built just now from this crate's own machine, whose start runs no code but that of
-        // the C++ runtime.
-        let library = unsafe { Library::new(&path) }.map_err(|error| refused(&error))?;
-        // SAFETY: this crate's `launch.cpp` defines the symbol with this type.
-        let launch = unsafe { library.get::<LaunchFunction>(b"binned_experts_simt_launch\0") };
-        let launch = *launch.map_err(|error| refused(&error))?;
-        Ok(Host {
-            schedule,
-            tensor_cores: None,
-            launch,
-            _library: Some(library),
-        })
-    }
-
     /// The same machine with tensor cores, on as many multiprocessors.
     #[must_use]
     pub fn with_tensor_cores(self, multiprocessors: u32) -> Host {
@@ -145,6 +119,11 @@ impl Host {
     /// The schedule of the launches to come.
     pub fn set_schedule(&mut self, schedule: Schedule) {
         self.schedule = schedule;
+    }
+
+    /// Two words of poison.
+    fn fill(&self) -> u64 {
+        u64::from(self.schedule.poison) << 32 | u64::from(self.schedule.poison)
     }
 }
 
@@ -182,7 +161,7 @@ impl Machine for Host {
         words
             .try_reserve_exact(length)
             .map_err(|_| GpuError::OutOfMemory { machine: NAME, bytes })?;
-        words.resize(length, Cell::new(u64::MAX));
+        words.resize(length, Cell::new(self.fill()));
         Ok(HostBuffer { words, bytes })
     }
 
@@ -201,9 +180,9 @@ impl Machine for Host {
         Ok(())
     }
 
-    /// Fills the buffer with 0xFF: NaN as a float, -1 as an integer.
+    /// Fills the buffer with the schedule's poison.
     fn discard(&mut self, buffer: &mut HostBuffer) -> Result<(), GpuError> {
-        buffer.words.fill(Cell::new(u64::MAX));
+        buffer.words.fill(Cell::new(self.fill()));
         Ok(())
     }
 

@@ -1,0 +1,64 @@
+// What orders the accesses of different threads, where a GPU's memory orders less than this machine's.
+//
+// Integers in memory are counters, lists and flags: two threads of which one writes to the same element must meet at a
+// barrier in between, unless both use atomics. A collective other than __syncwarp is no barrier. Words of 64 bits are
+// what bulk copies read: the thread that wrote one must have published it before. A violation ends the launch, whatever
+// the values are.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace simt {
+
+enum class Access : uint8_t { read, write, atomic };
+
+// An element of an array, with its name for reports.
+template <class T>
+struct Pointer {
+    T *address;
+    const char *name;
+    int64_t index;
+};
+
+// The running thread's access to an integer.
+void note_access(const void *address, Access access, const char *name, int64_t index);
+
+// The running thread wrote a word in a launch that copies.
+void note_word(const void *address);
+
+// What the running thread wrote may be copied from now on.
+void publish_words();
+
+// Fails if a word of the source was written in this launch and not published.
+void expect_published(const void *source, size_t bytes);
+
+// The scheduler's: a launch starts.
+void forget_accesses();
+
+// An integer or a word in memory that kernels write.
+template <class T>
+class Element {
+public:
+    explicit Element(Pointer<T> pointer) : pointer(pointer) {}
+    Element(const Element &) = default;
+
+    operator T() const {
+        if constexpr (sizeof(T) == sizeof(int)) note_access(pointer.address, Access::read, pointer.name, pointer.index);
+        return *pointer.address;
+    }
+
+    T operator=(T value) const {
+        if constexpr (sizeof(T) == sizeof(int)) note_access(pointer.address, Access::write, pointer.name, pointer.index);
+        else note_word(pointer.address);
+        return *pointer.address = value;
+    }
+
+    T operator=(const Element &other) const { return *this = T(other); }
+    T operator+=(T value) const { return *this = T(*this) + value; }
+    Pointer<T> operator&() const { return pointer; }
+
+private:
+    Pointer<T> pointer;
+};
+
+}  // namespace simt
