@@ -2,7 +2,7 @@
 
 use binned_experts_reference::{
     Activation, Binned, Dims, Element, Error, ExpertWeights, Problem, binned_experts_ref, binned_gather,
-    binned_scatter, sort_tokens_by_expert,
+    binned_scatter, expert_capacity, sort_tokens_by_expert,
 };
 use half::{bf16, f16};
 use ndarray::{Array1, Array2, Array3, array};
@@ -83,6 +83,7 @@ fn a_problem_says_what_it_was_given() {
     let ids = Array2::zeros((6, 1));
     let batches = Problem::new(Array3::zeros((3, 2, 3)), ids, Array3::zeros((3, 2, 5)), weights, 1).unwrap();
     assert_eq!(batches.dims().tokens, 6);
+    assert_eq!(binned_experts_ref(&batches).unwrap().output.dim(), (3, 2, 3));
 }
 
 #[test]
@@ -139,4 +140,16 @@ fn assignments_that_do_not_fit_the_tokens_are_refused() {
     let scattered = |top_k| binned_scatter(&gathered(), &bins, &weights, 2, top_k).unwrap_err();
     assert_eq!(scattered(2), misfit(2));
     assert_eq!(scattered(0), Error::ZeroTopK);
+}
+
+#[test]
+fn the_capacity_is_twice_the_mean_count_rounded_down() {
+    assert_eq!(expert_capacity(512, 4, 2), Ok(512));
+    assert_eq!(expert_capacity(7, 4, 3), Ok(10));
+    assert_eq!(expert_capacity(1, 16, 2), Ok(0));
+    assert_eq!(expert_capacity(1, 0, 1), Err(Error::NoExperts));
+    assert!(matches!(
+        expert_capacity(usize::MAX, 1, 1),
+        Err(Error::SizeOverflow { .. })
+    ));
 }

@@ -297,6 +297,10 @@ mod tests {
             ..EXACT
         };
         assert_close(of(2.0, lost), propagated + 3.25 * 2.0 * sigma(-8.0) * 10.0);
+        // Just below −2 |f| rises less towards the upper end than it falls towards the lower.
+        let one = Activation { alpha: 1.0, limit: 7.0 };
+        let near = swiglu_bound((-2.2, 0.2), (0.0, 0.0), 0.0, one, EXACT);
+        assert_close(near, 2.2 * sigma(-2.2) - 2.4 * sigma(-2.4));
         // Around −2 the slope still counts: f has its least value near −1.28.
         let near = swiglu_bound((-10.0, 9.5), (0.0, 0.0), 0.0, TWO, EXACT);
         assert_close(near, 9.5 * 1.1);
