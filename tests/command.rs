@@ -296,7 +296,10 @@ fn a_server_answers_what_is_wrong_and_goes_on() {
     let written = directory.path().join("result.safetensors");
     let request = |case: &str| serde_json::json!({"case": case, "output": &written}).to_string();
     let lines = ["no JSON".to_owned(), request("nowhere"), request(golden)].join("\n");
-    let output = binned_experts(&["serve", "reference"]).write_stdin(lines).output().unwrap();
+    let output = binned_experts(&["serve", "reference"])
+        .write_stdin(lines)
+        .output()
+        .unwrap();
     assert!(output.status.success());
     let answers = String::from_utf8(output.stdout).unwrap();
     let answers: Vec<serde_json::Value> = answers
