@@ -15,7 +15,7 @@ const LAUNCH: &str = "launch.cpp";
 
 /// Libraries of several machines live in one process. Of each only the launch function may be seen from outside, since
 /// the dynamic linker would let them share the static variables of inline functions.
-const FLAGS: [&str; 5] = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
+const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
 
 /// The host machine without its kernels, compiled: [`build`](HostBuilder::build) adds those of the caller's choice.
 ///
@@ -48,7 +48,9 @@ impl HostBuilder {
             compiler: std::env::var_os("CXX").unwrap_or_else(|| "c++".into()),
         };
         write(builder.folder.path(), &sources::HOST)?;
-        builder.compile(builder.folder.path(), |command| command.arg("-c").args(machine_files()))?;
+        builder.compile(builder.folder.path(), |command| {
+            command.args(["-O3", "-c"]).args(machine_files())
+        })?;
         Ok(builder)
     }
 
@@ -64,7 +66,7 @@ impl HostBuilder {
         self.compile(folder.path(), |command| {
             let objects = machine_files().map(|name| machine.join(name).with_extension("o"));
             command
-                .args(["-shared", "-o", "kernels.so", "-I.", "-I"])
+                .args(["-O1", "-shared", "-o", "kernels.so", "-I.", "-I"])
                 .arg(machine)
                 .arg(machine.join(LAUNCH))
                 .args(objects)
