@@ -456,7 +456,7 @@ fn sums_of_16_bits_are_refused_where_terms_cancel() {
 
 fn bugs_of_many_assignments_are_found() {
     let directory = tempfile::tempdir().unwrap();
-    for seed in 0..16 {
+    for seed in 0..24 {
         let seed = seed.to_string();
         binned_experts(&["case", "--seed", &seed, "--profile", "many-assignments", "--out"])
             .arg(directory.path().join(format!("{seed}.safetensors")))

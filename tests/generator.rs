@@ -295,7 +295,7 @@ fn a_plain_run_covers_everything() {
         ("subnormal values in", 60),
         ("ties in another order", 60),
         ("limit of 10,000 or more", 120),
-        ("H and I of 32 or more", 250),
+        ("H and I of 32 or more", 220),
     ];
     let mut found = Facts::default().named().map(|(name, _)| (name, 0));
     for seed in 0..1000 {
@@ -361,7 +361,7 @@ fn values_are_the_same_on_every_machine() {
     assert_eq!(digest, DIGEST, "{digest:#x}");
 }
 
-const DIGEST: u64 = 0x6101_b08b_d7bf_ec0b;
+const DIGEST: u64 = 0x5896_c4ae_a6ef_b867;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]

@@ -34,16 +34,16 @@ impl Source<'_> {
                 let widest = (self.selection.work / 48).isqrt().clamp(2, 257);
                 spec.hidden = self.edge(widest);
                 spec.intermediate = self.related(spec.hidden, widest);
-                let is_deep = widest > DEEP && self.below(5) >= 3;
+                let is_deep = widest > DEEP && self.below(4) == 3;
                 spec.experts = [1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 33][self.below(11)];
                 if is_deep {
                     spec.hidden = deep(spec.hidden);
                     spec.intermediate = deep(spec.intermediate);
-                    // Few experts, so that some have more rows than a warp has lanes.
+                    // Few experts, so that some have more rows than a warp has lanes, though there are fewer tokens.
                     spec.experts = spec.experts.min(4);
                 }
                 spec.top_k = self.top_k(spec.experts);
-                spec.sequence = self.edge(385);
+                spec.sequence = self.edge(if is_deep { 129 } else { 385 });
             }
             SizeProfile::ManyExperts => {
                 spec.hidden = 1 + self.below(16);
