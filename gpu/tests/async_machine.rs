@@ -4,7 +4,7 @@
 
 mod common;
 
-use binned_experts_gpu::{Arg, GpuError, Host, Launch, Machine};
+use binned_experts_gpu::{Arg, GpuError, Host, Launch, Machine, Schedule};
 use bytemuck::Pod;
 
 use common::host;
@@ -125,11 +125,18 @@ fn words_are_published_before_they_are_copied() {
 #[test]
 fn a_value_that_nothing_writes_is_reported() {
     let Some(mut host) = host(1) else { return };
-    let livelock = report(run(&mut host, launch("selftest_livelock", 32, 0), &[0i32], None, &[]));
-    assert!(
-        livelock.contains("livelock") && livelock.contains("selftest_async.cu:"),
-        "{livelock}"
-    );
+    // Pauses at the accesses of the waiting loop itself included.
+    for access_interval in [0, 2] {
+        host.set_schedule(Schedule {
+            access_interval,
+            ..Schedule::default()
+        });
+        let livelock = report(run(&mut host, launch("selftest_livelock", 32, 0), &[0i32], None, &[]));
+        assert!(
+            livelock.contains("livelock") && livelock.contains("selftest_async.cu:"),
+            "{livelock}"
+        );
+    }
 }
 
 #[test]

@@ -44,8 +44,6 @@ pub struct Animal {
     pub new: String,
     /// Why no check can tell the patched kernels from right ones.
     pub equivalent: Option<String>,
-    /// Why a check misses it, though the patched kernels are wrong.
-    pub gap: Option<String>,
 }
 
 /// The pipeline that a bug lives in.
