@@ -5,6 +5,9 @@ use super::draw::{Draw, Stream};
 use crate::precision::power_of_two;
 use crate::tensor::ElementType;
 
+/// Features from one large one to the next.
+const OUTLIER_DISTANCE: usize = 32;
+
 /// What has a power of two to itself.
 #[derive(Clone, Copy)]
 enum Unit {
@@ -17,11 +20,15 @@ enum Unit {
     /// Each feature of the hidden states and of the activations: the matrices have the inverse, so that all terms of
     /// a sum are of ordinary size.
     Feature,
+    /// One feature of the hidden states in 32, far above the others; its weights have the inverse.
+    Outlier,
 }
 
 /// Factors for every cell of a case.
 pub(super) struct Spread {
     unit: Unit,
+    /// The first large feature, if they are rare.
+    place: usize,
     /// Exponents lie from −reach to reach.
     reach: i32,
     /// An exponent that makes most values subnormal; in f64 they are small only.
@@ -39,7 +46,8 @@ impl Spread {
         };
         let lines = spec.draw(Stream::Scale);
         Spread {
-            unit: [Unit::Token, Unit::Column, Unit::Weight, Unit::Feature][lines.below(4, [0, 0, 0])],
+            unit: [Unit::Token, Unit::Column, Unit::Weight, Unit::Feature, Unit::Outlier][lines.below(5, [0, 0, 0])],
+            place: lines.below(spec.hidden.clamp(1, OUTLIER_DISTANCE), [0, 0, 7]),
             reach,
             subnormal,
             lines,
@@ -52,6 +60,7 @@ impl Spread {
         power_of_two(match self.unit {
             Unit::Token => self.exponent(self.lines, self.reach, [token, 0, 1]),
             Unit::Feature => self.feature(h),
+            Unit::Outlier => self.outlier(h),
             Unit::Column | Unit::Weight => 0,
         })
     }
@@ -62,6 +71,7 @@ impl Spread {
             Unit::Column => self.exponent(self.lines, self.reach, [e, j, 2]),
             Unit::Weight => self.exponent(self.gate_up, self.top([e, j, 2]), [e, h, j]),
             Unit::Feature => -self.feature(h) - self.activation(e, j),
+            Unit::Outlier => -self.outlier(h),
         })
     }
 
@@ -71,12 +81,13 @@ impl Spread {
             Unit::Column => power_of_two(self.exponent(self.lines, self.reach, [e, j, 2])),
             Unit::Weight => power_of_two(self.top([e, j, 2])),
             Unit::Feature => power_of_two(-self.activation(e, j)),
+            Unit::Outlier => 1.0,
         }
     }
 
     pub(super) fn down(&self, e: usize, i: usize, h: usize) -> f64 {
         power_of_two(match self.unit {
-            Unit::Token => 0,
+            Unit::Token | Unit::Outlier => 0,
             Unit::Column => self.exponent(self.lines, self.reach, [e, h, 3]),
             Unit::Weight => self.exponent(self.down, self.top([e, h, 3]), [e, i, h]),
             Unit::Feature => self.activation(e, 2 * i),
@@ -88,7 +99,7 @@ impl Spread {
             Unit::Token => self.bias(e),
             Unit::Column => power_of_two(self.exponent(self.lines, self.reach, [e, h, 3])),
             Unit::Weight => power_of_two(self.top([e, h, 3])),
-            Unit::Feature => 1.0,
+            Unit::Feature | Unit::Outlier => 1.0,
         }
     }
 
@@ -111,6 +122,15 @@ impl Spread {
     /// Of feature h of the hidden states.
     fn feature(&self, h: usize) -> i32 {
         self.top([h, 0, 4])
+    }
+
+    /// Of feature h of the hidden states, where one in 32 is large.
+    fn outlier(&self, h: usize) -> i32 {
+        if h % OUTLIER_DISTANCE == self.place {
+            self.reach
+        } else {
+            0
+        }
     }
 
     /// How far the activation of a gate column j is lowered; an up column has no part in it.
