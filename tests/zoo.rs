@@ -5,7 +5,7 @@
 //! once on standard error; with CI set they fail.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use binned_experts::zoo::{self, Animal, Budget, BugClass, Habitat, Machine, Visit, ZooError};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -27,34 +27,26 @@ const DOZEN: [&str; 12] = [
 ];
 
 fn main() {
-    let missing = compiler().err();
-    if let Some(reason) = &missing {
+    let machine = Machine::host().map(Arc::new);
+    if let Err(reason) = &machine {
         eprintln!("zoo: {reason}");
     }
-    let ignored = missing.is_some() && std::env::var_os("CI").is_none();
+    let ignored = machine.is_err() && std::env::var_os("CI").is_none();
+    let machine = machine.map_err(|error| error.to_string());
+    let on_host = |name: &str, test: fn(&str, &Machine) -> Result<(), Failed>| {
+        let (own, machine) = (name.to_owned(), machine.clone());
+        Trial::test(name, move || test(&own, &*machine?))
+    };
     let mut trials = vec![
         Trial::test("every_patch_applies", every_patch_applies),
         Trial::test("every_class_is_there", every_class_is_there),
         Trial::test("errors_name_what_was_found", errors_name_what_was_found),
-        Trial::test("every_animal", every_animal).with_ignored_flag(true),
+        on_host("every_animal", every_animal).with_ignored_flag(true),
     ];
-    trials.extend(DOZEN.map(|name| Trial::test(name, move || is_caught(name)).with_ignored_flag(ignored)));
+    trials.extend(DOZEN.map(|name| on_host(name, is_caught).with_ignored_flag(ignored)));
+    // The trials hold the machine, whose files go with the last of them.
+    drop(machine);
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
-}
-
-/// Whether there is a C++ compiler, as the host machine looks for one.
-fn compiler() -> Result<(), String> {
-    let name = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let mut command = Command::new(&name);
-    let status = command
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        other => Err(format!("no C++ compiler: {}: {other:?}", name.to_string_lossy())),
-    }
 }
 
 fn root() -> PathBuf {
@@ -119,16 +111,11 @@ fn errors_name_what_was_found() -> Result<(), Failed> {
     }
 }
 
-fn is_caught(name: &str) -> Result<(), Failed> {
+fn is_caught(name: &str, machine: &Machine) -> Result<(), Failed> {
     let animals = animals()?;
     let animal = animals.iter().find(|animal| animal.name == name);
     let animal = animal.ok_or_else(|| format!("expected tests/zoo/{name}.toml"))?;
-    let visits = zoo::visit(
-        &Machine::host()?,
-        std::slice::from_ref(animal),
-        Budget::default(),
-        |_| {},
-    )?;
+    let visits = zoo::visit(machine, std::slice::from_ref(animal), Budget::default(), |_| {})?;
     match visits[0].verdict() {
         "caught" => Ok(()),
         verdict => Err(format!("expected {name} to be caught, found that it {verdict}").into()),
@@ -136,14 +123,13 @@ fn is_caught(name: &str) -> Result<(), Failed> {
 }
 
 /// All of them within the cases of a check, which the kernels as they are agree with.
-fn every_animal() -> Result<(), Failed> {
-    let machine = Machine::host()?;
+fn every_animal(_name: &str, machine: &Machine) -> Result<(), Failed> {
     for habitat in Habitat::ALL {
-        if let Some(catch) = zoo::control(&machine, habitat, Budget::default())? {
+        if let Some(catch) = zoo::control(machine, habitat, Budget::default())? {
             return Err(format!("{}: fails without a patch: {}", habitat.name(), catch.by).into());
         }
     }
-    let visits = zoo::visit(&machine, &animals()?, Budget::default(), |_| {})?;
+    let visits = zoo::visit(machine, &animals()?, Budget::default(), |_| {})?;
     eprintln!("{}\n\n{}\n", zoo::table(&visits), zoo::classes(&visits));
     eprintln!("The slowest:\n\n{}\n\n{}", zoo::slowest(&visits), zoo::summary(&visits));
     let line = |visit: &Visit| {
