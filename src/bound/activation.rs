@@ -89,6 +89,7 @@ fn what_clamp_leaves(value: f64, error: f64, limit: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::EXACT;
     use super::*;
     use crate::definition::clamped_swiglu;
     use crate::precision::Class;
@@ -165,14 +166,6 @@ mod tests {
         }
         assert!(bound((-1.0, 1e-3), (2.0, 1e-3), Activation::GPT_OSS) > 1e-4);
     }
-
-    const EXACT: Precision = Precision {
-        operand: Rounding::NONE,
-        accumulate: Rounding::NONE,
-        store: Rounding::NONE,
-        max: f64::MAX,
-        sigmoid_step: 0.0,
-    };
 
     const fn stored(unit: f64, step: f64) -> Precision {
         Precision {

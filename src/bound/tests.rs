@@ -11,7 +11,7 @@ const INF: f64 = f64::INFINITY;
 const NAN: f64 = f64::NAN;
 
 /// An engine that makes no rounding at all.
-const EXACT: Precision = Precision {
+pub(super) const EXACT: Precision = Precision {
     operand: Rounding::NONE,
     accumulate: Rounding::NONE,
     store: Rounding::NONE,
