@@ -14,6 +14,19 @@ Address shared_address(const Shared<T> &array) {
     return simt::shared_offset(array.data());
 }
 
+// Here a kernel starts when the one before it has ended.
+inline void wait_for_earlier_kernels() {}
+
+inline float fast_exp2(float x) {
+    const float power = exp2f(x);
+    return power < 0x1p-126f ? 0.0f : power;
+}
+
+inline float fast_reciprocal(float x) {
+    const float reciprocal = 1.0f / x;
+    return fabsf(reciprocal) < 0x1p-126f ? 0.0f : reciprocal;
+}
+
 inline void barrier_init(Address barrier, unsigned arrivals) {
     simt::phase_barrier(barrier) = {0, arrivals, arrivals, 0};
 }
@@ -45,6 +58,10 @@ inline void publish() {
 
 inline void signal(Global<int> counters, int64 index) {
     atomicAdd(&counters[index], 1);
+}
+
+inline int signal_and_count(Global<int> counters, int64 index) {
+    return atomicAdd(&counters[index], 1);
 }
 
 inline void wait_for_signals(Global<int> counters, int64 index, int count, SIMT_SITE) {

@@ -146,7 +146,8 @@ struct Entry {
 
 const Entry KERNELS[] = {
     KERNEL_ENTRY(count_assignments, "router_indices, counts, assignments, experts"),
-    KERNEL_ENTRY(scan_bins, "counts, bins, row_starts, tile_starts, panel_starts, tiles, experts, capacity"),
+    KERNEL_ENTRY(scan_bins, "counts, bins, row_starts, tile_starts, panel_starts, tiles, "
+                            "experts, capacity"),
     KERNEL_ENTRY(rank_assignments, "router_indices, counts, bins, row_starts, sorted_indices, row_of, assignment_of, "
                                    "assignments, experts, capacity"),
     KERNEL_ENTRY(place_order, "router_indices, bins, row_starts, sorted_indices, row_of, assignment_of, assignments, "
@@ -155,13 +156,15 @@ const Entry KERNELS[] = {
                           "exact_rows, gate_up, activated, hidden, intermediate, experts, top_k, alpha, limit"),
     KERNEL_ENTRY(down, "activated, down_proj, down_proj_bias, row_starts, tile_starts, exact_rows, expert_output, "
                        "hidden, intermediate, experts"),
-    KERNEL_ENTRY(pack_weights, "matrices, bias, packed, columns, norms, exact_experts, depth, width, column_tiles"),
-    KERNEL_ENTRY(split_tokens, "hidden_states, router_indices, row_of, row_starts, panel_starts, norms, "
-                               "exact_experts, packed, row_scales, exact_rows, large_counts, progress, hidden, experts, "
-                               "top_k, alpha, limit"),
+    KERNEL_ENTRY(pack_weights, "matrices, bias, packed, columns, norms, exact_experts, depth, width, column_tiles, "
+                               "weaves"),
+    KERNEL_ENTRY(split_tokens, "hidden_states, router_indices, row_of, row_starts, panel_starts, "
+                               "norms, exact_experts, packed, row_scales, exact_rows, large_counts, progress, hidden, "
+                               "top_k, progress_words, alpha, limit"),
     KERNEL_ENTRY(experts, "tokens, gate_up_packed, gate_up_columns, down_packed, down_columns, row_starts, "
-                          "panel_starts, row_scales, progress, large_counts, packed_activated, gate_up, activated, "
-                          "expert_output, hidden, intermediate, experts, gate_up_tiles, down_tiles, alpha, limit"),
+                          "panel_starts, row_scales, progress, large_counts, packed_activated, "
+                          "part_sums, gate_up, activated, expert_output, hidden, intermediate, experts, "
+                          "gate_up_tiles, down_tiles, alpha, limit"),
     KERNEL_ENTRY(mark_exact_rows, "row_starts, large_counts, exact_rows, intermediate, experts"),
     KERNEL_ENTRY(combine, "expert_output, router_indices, routing_weights, row_of, output, tokens, hidden, experts, "
                           "top_k"),

@@ -218,15 +218,6 @@ inline float __int_as_float(int bits) {
     return simt::from_bits<float>(uint64_t(uint32_t(bits)));
 }
 
-// The fast ones of the device err by a few units in the last place.
-inline float __expf(float x) {
-    return expf(x);
-}
-
-inline float __fdividef(float dividend, float divisor) {
-    return dividend / divisor;
-}
-
 // One rounding each: the build forbids contraction.
 inline float __fmul_rn(float left, float right) {
     return left * right;

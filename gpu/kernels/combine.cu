@@ -5,7 +5,7 @@
 //
 // A dropped assignment (row_of = -1) adds nothing. Each product is rounded, and so is each sum; no atomics, so that
 // two runs give the same bits.
-#include "common.cuh"
+#include "ptx.cuh"
 
 constexpr int COMBINE_THREADS = 256;
 
@@ -18,6 +18,7 @@ constexpr int COMBINE_THREADS = 256;
 KERNEL(COMBINE_THREADS)
 combine(Global<const float> expert_output, Global<const int64> router_indices, Global<const float> routing_weights,
         Global<const int> row_of, Global<float> output, int64 tokens, int64 hidden, int64 experts, int64 top_k) {
+    wait_for_earlier_kernels();
     const int64 quads = ceil_div(hidden, 4);
     const int64 token = global_thread() / quads, column = global_thread() % quads * 4;
     if (token >= tokens) return;

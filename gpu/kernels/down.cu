@@ -3,7 +3,7 @@
 //   expert_output = activated · down_proj[e] + down_proj_bias[e]
 //
 // With exact_rows, only the rows that it names are computed.
-#include "common.cuh"
+#include "ptx.cuh"
 #include "exact.cuh"
 #include "tile.cuh"
 
@@ -20,6 +20,7 @@ KERNEL(TILE_THREADS)
 down(Global<const float> activated, Global<const float> down_proj, Global<const float> down_proj_bias,
      Global<const int> row_starts, Global<const int> tile_starts, Global<const int> exact_rows,
      Global<float> expert_output, int64 hidden, int64 intermediate, int64 experts) {
+    wait_for_earlier_kernels();
     if (is_nothing_exact(exact_rows)) return;
     const int64 tiles = tile_count(tile_starts, hidden, experts);
     for (int64 number = blockIdx.x; number < tiles; number += gridDim.x) {

@@ -28,6 +28,7 @@ gate_up(Global<const float> hidden_states, Global<const float> gate_up_proj, Glo
         Global<const int> assignment_of, Global<const int> row_starts, Global<const int> tile_starts,
         Global<const int> exact_rows, Global<float> gate_up, Global<float> activated, int64 hidden, int64 intermediate,
         int64 experts, int64 top_k, float alpha, float limit) {
+    wait_for_earlier_kernels();
     if (is_nothing_exact(exact_rows)) return;
     const int64 width = 2 * intermediate;
     const int64 tiles = tile_count(tile_starts, width, experts);

@@ -19,9 +19,12 @@ constexpr int PACK_THREADS = PANEL_COLUMNS;
 //   columns       [E, column tiles · PANEL_COLUMNS, 2]         written
 //   norms         [E, 2]   f32 >= 0 as their bits              from 0
 //   exact_experts [E]                                          from 0
+//   weaves        whether the depth is woven, as that of the second product
 KERNEL(PACK_THREADS)
 pack_weights(Global<const float> matrices, Global<const float> bias, Global<uint64> packed, Global<float> columns,
-             Global<int> norms, Global<int> exact_experts, int64 depth, int64 width, int64 column_tiles) {
+             Global<int> norms, Global<int> exact_experts, int64 depth, int64 width, int64 column_tiles,
+             int64 weaves) {
+    wait_for_earlier_kernels();
     const int64 expert = blockIdx.x / column_tiles, column_tile = blockIdx.x % column_tiles;
     const int line = threadIdx.x;
     const int64 column = column_tile * PANEL_COLUMNS + line;
@@ -56,7 +59,7 @@ pack_weights(Global<const float> matrices, Global<const float> bias, Global<uint
         for (int group = 0; group < STEP / 4; group++) {
             float values[4];
             for (int i = 0; i < 4; i++) {
-                const int64 d = step * STEP + group * 4 + i;
+                const int64 place = step * STEP + group * 4 + i, d = weaves ? woven(place) : place;
                 values[i] = exists && d < depth ? matrices[first + d * width] * scale.up : 0.0f;
             }
             store_split(packed, image, line, group, values);

@@ -5,6 +5,32 @@
 #pragma once
 #include "common.cuh"
 
+#ifdef __CUDACC__
+
+// Where the device can start a kernel before the one ahead of it in the stream has ended: lets the next kernel start,
+// and waits until everything that the earlier ones wrote is there. Each kernel begins with it.
+__device__ __forceinline__ void wait_for_earlier_kernels() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// 2^x to a few units in the last place; 0 below 2^-126.
+__device__ __forceinline__ float fast_exp2(float x) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+}
+
+// 1 / x to a few units in the last place; 0 for x beyond 2^126.
+__device__ __forceinline__ float fast_reciprocal(float x) {
+    float reciprocal;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(x));
+    return reciprocal;
+}
+
+#endif
+
 #ifdef HOPPER
 
 using Address = unsigned;
@@ -57,14 +83,22 @@ __device__ __forceinline__ void bulk_copy(Address target, Global<const uint64> s
                  : "memory");
 }
 
-// What this thread wrote to global memory is there for other blocks, and for their bulk copies, once they see a
-// signal that follows.
+// What this thread wrote to global memory is there for the bulk copies of other blocks once they see a signal that
+// follows.
 __device__ __forceinline__ void publish() {
-    asm volatile("fence.acq_rel.gpu;\nfence.proxy.async;" ::: "memory");
+    asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 
+// Counts up once. What this thread wrote, and what others wrote that it has met, is there for whoever sees the count.
 __device__ __forceinline__ void signal(Global<int> counters, int64 index) {
     asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(counters + index) : "memory");
+}
+
+// As signal, and the count before; what was there before those signals is there for this thread.
+__device__ __forceinline__ int signal_and_count(Global<int> counters, int64 index) {
+    int before;
+    asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(before) : "l"(counters + index) : "memory");
+    return before;
 }
 
 // Waits until a counter has reached `count`; what was published before its signals can then be copied.
@@ -73,7 +107,7 @@ __device__ __forceinline__ void wait_for_signals(Global<int> counters, int64 ind
     do {
         asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(found) : "l"(counters + index) : "memory");
     } while (found < count);
-    asm volatile("fence.proxy.async;" ::: "memory");
+    asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 
 // Barrier `id` of the block for `threads` threads, some of which only arrive.

@@ -10,13 +10,15 @@
 //   place_order         the same from an order that the caller gives
 //
 // Requirements: 0 <= router_indices < E, T·K < 2^31, E < 2^31 - 1, C <= T·K.
-#include "common.cuh"
+#include "ptx.cuh"
 #include "tile.cuh"
 
 constexpr int ROUTE_TILE = 256;
 constexpr int ROUTE_WARPS = 4;
 constexpr int ROUTE_THREADS = ROUTE_WARPS * WARP;
+constexpr int ROUTE_STEPS = ROUTE_TILE / WARP;
 constexpr int SCAN_THREADS = 128;
+constexpr int SCAN_TILES = 8;  // that a thread loads at once
 
 __device__ __forceinline__ int64 route_tile() {
     return int64(blockIdx.x) * ROUTE_WARPS + threadIdx.x / WARP;
@@ -27,9 +29,15 @@ __device__ __forceinline__ unsigned lanes_below() {
     return (1u << threadIdx.x % WARP) - 1;
 }
 
-// The expert of an assignment, or -1 past the last one.
-__device__ __forceinline__ int expert_or_none(Global<const int64> router_indices, int64 assignment, int64 assignments) {
-    return assignment < assignments ? int(router_indices[assignment]) : -1;
+// The experts of the tile's assignments, as the lane takes them: one in each step, or -1 past the last one.
+__device__ __forceinline__ void load_experts(Global<const int64> router_indices, int64 assignments,
+                                             int (&expert_of)[ROUTE_STEPS]) {
+    const int64 first = route_tile() * ROUTE_TILE + threadIdx.x % WARP;
+#pragma unroll
+    for (int step = 0; step < ROUTE_STEPS; step++) {
+        const int64 assignment = first + step * WARP;
+        expert_of[step] = assignment < assignments ? int(router_indices[assignment]) : -1;
+    }
 }
 
 // Position in the sorted order of an expert's first assignment; bins are inclusive.
@@ -56,15 +64,19 @@ __device__ __forceinline__ void assign_row(Global<const int> row_starts, Global<
 //   counts         [tiles, E]   written
 KERNEL(ROUTE_THREADS)
 count_assignments(Global<const int64> router_indices, Global<int> counts, int64 assignments, int64 experts) {
+    wait_for_earlier_kernels();
     const int64 first = route_tile() * ROUTE_TILE;
     if (first >= assignments) return;
     const int64 row = route_tile() * experts;
     const int lane = threadIdx.x % WARP;
 
+    int expert_of[ROUTE_STEPS];
+    load_experts(router_indices, assignments, expert_of);
     for (int64 expert = lane; expert < experts; expert += WARP) counts[row + expert] = 0;
     __syncwarp();
-    for (int step = 0; step < ROUTE_TILE && first + step < assignments; step += WARP) {
-        const int expert = expert_or_none(router_indices, first + step + lane, assignments);
+#pragma unroll
+    for (int step = 0; step < ROUTE_STEPS; step++) {
+        const int expert = expert_of[step];
         const unsigned peers = __match_any_sync(ALL_LANES, expert);
         const bool is_first_peer = (peers & lanes_below()) == 0;
         if (expert >= 0 && is_first_peer) atomicAdd(&counts[row + expert], __popc(peers));
@@ -129,6 +141,7 @@ __device__ __forceinline__ void starts_from_lengths(Global<int> values, int64 fi
 KERNEL(SCAN_THREADS)
 scan_bins(Global<int> counts, Global<int> bins, Global<int> row_starts, Global<int> tile_starts,
           Global<int> panel_starts, int64 tiles, int64 experts, int64 capacity) {
+    wait_for_earlier_kernels();
     SHARED_ARRAY(int, warp_sums, SCAN_THREADS / WARP);
     const int64 share = ceil_div(experts, SCAN_THREADS);
     const int64 first = smaller(experts, threadIdx.x * share), end = smaller(experts, first + share);
@@ -136,10 +149,15 @@ scan_bins(Global<int> counts, Global<int> bins, Global<int> row_starts, Global<i
     int own = 0;
     for (int64 expert = first; expert < end; expert++) {
         int count = 0;
-        for (int64 tile = 0; tile < tiles; tile++) {
-            const int here = counts[tile * experts + expert];
-            counts[tile * experts + expert] = count;
-            count += here;
+        for (int64 tile = 0; tile < tiles; tile += SCAN_TILES) {
+            int here[SCAN_TILES];
+#pragma unroll
+            for (int i = 0; i < SCAN_TILES; i++) here[i] = tile + i < tiles ? counts[(tile + i) * experts + expert] : 0;
+#pragma unroll
+            for (int i = 0; i < SCAN_TILES; i++) {
+                if (tile + i < tiles) counts[(tile + i) * experts + expert] = count;
+                count += here[i];
+            }
         }
         own += count;
         const int kept = int(smaller(count, capacity));
@@ -177,14 +195,18 @@ KERNEL(ROUTE_THREADS)
 rank_assignments(Global<const int64> router_indices, Global<int> counts, Global<const int> bins,
                  Global<const int> row_starts, Global<int> sorted_indices, Global<int> row_of,
                  Global<int> assignment_of, int64 assignments, int64 experts, int64 capacity) {
+    wait_for_earlier_kernels();
     const int64 first = route_tile() * ROUTE_TILE;
     if (first >= assignments) return;
     const int64 row = route_tile() * experts;
     const int lane = threadIdx.x % WARP;
 
-    for (int step = 0; step < ROUTE_TILE && first + step < assignments; step += WARP) {
-        const int64 assignment = first + step + lane;
-        const int expert = expert_or_none(router_indices, assignment, assignments);
+    int expert_of[ROUTE_STEPS];
+    load_experts(router_indices, assignments, expert_of);
+#pragma unroll
+    for (int step = 0; step < ROUTE_STEPS; step++) {
+        const int64 assignment = first + step * WARP + lane;
+        const int expert = expert_of[step];
         const unsigned peers = __match_any_sync(ALL_LANES, expert);
         const int peers_below = __popc(peers & lanes_below());
         const int rank = expert >= 0 ? counts[row + expert] + peers_below : 0;
@@ -211,6 +233,7 @@ KERNEL(ROUTE_THREADS)
 place_order(Global<const int64> router_indices, Global<const int> bins, Global<const int> row_starts,
             Global<const int> sorted_indices, Global<int> row_of, Global<int> assignment_of, int64 assignments,
             int64 capacity) {
+    wait_for_earlier_kernels();
     const int64 position = global_thread();
     if (position >= assignments) return;
     const int64 assignment = sorted_indices[position];

@@ -14,6 +14,9 @@
 // Layout: the rows of a panel (128 of the left operand, 192 of the right one) stand in one image for every 32 of
 // the depth. A line of an image is 128 bytes: 32 hi, then 32 lo, in chunks of 16 bytes; chunk c of line l stands at
 // chunk c ^ (l % 8), which is the swizzle of 128 bytes.
+//
+// The depth of the second product is woven, as the sums of the first one come: place 4q + i of each 16 holds depth
+// 4i + q. A sum over the depth does not depend on where a depth stands, as long as both operands agree.
 #pragma once
 #include "ptx.cuh"
 #include "tile.cuh"
@@ -33,6 +36,11 @@ constexpr int LARGEST_EXPONENT = 62;
 // Images of a depth.
 __device__ __forceinline__ int64 steps_of(int64 depth) {
     return ceil_div(depth, DEPTH_UNIT) * (DEPTH_UNIT / STEP);
+}
+
+// The depth that stands in this place of a woven operand, and the place of this depth.
+__device__ __forceinline__ int64 woven(int64 depth) {
+    return depth / 16 * 16 + depth % 4 * 4 + depth % 16 / 4;
 }
 
 // The word of an image with four hi of a line, the group-th; four lo stand in the group eight further on.

@@ -39,9 +39,9 @@ __device__ __forceinline__ T block_sum(T value, Shared<T> of_warps) {
     return sum;
 }
 
-// A bound of |activated| for a bound of |gate| and |up|; NaN or infinite where there is none.
+// A bound of |activated| for a bound of |gate| and |up|; infinite where there is none.
 __device__ __forceinline__ float activation_bound(float bound, float alpha, float limit) {
-    if (!(limit >= 0.0f)) return __int_as_float(0x7f800000);
+    if (!(limit >= 0.0f && bound >= 0.0f)) return __int_as_float(0x7f800000);
     const float clamped = fminf(bound, limit);
     const float negative = alpha > 0.0f ? fminf(bound, 0.2785f / alpha) : bound;
     return 1.01f * (clamped + 1.0f) * fmaxf(clamped, negative);
@@ -59,19 +59,20 @@ __device__ __forceinline__ float activation_bound(float bound, float alpha, floa
 //   row_scales     [R, 2]                              written
 //   exact_rows     [1 + R]                             written
 //   large_counts   [R]                                 written: 0
-//   progress       [2 + panels]                        written: 0
+//   progress       [progress_words]                    written: 0
 KERNEL(SPLIT_THREADS)
 split_tokens(Global<const float> hidden_states, Global<const int64> router_indices, Global<const int> row_of,
              Global<const int> row_starts, Global<const int> panel_starts, Global<const float> norms,
-             Global<const int> exact_experts, Global<uint64> packed, Global<float> row_scales, Global<int> exact_rows,
-             Global<int> large_counts, Global<int> progress, int64 hidden, int64 experts, int64 top_k, float alpha,
-             float limit) {
+             Global<const int> exact_experts, Global<uint64> packed,
+             Global<float> row_scales, Global<int> exact_rows, Global<int> large_counts, Global<int> progress,
+             int64 hidden, int64 top_k, int64 progress_words, float alpha, float limit) {
+    wait_for_earlier_kernels();
     SHARED_ARRAY(int, largest_of_warps, SPLIT_THREADS / WARP);
     SHARED_ARRAY(int, large_of_warps, SPLIT_THREADS / WARP);
     SHARED_ARRAY(float, squares_of_warps, SPLIT_THREADS / WARP);
     const int64 token = blockIdx.x, first = token * hidden;
     if (token == 0) {
-        for (int64 i = threadIdx.x; i < 2 + panel_starts[experts]; i += SPLIT_THREADS) progress[i] = 0;
+        for (int64 i = threadIdx.x; i < progress_words; i += SPLIT_THREADS) progress[i] = 0;
         if (threadIdx.x == 0) exact_rows[0] = 0;
     }
 
@@ -130,6 +131,7 @@ split_tokens(Global<const float> hidden_states, Global<const int64> router_indic
 KERNEL(SPLIT_THREADS)
 mark_exact_rows(Global<const int> row_starts, Global<const int> large_counts, Global<int> exact_rows,
                 int64 intermediate, int64 experts) {
+    wait_for_earlier_kernels();
     const int64 row = global_thread();
     if (row >= row_starts[experts]) return;
     if (2 * int64(large_counts[row]) <= intermediate) exact_rows[1 + row] = 1;

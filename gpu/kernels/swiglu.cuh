@@ -1,7 +1,9 @@
 // The activation: gate = min(gate, limit), up = min(max(up, -limit), limit), (up + 1) · (gate · sigmoid(alpha · gate)).
-// NaN passes the clamps. The fast exponential and quotient err by a few units, and give 0 for a sigmoid below 2^-126.
+// NaN passes the clamps. The fast power and reciprocal err by a few units, and give 0 for a sigmoid below 2^-126.
 #pragma once
-#include "common.cuh"
+#include "ptx.cuh"
+
+constexpr float LOG2_E = 1.44269504f;
 
 // The smaller of the two; NaN if either is NaN.
 __device__ __forceinline__ float at_most(float value, float upper) {
@@ -16,5 +18,5 @@ __device__ __forceinline__ float at_least(float value, float lower) {
 __device__ __forceinline__ float clamped_swiglu(float gate, float up, float alpha, float limit) {
     gate = at_most(gate, limit);
     up = at_most(at_least(up, -limit), limit);
-    return (up + 1.0f) * (gate * __fdividef(1.0f, 1.0f + __expf(-(gate * alpha))));
+    return (up + 1.0f) * (gate * fast_reciprocal(1.0f + fast_exp2(gate * alpha * -LOG2_E)));
 }

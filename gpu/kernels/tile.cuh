@@ -9,7 +9,8 @@
 #pragma once
 #include "common.cuh"
 
-constexpr int PANEL_ROWS = 128;  // of a tile on the tensor cores (experts.cu)
+constexpr int PANEL_ROWS = 128;  // of a tile on the tensor cores (queue.cuh)
+constexpr int HALF_PANEL = PANEL_ROWS / 2;
 constexpr int TILE_ROWS = 64;
 constexpr int TILE_COLUMNS = 64;
 constexpr int TILE_DEPTH = 16;

@@ -30,8 +30,9 @@
 //! `gate_up` and `down` then compute the rows that are left to them. The packed weights take as much memory as the
 //! weights, which stay resident beside them.
 //!
-//! Nothing returns to the host between the first kernel and the last. Sums of floats have one order, whatever the
-//! order of the blocks, so two runs give the same bits.
+//! Nothing returns to the host between the first kernel and the last. From compute capability 9.0 on, each kernel is
+//! started before the one ahead of it has ended, and waits for it itself. Sums of floats have one order, whatever the
+//! order of the blocks, so two runs on one device give the same bits.
 //!
 //! ```
 //! use binned_experts_gpu::{GpuError, Host, Pipeline};

@@ -77,11 +77,13 @@ impl<B> Packed<B> {
             machine,
             [gate_up_proj, gate_up_proj_bias, &norms, &exact_experts],
             [experts, hidden, 2 * intermediate, gate_up_tiles(intermediate)],
+            false,
         )?;
         let down = Matrices::new(
             machine,
             [down_proj, down_proj_bias, &unused, &exact_experts],
             [experts, intermediate, hidden, down_tiles(hidden)],
+            true,
         )?;
         Ok(Packed {
             gate_up,
@@ -106,6 +108,7 @@ impl<B> Matrices<B> {
         machine: &mut M,
         [matrices, bias, norms, exact_experts]: [&(B, usize); 4],
         [experts, depth, width, tiles]: [usize; 4],
+        weaves: bool,
     ) -> Result<Matrices<B>, GpuError> {
         let packed = allocated(machine, &[experts, tiles, steps(depth), PANEL_COLUMNS, LINE_BYTES])?;
         let columns = allocated(machine, &[experts, tiles, PANEL_COLUMNS, 8])?;
@@ -127,6 +130,7 @@ impl<B> Matrices<B> {
             Arg::I64(depth as i64),
             Arg::I64(width as i64),
             Arg::I64(tiles as i64),
+            Arg::I64(i64::from(weaves)),
         ];
         let launch = Launch {
             kernel: "pack_weights",

@@ -4,13 +4,15 @@
 pub type SourceFile = (&'static str, &'static str);
 
 /// The files of `kernels/`, each after those it includes.
-pub const KERNELS: [SourceFile; 13] = [
+pub const KERNELS: [SourceFile; 15] = [
     ("common.cuh", include_str!("../kernels/common.cuh")),
     ("ptx.cuh", include_str!("../kernels/ptx.cuh")),
     ("swiglu.cuh", include_str!("../kernels/swiglu.cuh")),
     ("tile.cuh", include_str!("../kernels/tile.cuh")),
     ("exact.cuh", include_str!("../kernels/exact.cuh")),
     ("split.cuh", include_str!("../kernels/split.cuh")),
+    ("queue.cuh", include_str!("../kernels/queue.cuh")),
+    ("finish.cuh", include_str!("../kernels/finish.cuh")),
     ("route.cu", include_str!("../kernels/route.cu")),
     ("gate_up.cu", include_str!("../kernels/gate_up.cu")),
     ("down.cu", include_str!("../kernels/down.cu")),

@@ -4,7 +4,7 @@ mod common;
 
 use binned_experts_gpu::{Pipeline, Stages};
 use binned_experts_reference::{Activation, ExpertWeights, Problem};
-use ndarray::Array2;
+use ndarray::{Array2, Array3};
 
 use common::{Numbers, bits, expect_stages, host, problem};
 
@@ -60,17 +60,50 @@ fn small_depths_are_left_to_the_portable_kernels() {
 }
 
 #[test]
-fn any_number_of_multiprocessors_and_any_schedule_give_the_same_bits() {
-    let problem = problem([200, 70, 100, 3, 2, 1000], 9);
-    let Some(expected) = stages(&problem, 1, 0) else { return };
-    for (multiprocessors, seed) in [(1, 1), (2, 2), (7, 3), (132, 4)] {
-        let found = stages(&problem, multiprocessors, seed).unwrap();
-        assert_eq!(
-            bits(&found),
-            bits(&expected),
-            "{multiprocessors} multiprocessors, seed {seed}"
-        );
+fn any_schedule_gives_the_same_bits_on_any_number_of_multiprocessors() {
+    // Tiles of the second product are cut along a depth of five pairs.
+    let problem = problem([200, 70, 300, 3, 2, 1000], 9);
+    for multiprocessors in [1, 2, 7, 132] {
+        let Some(expected) = stages(&problem, multiprocessors, 0) else {
+            return;
+        };
+        expect_stages(&problem, &expected, &format!("{multiprocessors} multiprocessors"));
+        for seed in 1..4 {
+            let found = stages(&problem, multiprocessors, seed).unwrap();
+            assert_eq!(
+                bits(&found),
+                bits(&expected),
+                "{multiprocessors} multiprocessors, seed {seed}"
+            );
+        }
     }
+}
+
+#[test]
+fn rows_without_a_bound_of_their_activations_are_left_to_the_exact_kernels() {
+    // Squares beyond f32 times columns of zeros: all that the gates are is their bias, and alpha turns it round.
+    let (hidden, inner) = (32, 64);
+    let weights = ExpertWeights::new(
+        Array3::zeros((1, hidden, 2 * inner)),
+        Array2::from_shape_fn((1, 2 * inner), |(_, column)| if column % 2 == 0 { -1e20 } else { 0.5 }),
+        Array3::from_elem((1, inner, hidden), 1e-3),
+        Array2::zeros((1, hidden)),
+    );
+    let large = Problem::new(
+        Array3::from_elem((1, 3, hidden), 2f32.powi(62)),
+        Array2::zeros((3, 1)),
+        Array3::ones((1, 3, 1)),
+        weights.unwrap(),
+        3,
+    );
+    let large = large.unwrap().with_activation(Activation {
+        alpha: -1.0,
+        limit: 7.0,
+    });
+    let Some(exact) = exact_rows(&large, 1, "no bound") else {
+        return;
+    };
+    assert_eq!(exact, 3);
 }
 
 /// A problem of 40 tokens, each with one expert of two in turns, whose hidden states are changed.

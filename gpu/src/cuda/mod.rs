@@ -23,6 +23,8 @@ pub struct Cuda {
     stream: Arc<CudaStream>,
     functions: HashMap<&'static str, CudaFunction>,
     tensor_cores: Option<u32>,
+    /// Whether a kernel may start before the one ahead of it has ended.
+    overlaps: bool,
     poisons: bool,
 }
 
@@ -85,10 +87,14 @@ impl Cuda {
             Ok(context.attribute(attribute)?.max(1) as u32)
         });
         let tensor_cores = tensor_cores.transpose().map_err(|error| unavailable(&text(error)))?;
+        let capability = context
+            .compute_capability()
+            .map_err(|error| unavailable(&text(error)))?;
         Ok(Cuda {
             stream,
             functions,
             tensor_cores,
+            overlaps: capability >= (9, 0),
             poisons: false,
         })
     }
@@ -243,19 +249,38 @@ impl Machine for Cuda {
         }
         let mut params: Vec<*mut c_void> = values.iter_mut().map(|value| (value as *mut u64).cast()).collect();
         self.stream.context().bind_to_thread().map_err(driver)?;
+        // Each kernel begins with a wait for the earlier ones.
+        let mut overlap = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: Default::default(),
+            value: sys::CUlaunchAttributeValue {
+                programmaticStreamSerializationAllowed: 1,
+            },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: launch.grid,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: launch.block,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: launch.shared,
+            hStream: self.stream.cu_stream(),
+            attrs: &mut overlap,
+            numAttrs: u32::from(self.overlaps),
+        };
         // SAFETY: the parameters point to values that live through the call, in the order and of the types of the
         // kernel's head, which the pipeline passes for both machines and the host machine checks; every buffer is
-        // borrowed for the call and ordered by the one stream.
+        // borrowed for the call and ordered by the one stream. The attribute lives through the call.
         unsafe {
-            result::launch_kernel(
+            sys::cuLaunchKernelEx(
+                &config,
                 function.cu_function(),
-                (launch.grid, 1, 1),
-                (launch.block, 1, 1),
-                launch.shared,
-                self.stream.cu_stream(),
-                &mut params,
+                params.as_mut_ptr(),
+                std::ptr::null_mut(),
             )
         }
+        .result()
         .map_err(|error| failed(text(error)))
     }
 }

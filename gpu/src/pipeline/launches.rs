@@ -91,8 +91,8 @@ impl<M: Machine> Pipeline<M> {
             buffer(Item::LargeCounts),
             buffer(Item::Progress),
             Arg::I64(dims.hidden as i64),
-            Arg::I64(dims.experts as i64),
             Arg::I64(dims.top_k as i64),
+            Arg::I64((plan.bytes(Item::Progress) / size_of::<i32>()) as i64),
             Arg::F32(problem.activation().alpha as f32),
             Arg::F32(problem.activation().limit as f32),
         ];
@@ -115,6 +115,7 @@ impl<M: Machine> Pipeline<M> {
             buffer(Item::Progress),
             buffer(Item::LargeCounts),
             buffer(Item::PackedActivated),
+            buffer(Item::PartSums),
             stage(Item::GateUp),
             stage(Item::Activated),
             buffer(Item::ExpertOutput),

@@ -43,13 +43,15 @@ pub enum Item {
     ExactRows,
     /// Activations of each row that are large enough, `[R]`, i32.
     LargeCounts,
-    /// What has been drawn and finished of the tiles, `[2+panels]`, i32.
+    /// What has been drawn and finished of the tiles, i32.
     Progress,
+    /// Sums of the parts of tiles that are cut, f32.
+    PartSums,
 }
 
 impl Item {
     /// All of them.
-    pub const ALL: [Item; 21] = [
+    pub const ALL: [Item; 22] = [
         Item::HiddenStates,
         Item::RouterIndices,
         Item::RoutingWeights,
@@ -71,5 +73,6 @@ impl Item {
         Item::ExactRows,
         Item::LargeCounts,
         Item::Progress,
+        Item::PartSums,
     ];
 }

@@ -6,7 +6,7 @@ pub use item::Item;
 
 use binned_experts_reference::Dims;
 
-use crate::packed::{PANEL_ROWS, are_taken, down_tiles, gate_up_tiles, panel_sizes};
+use crate::packed::{PANEL_COLUMNS, PANEL_ROWS, are_taken, down_tiles, gate_up_tiles, panel_sizes};
 use crate::{GpuError, Launch};
 
 /// Assignments of a tile of the route kernels, one warp a tile. As in `kernels/route.cu`.
@@ -26,6 +26,10 @@ const COMBINE_THREADS: u32 = 256;
 const SPLIT_THREADS: u32 = 128;
 /// Threads of a block of both products on the tensor cores. As in `kernels/experts.cu`.
 const EXPERTS_THREADS: u32 = 384;
+/// Warps of such a block that multiply.
+const CONSUMER_WARPS: usize = 8;
+/// Parts of a tile that is cut, at the most. As in `kernels/queue.cuh`.
+const DOWN_PARTS: usize = 3;
 /// Slots of that kernel, and bytes of one: 128 lines of rows and 192 of columns.
 const STAGES: u32 = 5;
 const STAGE_BYTES: u32 = (128 + 192) * 128;
@@ -121,6 +125,12 @@ impl Plan {
         let row_tiles = max_rows.min(max_rows.div_ceil(TILE_ROWS) + experts);
         let panels = max_rows.min(max_rows.div_ceil(PANEL_ROWS) + experts);
         let (panels, panel_rows) = tensor_cores.map_or((0, 0), |_| (panels, max_rows));
+        let of_down = panels.saturating_mul(down_tiles(hidden));
+        let tiles = panels
+            .saturating_mul(gate_up_tiles(intermediate))
+            .saturating_add(of_down);
+        let experts_blocks = tensor_cores.map_or(0, |cores| tiles.min(cores as usize));
+        let cut_tiles = of_down.min(experts_blocks.saturating_sub(1));
 
         let mut bytes = [0; Item::ALL.len()];
         for item in Item::ALL {
@@ -145,7 +155,8 @@ impl Plan {
                 Item::RowScales => product("row_scales", &[panel_rows, 8])?,
                 Item::ExactRows => product("exact_rows", &[panel_rows + 1, 4])?,
                 Item::LargeCounts => product("large_counts", &[panel_rows, 4])?,
-                Item::Progress => product("progress", &[panels + 2, 4])?,
+                Item::Progress => product("progress", &[progress_words(experts_blocks, panels), 4])?,
+                Item::PartSums => product("part_sums", &[cut_tiles, DOWN_PARTS, PANEL_ROWS, PANEL_COLUMNS, 4])?,
             };
         }
 
@@ -154,15 +165,15 @@ impl Plan {
         let gate_up_blocks = row_tiles.saturating_mul(gate_up_width.div_ceil(TILE_COLUMNS));
         let down_blocks = row_tiles.saturating_mul(hidden.div_ceil(TILE_COLUMNS));
         let output_blocks = (tokens * hidden.div_ceil(4)).div_ceil(COMBINE_THREADS as usize);
-        let tiles = panels.saturating_mul(gate_up_tiles(intermediate).saturating_add(down_tiles(hidden)));
-        if tiles >= INDEX_LIMIT {
+        // What is drawn last finds nothing, once a block.
+        let draws = tiles.saturating_add(DOWN_PARTS * (cut_tiles + experts_blocks));
+        if draws >= INDEX_LIMIT {
             return Err(GpuError::TooManyBlocks {
                 kernel: "experts",
-                blocks: tiles,
+                blocks: draws,
             });
         }
         let exact = |blocks: usize| tensor_cores.map_or(blocks, |cores| blocks.min((cores * EXACT_BLOCKS) as usize));
-        let experts_blocks = tensor_cores.map_or(0, |cores| tiles.min(cores as usize));
         let experts_launch = launch("experts", experts_blocks, EXPERTS_THREADS)?.map(|launch| Launch {
             shared: MOST_SHARED_BYTES,
             ..launch
@@ -230,6 +241,11 @@ impl Plan {
     }
 }
 
+/// Words of [`Item::Progress`].
+fn progress_words(blocks: usize, panels: usize) -> usize {
+    1 + CONSUMER_WARPS * blocks + panels
+}
+
 fn launch(kernel: &'static str, blocks: usize, block: u32) -> Result<Option<Launch>, GpuError> {
     if blocks >= INDEX_LIMIT {
         return Err(GpuError::TooManyBlocks { kernel, blocks });
@@ -279,6 +295,8 @@ mod tests {
             include_str!("../../kernels/route.cu"),
             include_str!("../../kernels/combine.cu"),
             include_str!("../../kernels/split_tokens.cu"),
+            include_str!("../../kernels/queue.cuh"),
+            include_str!("../../kernels/finish.cuh"),
             include_str!("../../kernels/experts.cu"),
         ]
         .concat();
@@ -294,11 +312,44 @@ mod tests {
             ("SPLIT_THREADS", SPLIT_THREADS as usize),
             ("STAGES", STAGES as usize),
             ("PANEL_ROWS", PANEL_ROWS),
+            ("CONSUMER_WARPS", CONSUMER_WARPS),
+            ("DOWN_PARTS", DOWN_PARTS),
         ] {
             let line = format!("constexpr int {name} = {value};");
             assert!(sources.contains(&line), "the kernels lack `{line}`");
         }
         assert!(sources.contains("constexpr int ROUTE_THREADS = ROUTE_WARPS * WARP;"));
+    }
+
+    #[test]
+    fn every_kernel_waits_for_the_earlier_ones() {
+        let texts = crate::sources::KERNELS.map(|(_, text)| text).concat();
+        let mut kernels = 0;
+        for head in texts
+            .split("\nKERNEL")
+            .skip(1)
+            .filter(|head| !head.starts_with("(threads)"))
+        {
+            let (signature, body) = head.split_once(") {\n").unwrap();
+            let name = signature.split(['\n', '(']).nth(2).unwrap();
+            assert!(body.starts_with("    wait_for_earlier_kernels();\n"), "{name}");
+            kernels += 1;
+        }
+        assert_eq!(kernels, KERNELS.len() + TENSOR_CORE_KERNELS.len());
+    }
+
+    #[test]
+    fn tiles_are_cut_for_as_many_blocks_as_there_are() {
+        let dims = Dims {
+            intermediate: 128,
+            ..SMALL
+        };
+        let plan = Plan::new(dims, Some(3), false).unwrap();
+        // 400 rows are at most 8 panels of 4 experts, with 2 and 1 column tiles.
+        assert_eq!(grid(plan.launches().experts), 3);
+        assert_eq!(plan.bytes(Item::Progress), (1 + 8 * 3 + 8) * 4);
+        assert_eq!(plan.bytes(Item::PartSums), 2 * DOWN_PARTS * 128 * 192 * 4);
+        assert_eq!(Plan::new(dims, None, false).unwrap().bytes(Item::PartSums), 0);
     }
 
     #[test]
