@@ -49,6 +49,11 @@ impl Machine {
         Ok(Machine::Cuda { program, architecture })
     }
 
+    /// Whether the machine may pass over an animal, as its file says.
+    pub(super) fn may_miss(&self, animal: &Animal) -> bool {
+        matches!(self, Machine::Cuda { .. }) && animal.unseen_on_gpu.is_some()
+    }
+
     /// The kernels with a bug, or as they are.
     ///
     /// # Errors

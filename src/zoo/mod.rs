@@ -44,6 +44,8 @@ pub struct Animal {
     pub new: String,
     /// Why no check can tell the patched kernels from right ones.
     pub equivalent: Option<String>,
+    /// Why a GPU need not show what the host machine does.
+    pub unseen_on_gpu: Option<String>,
 }
 
 /// The pipeline that a bug lives in.

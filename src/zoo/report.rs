@@ -21,7 +21,7 @@ pub fn slowest(visits: &[Visit]) -> Table {
     rows(caught.into_iter().take(SLOWEST))
 }
 
-/// A row for each class: its animals, how many were caught, are equivalent, and are missed.
+/// A row for each class: its animals, how many were caught, are equivalent, need not show, and are missed.
 pub fn classes(visits: &[Visit]) -> Table {
     let mut table = with_header([
         "class",
@@ -29,6 +29,7 @@ pub fn classes(visits: &[Visit]) -> Table {
         "animals",
         "caught",
         "equivalent",
+        "not shown",
         "survived",
         "median cases",
     ]);
@@ -36,13 +37,15 @@ pub fn classes(visits: &[Visit]) -> Table {
     classes.sort();
     classes.dedup();
     let row = |of: &[&Visit]| {
-        let equivalent = of.iter().filter(|visit| visit.verdict() == "equivalent").count();
+        let with = |verdict| of.iter().filter(|visit| visit.verdict() == verdict).count();
+        let (equivalent, not_shown) = (with("equivalent"), with("not shown"));
         let caught = of.iter().filter(|visit| visit.catch.is_some()).count();
         [
             of.len().to_string(),
             caught.to_string(),
             equivalent.to_string(),
-            (of.len() - caught - equivalent).to_string(),
+            not_shown.to_string(),
+            (of.len() - caught - equivalent - not_shown).to_string(),
             median(of).map_or_else(String::new, |cases| cases.to_string()),
         ]
     };
@@ -52,17 +55,22 @@ pub fn classes(visits: &[Visit]) -> Table {
     }
     let all: Vec<&Visit> = visits.iter().collect();
     table.add_row(["all".to_owned(), String::new()].into_iter().chain(row(&all)));
-    align(&mut table, 2..=6);
+    align(&mut table, 2..=7);
     table
 }
 
-/// The last lines: how many were caught, the median, and those that are not as their files say.
+/// The last lines: how many were caught, the median, those that need not show and why, and those that are not as their
+/// files say.
 pub fn summary(visits: &[Visit]) -> String {
     let all: Vec<&Visit> = visits.iter().collect();
     let caught = visits.iter().filter(|visit| visit.catch.is_some()).count();
     let mut out = format!("{caught} of {} caught", visits.len());
     if let Some(median) = median(&all) {
         let _ = write!(out, ", half of them within {median} cases");
+    }
+    for visit in visits.iter().filter(|visit| visit.verdict() == "not shown") {
+        let reason = visit.animal.unseen_on_gpu.as_deref().unwrap_or_default();
+        let _ = write!(out, "\n{}: not shown: {}", visit.animal.name, reason.trim());
     }
     for visit in visits.iter().filter(|visit| !visit.is_expected()) {
         let _ = write!(out, "\n{}: {}", visit.animal.name, visit.verdict());
