@@ -17,6 +17,8 @@ mod environment;
 mod measure;
 #[path = "pipeline/output.rs"]
 mod output;
+#[path = "pipeline/stages.rs"]
+mod stages;
 #[path = "pipeline/timed.rs"]
 mod timed;
 #[path = "pipeline/validate.rs"]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::chart::chart;
 use super::environment::{Environment, timestamp};
 use super::measure::{EXACT_TOKENS, Measured, More, Times};
+use super::stages::stages;
 use super::validate::TOLERANCE;
 use super::workload::{TOP_K, Workload};
 use super::{Failure, Row};
@@ -36,7 +37,7 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     table
 }
 
-fn align(table: &mut Table, columns: std::ops::Range<usize>) {
+pub(crate) fn align(table: &mut Table, columns: std::ops::Range<usize>) {
     for column in columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -158,6 +159,8 @@ fn page(environment: &Environment, rows: &[Row]) -> Result<String, Failure> {
     writeln!(page, "{}\n", table(rows))?;
     writeln!(page, "{CHART}")?;
     writeln!(page, "{}\n", kernels(rows))?;
+    writeln!(page, "{STAGES}")?;
+    writeln!(page, "{}\n", stages(rows))?;
     if rows.iter().any(uses_tensor_cores) {
         writeln!(page, "{EXACT}")?;
         writeln!(page, "{}\n", exact(rows))?;
@@ -208,6 +211,11 @@ events, weights packed and inputs resident before: *burst* of runs queued one be
 2-norm; *bound used* the largest share of an fp32 bound that one of them uses. *Its error* is the reference's.
 
 Medians of each kernel, launched apart with an event before and one after it:
+";
+
+const STAGES: &str = "\
+The stages: the fewest megabytes that each can move, its inputs read once and its outputs written once, and what it
+computes. Gate_up and down share a kernel on the tensor cores:
 ";
 
 const EXACT: &str = "\
