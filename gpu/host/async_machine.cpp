@@ -104,10 +104,7 @@ void start_copy(unsigned target, const void *source, size_t bytes, unsigned barr
     phase_barrier(barrier);
     block.copies++;
     copies.push_back({&block, target, source, bytes, barrier});
-}
-
-size_t copies_in_flight() {
-    return copies.size();
+    copies_in_flight++;
 }
 
 void land_copy() {
@@ -115,6 +112,7 @@ void land_copy() {
     const Copy copy = copies[drawn];
     copies[drawn] = copies.back();
     copies.pop_back();
+    copies_in_flight--;
     copy.block->copies--;
     memcpy(copy.block->shared.get() + copy.target, copy.source, copy.bytes);
     barrier_of(*copy.block, copy.barrier).bytes -= int64_t(copy.bytes);
@@ -123,6 +121,7 @@ void land_copy() {
 
 void forget_copies() {
     copies.clear();
+    copies_in_flight = 0;
 }
 
 void start_product(Product product) {

@@ -30,8 +30,9 @@ void meet_group(unsigned id, unsigned threads, bool waits, Site site);
 // Starts a copy to shared memory that counts its bytes at the barrier when it lands.
 void start_copy(unsigned target, const void *source, size_t bytes, unsigned barrier);
 
-// The scheduler's: how many copies are in flight; one of them, drawn, lands; all are given up.
-size_t copies_in_flight();
+// The scheduler's: how many copies are in flight; one of them, drawn, lands; all are given up. A variable, since it is
+// read at each switch.
+inline thread_local size_t copies_in_flight = 0;
 void land_copy();
 void forget_copies();
 

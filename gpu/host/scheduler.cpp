@@ -37,14 +37,37 @@ private:
     uint64_t state;
 };
 
+// A list in memory that is there before fibers run: an allocation must not fail on one. Plain stores, since a container's
+// calls would give every function here a frame for AddressSanitizer to poison, and that at each switch.
+template <class T>
+class List {
+public:
+    bool empty() const { return count == 0; }
+    uint32_t size() const { return count; }
+    T operator[](size_t index) const { return items[index]; }
+
+    void clear() { count = 0; }
+    void make_room(size_t length) {
+        if (items.size() < length) items.resize(length);
+    }
+    void add(T item) { items[count++] = item; }
+
+    // Removes one and puts the last in its place.
+    void remove(size_t index) { items[index] = items[--count]; }
+
+private:
+    std::vector<T> items;
+    uint32_t count = 0;
+};
+
 // One for each operating-system thread. The stacks stay reachable and are used again by the next launch.
 struct Scheduler {
     Context context;              // where a launch was started
     Context *left = nullptr;      // the context of the last switch
     Random random{0};
     std::vector<std::unique_ptr<Block>> slots;
-    std::vector<Warp *> ready;    // warps with lanes that can run
-    std::vector<Thread *> late;   // late threads that can run
+    List<Warp *> ready;           // warps with lanes that can run
+    List<Thread *> late;          // late threads that can run
     Warp *recent = nullptr;       // the warp of the thread that ran last
     uint32_t stay_in_256 = 0;     // how often the next thread is of the same warp
     uint32_t late_in_65536 = 0;   // how many threads are late
@@ -65,8 +88,8 @@ void switch_to(Context &from, Context &to, bool ends) {
 }
 
 // Goes back to where the launch was started.
-void leave(bool ends) {
-    switch_to(current->fiber.context, scheduler->context, ends);
+void leave() {
+    switch_to(current->fiber.context, scheduler->context, false);
 }
 
 }  // namespace
@@ -74,11 +97,11 @@ void leave(bool ends) {
 void make_ready(Thread &thread) {
     thread.state = State::ready;
     if (thread.is_late) {
-        scheduler->late.push_back(&thread);
+        scheduler->late.add(&thread);
         return;
     }
     Warp &warp = *thread.warp;
-    if (warp.ready == 0) scheduler->ready.push_back(&warp);
+    if (warp.ready == 0) scheduler->ready.add(&warp);
     warp.ready |= 1u << thread.lane;
 }
 
@@ -89,10 +112,9 @@ uint32_t draw_below(uint32_t bound) {
 namespace {
 
 Thread *take_late() {
-    const size_t drawn = scheduler->random.below(uint32_t(scheduler->late.size()));
-    Thread *thread = scheduler->late[drawn];
-    scheduler->late[drawn] = scheduler->late.back();
-    scheduler->late.pop_back();
+    const uint32_t drawn = scheduler->random.below(scheduler->late.size());
+    Thread *const thread = scheduler->late[drawn];
+    scheduler->late.remove(drawn);
     return thread;
 }
 
@@ -104,7 +126,7 @@ bool is_turn_of_late() {
 
 // Lets copies land now and then, and whenever no thread can run.
 void land_copies() {
-    while (copies_in_flight() > 0) {
+    while (copies_in_flight > 0) {
         const bool must = scheduler->ready.empty() && scheduler->late.empty();
         if (!must && scheduler->random.below(8) != 0) return;
         land_copy();
@@ -119,16 +141,16 @@ Thread *next_thread() {
 
     Warp *warp = scheduler->recent;
     const bool stays = warp && warp->ready != 0 && scheduler->random.below(256) < scheduler->stay_in_256;
-    if (!stays) warp = scheduler->ready[scheduler->random.below(uint32_t(scheduler->ready.size()))];
+    if (!stays) warp = scheduler->ready[scheduler->random.below(scheduler->ready.size())];
     scheduler->recent = warp;
     const unsigned turn = scheduler->random.below(WARP_LANES);
     const uint32_t turned = warp->ready >> turn | warp->ready << (WARP_LANES - turn) % WARP_LANES;
     const unsigned lane = (unsigned(__builtin_ctz(turned)) + turn) % WARP_LANES;
     warp->ready &= ~(1u << lane);
     if (warp->ready == 0) {
-        auto place = std::find(scheduler->ready.begin(), scheduler->ready.end(), warp);
-        *place = scheduler->ready.back();
-        scheduler->ready.pop_back();
+        size_t place = 0;
+        while (scheduler->ready[place] != warp) place++;
+        scheduler->ready.remove(place);
     }
     return warp->threads + lane;
 }
@@ -140,7 +162,7 @@ namespace {
 // Lets the next thread run; returns when the running one is drawn again.
 void switch_to_next() {
     Thread *const self = current, *const next = next_thread();
-    if (!next) return leave(false);
+    if (!next) return leave();
     if (next == self) return;
     current = next;
     switch_to(self->fiber.context, next->fiber.context, false);
@@ -170,8 +192,12 @@ void thread_main() {
     current->warp->done |= 1u << current->lane;
     block.live--;
     if (block.live > 0 && block.at_barrier == block.live) release_barrier(block);
-    current->fiber.has_ended = true;
-    leave(true);
+    // The end of a block is the scheduler's, which else would draw the same thread.
+    Fiber &own = current->fiber;
+    Thread *const next = block.live > 0 ? next_thread() : nullptr;
+    own.has_ended = true;
+    if (next) current = next;
+    switch_to(own.context, next ? next->fiber.context : scheduler->context, true);
     abort();
 }
 
@@ -241,9 +267,8 @@ void prepare(const Launch &launch) {
         scheduler->slots.back()->shared.reset(new char[SHARED_BYTES]);
         scheduler->slots.back()->regions.reserve(64);
     }
-    // Fibers add to these lists, and an allocation must not fail there.
-    scheduler->ready.reserve(slots * ((threads + WARP_LANES - 1) / WARP_LANES));
-    scheduler->late.reserve(slots * threads);
+    scheduler->ready.make_room(slots * ((threads + WARP_LANES - 1) / WARP_LANES));
+    scheduler->late.make_room(slots * threads);
     for (size_t slot = 0; slot < slots; slot++) {
         Block &block = *scheduler->slots[slot];
         if (block.threads.size() < threads) block.threads.resize(threads);
@@ -317,8 +342,8 @@ void run_to_end() {
     }
 }
 
-// Gives each lane its result and wakes it.
-void complete(Warp &warp, unsigned mask) {
+// Gives each lane its result and wakes it. Apart from its caller, whose frame stays small.
+[[gnu::noinline]] void complete(Warp &warp, unsigned mask) {
     warp.waiting &= ~mask;
     warp.syncs++;
     uint64_t values[WARP_LANES];
@@ -361,8 +386,36 @@ unsigned lanes_of(const Block &block, const Warp &warp) {
     return threads >= WARP_LANES ? 0xffffffffu : (1u << threads) - 1;
 }
 
-bool same(Site left, Site right) {
+bool same(const Site &left, const Site &right) {
     return left.line == right.line && (left.file == right.file || strcmp(left.file, right.file) == 0);
+}
+
+// Apart from their callers, whose frames stay small; the site is the running thread's.
+[[noreturn, gnu::noinline]] void fail_divergent() {
+    const Block &block = *current->block;
+    fail("divergent barrier: %u threads wait at %s, another one arrived at %s", block.at_barrier,
+         Place(block.barrier).text, Place(current->site).text);
+}
+
+[[noreturn, gnu::noinline]] void fail_livelock() {
+    fail("livelock: a thread waits at %s for a value that nothing writes", Place(current->site).text);
+}
+
+// Memory of the running block for a declaration that has none, filled with poison.
+[[gnu::noinline]] char *new_region(const void *declaration, const char *name, size_t bytes, size_t alignment) {
+    Block &block = *current->block;
+    const size_t offset = (block.shared_used + alignment - 1) / alignment * alignment;
+    if (offset + bytes > SHARED_BYTES)
+        fail("shared memory: %s would end at byte %zu of %zu", name, offset + bytes, SHARED_BYTES);
+    block.shared_used = offset + bytes;
+    block.regions.push_back({declaration, offset});
+    char *const region = block.shared.get() + offset;
+    const uint32_t poison = launched->schedule.poison;
+    // Whole words by copies of a constant size, which are no calls.
+    size_t byte = 0;
+    for (; byte + sizeof poison <= bytes; byte += sizeof poison) memcpy(region + byte, &poison, sizeof poison);
+    memcpy(region + byte, &poison, bytes - byte);
+    return region;
 }
 
 }  // namespace
@@ -385,9 +438,8 @@ bool run(const Launch &launch, std::string &report) {
 
 void wait_at_barrier(Site site) {
     Block &block = *current->block;
-    if (block.at_barrier > 0 && !same(site, block.barrier))
-        fail("divergent barrier: %u threads wait at %s, another one arrived at %s", block.at_barrier,
-             Place(block.barrier).text, Place(site).text);
+    current->site = site;
+    if (block.at_barrier > 0 && !same(current->site, block.barrier)) fail_divergent();
     block.barrier = site;
     block.at_barrier++;
     current->state = State::barrier;
@@ -417,8 +469,8 @@ uint64_t meet(Collective collective, unsigned mask, uint64_t value, unsigned sou
 }
 
 void spin(Site site) {
-    if (++scheduler->spins > MOST_SPINS)
-        fail("livelock: a thread waits at %s for a value that nothing writes", Place(site).text);
+    current->site = site;
+    if (++scheduler->spins > MOST_SPINS) fail_livelock();
     make_ready(*current);
     // It has nothing to do until another one has run.
     scheduler->recent = nullptr;
@@ -438,19 +490,11 @@ void pause_at_access() {
 }
 
 void *shared_region(const void *declaration, const char *name, size_t bytes, size_t alignment) {
-    Block &block = *current->block;
-    for (const SharedRegion &region : block.regions)
-        if (region.declaration == declaration) return block.shared.get() + region.offset;
-    const size_t offset = (block.shared_used + alignment - 1) / alignment * alignment;
-    if (offset + bytes > SHARED_BYTES)
-        fail("shared memory: %s would end at byte %zu of %zu", name, offset + bytes, SHARED_BYTES);
-    block.shared_used = offset + bytes;
-    block.regions.push_back({declaration, offset});
-    char *const region = block.shared.get() + offset;
-    const uint32_t poison = launched->schedule.poison;
-    for (size_t byte = 0; byte < bytes; byte += sizeof poison)
-        memcpy(region + byte, &poison, std::min(sizeof poison, bytes - byte));
-    return region;
+    const Block &block = *current->block;
+    const SharedRegion *const regions = block.regions.data();
+    for (size_t known = 0; known < block.regions.size(); known++)
+        if (regions[known].declaration == declaration) return block.shared.get() + regions[known].offset;
+    return new_region(declaration, name, bytes, alignment);
 }
 
 void fail(const char *format, ...) {
@@ -465,7 +509,7 @@ void fail(const char *format, ...) {
              thread.y, thread.z);
     scheduler->report->append(text).append(where);
     scheduler->failed = true;
-    leave(false);
+    leave();
     abort();
 }
 
