@@ -3,7 +3,7 @@
 //! Every test is written in its accepting form, so that a NaN can never pass for a number.
 
 use binned_experts_reference::Dims;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::bound::Bounds;
 use crate::definition::{Definition, Inputs};
@@ -78,7 +78,6 @@ pub fn compare(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Verdi
 }
 
 fn compare_stages(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Result<(f64, usize), Box<Mismatch>> {
-    let hidden = expected.inputs.dims.hidden;
     let stages = &outcome.stages;
     if let Some(found) = &stages.sorted_indices {
         compare_indices(expected, Stage::SortedIndices, &expected.sorted_indices, found)?;
@@ -90,47 +89,47 @@ fn compare_stages(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Re
         compare_selected_weights(expected, found)?;
     }
     let kept = expected.kept();
-    let gathered = Array2::from_shape_fn((kept.len(), hidden), |(row, column)| {
-        expected.inputs.hidden_states[[expected.inputs.assignment(kept[row]).0, column]]
-    });
-    let rows = |all: &Array2<f64>| all.select(Axis(0), &kept);
+    let tokens: Vec<usize> = kept.iter().map(|flat| expected.inputs.assignment(*flat).0).collect();
     let definition = &expected.definition;
     let mut used: f64 = 0.0;
     let shown = [
-        (Stage::Gathered, &stages.gathered, &gathered, None),
+        (
+            Stage::Gathered,
+            &stages.gathered,
+            &tokens,
+            &expected.inputs.hidden_states,
+            None,
+        ),
         (
             Stage::GateUp,
             &stages.gate_up,
+            &kept,
             &definition.gate_up,
             Some(&bounds.gate_up),
         ),
         (
             Stage::Activated,
             &stages.activated,
+            &kept,
             &definition.activated,
             Some(&bounds.activated),
         ),
         (
             Stage::ExpertOutput,
             &stages.expert_output,
+            &kept,
             &definition.expert_output,
             Some(&bounds.expert_output),
         ),
     ];
-    for (stage, found, right, bound) in shown {
+    for (stage, found, rows, value, bound) in shown {
         let Some(found) = found else { continue };
         let locate = |row: usize, column: usize| expected.locate(kept[row], Some(column));
-        let field = match bound {
-            Some(bound) => Field {
-                stage,
-                value: rows(right),
-                bound: rows(bound),
-            },
-            None => Field {
-                stage,
-                value: right.clone(),
-                bound: Array2::zeros(right.raw_dim()),
-            },
+        let field = Field {
+            stage,
+            rows,
+            value: value.view(),
+            bound: bound.map(|bound| bound.view()),
         };
         used = used.max(field.compare(found.view(), locate)?);
     }
@@ -140,10 +139,12 @@ fn compare_stages(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Re
         column: Some(column),
         ..Location::default()
     };
+    let all: Vec<usize> = (0..definition.output.nrows()).collect();
     let field = Field {
         stage: Stage::Output,
-        value: definition.output.clone(),
-        bound: bounds.output.clone(),
+        rows: &all,
+        value: definition.output.view(),
+        bound: Some(bounds.output.view()),
     };
     used = used.max(field.compare(found.view(), locate)?);
     let undecided = bounds.output.iter().filter(|bound| **bound == f64::INFINITY).count();
@@ -186,17 +187,21 @@ fn output(expected: &Expected, found: &Tensor) -> Result<Array2<f64>, Box<Mismat
 }
 
 /// The right values of a stage and their bounds.
-struct Field {
+struct Field<'a> {
     stage: Stage,
-    value: Array2<f64>,
-    bound: Array2<f64>,
+    /// For each row that is to be found, its row in the arrays below.
+    rows: &'a [usize],
+    value: ArrayView2<'a, f64>,
+    /// None: met exactly.
+    bound: Option<ArrayView2<'a, f64>>,
 }
 
-impl Field {
+impl Field<'_> {
     /// The largest share of a bound that was used.
     fn compare(&self, found: ArrayView2<f64>, locate: impl Fn(usize, usize) -> Location) -> Result<f64, Box<Mismatch>> {
-        if found.dim() != self.value.dim() {
-            let (expected, found) = (self.value.shape().to_vec(), found.shape().to_vec());
+        let shape = (self.rows.len(), self.value.ncols());
+        if found.dim() != shape {
+            let (expected, found) = (vec![shape.0, shape.1], found.shape().to_vec());
             return Err(Box::new(Mismatch::Shape {
                 stage: self.stage,
                 expected,
@@ -205,18 +210,23 @@ impl Field {
         }
         let mut used: f64 = 0.0;
         let mut first = None;
-        let (mut wrong, mut rows, mut last_row, mut worst) = (0, 0, None, 0.0f64);
-        for (((row, column), &found), (&value, &bound)) in found.indexed_iter().zip(self.value.iter().zip(&self.bound))
-        {
-            if let Some(share) = share_used(found, value, bound) {
-                used = used.max(share);
-                continue;
+        let (mut wrong, mut rows, mut worst) = (0, 0, 0.0f64);
+        let exact = Array1::zeros(shape.1);
+        for (row, (&right, found)) in self.rows.iter().zip(found.rows()).enumerate() {
+            let values = self.value.row(right);
+            let bounds = self.bound.as_ref().map_or(exact.view(), |bound| bound.row(right));
+            let wrong_before = wrong;
+            for (column, ((&found, &value), &bound)) in found.iter().zip(values).zip(bounds).enumerate() {
+                if let Some(share) = share_used(found, value, bound) {
+                    used = used.max(share);
+                    continue;
+                }
+                first.get_or_insert((row, column, found, value, bound));
+                wrong += 1;
+                let excess = (found - value).abs() / bound;
+                worst = worst.max(if excess.is_nan() { f64::INFINITY } else { excess });
             }
-            first.get_or_insert((row, column, found, value, bound));
-            wrong += 1;
-            rows += usize::from(last_row.replace(row) != Some(row));
-            let excess = (found - value).abs() / bound;
-            worst = worst.max(if excess.is_nan() { f64::INFINITY } else { excess });
+            rows += usize::from(wrong > wrong_before);
         }
         let Some((row, column, found, expected, bound)) = first else {
             return Ok(used);
@@ -229,7 +239,7 @@ impl Field {
             bound,
             wrong,
             rows,
-            total: self.value.len(),
+            total: shape.0 * shape.1,
             worst,
         }))
     }
@@ -285,12 +295,13 @@ fn compare_selected_weights(expected: &Expected, found: &[f64]) -> Result<(), Bo
         let (token, _, expert) = inputs.assignment(flat);
         inputs.routing_weights[[token, expert]]
     };
-    let assignments = inputs.dims.tokens * inputs.dims.top_k;
-    let right = Array2::from_shape_fn((assignments, 1), |(flat, _)| weight(flat));
+    let all: Vec<usize> = (0..inputs.dims.tokens * inputs.dims.top_k).collect();
+    let right = Array2::from_shape_fn((all.len(), 1), |(flat, _)| weight(flat));
     let field = Field {
         stage: Stage::SelectedWeights,
-        bound: Array2::zeros(right.raw_dim()),
-        value: right,
+        rows: &all,
+        value: right.view(),
+        bound: None,
     };
     let found = ArrayView2::from_shape((found.len(), 1), found).expect("a slice is a column");
     field.compare(found, |flat, _| expected.locate(flat, None)).map(|_| ())
