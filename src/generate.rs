@@ -33,6 +33,9 @@ pub struct Selection {
     pub work: usize,
     /// The most assignments and the most experts; exceeded as `work` is.
     pub assignments: usize,
+    /// The most experts that have rows, each of which takes tiles of its own in the products; one case in eight exceeds
+    /// it.
+    pub busy_experts: usize,
     /// Whether one case in ten has an explicit order of the assignments; the cases are the same but for it. A profile
     /// that is named is taken in any case.
     pub orders: bool,
@@ -46,17 +49,20 @@ impl Default for Selection {
             profiles: Vec::new(),
             work: 1 << 22,
             assignments: MAX_ASSIGNMENTS,
+            busy_experts: usize::MAX,
             orders: true,
         }
     }
 }
 
 impl Selection {
-    /// Everything, in sizes that suit a fuzzer: just beyond a depth of 16 and a tile of 256 assignments.
+    /// Everything, in sizes that suit a fuzzer: just beyond a depth of 16, a tile of 256 assignments and the lanes of a
+    /// warp in experts. More busy experts would take half of its time.
     pub fn small() -> Selection {
         Selection {
             work: 1 << 13,
             assignments: 300,
+            busy_experts: 34,
             ..Selection::default()
         }
     }

@@ -363,6 +363,22 @@ fn values_are_the_same_on_every_machine() {
 
 const DIGEST: u64 = 0xaeab_e2d2_46ef_b867;
 
+#[test]
+fn a_fuzzer_draws_many_busy_experts_now_and_then() {
+    let small = Selection::small();
+    let busy = |spec: &CaseSpec| spec.experts.min(spec.tokens() * spec.top_k);
+    let specs: Vec<_> = (0..4000).map(|seed| CaseSpec::from_seed(seed, &small)).collect();
+    let count = |what: &dyn Fn(&CaseSpec) -> bool| specs.iter().filter(|spec| what(spec)).count();
+    let many = count(&|spec| busy(spec) > 64);
+    let (experts, assignments) = (
+        count(&|spec| spec.experts > 64 && busy(spec) <= 64),
+        count(&|spec| busy(spec) == 34 && spec.tokens() * spec.top_k > 64),
+    );
+    assert!((3..30).contains(&many), "{many}");
+    // What is cut is one or the other.
+    assert!(experts > 20 && assignments > 20, "{experts}, {assignments}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 

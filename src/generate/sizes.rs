@@ -64,7 +64,7 @@ impl Source<'_> {
         }
     }
 
-    /// Lowers the numbers of experts and tokens to what the selection allows.
+    /// Lowers the numbers of experts and tokens to what the selection allows; decided by the seed where either would do.
     pub(super) fn fit(&self, spec: &mut CaseSpec) {
         let (work, elements) = (self.selection.work, self.selection.work / 4);
         let most_experts = elements / (2 * spec.hidden * spec.intermediate);
@@ -73,6 +73,16 @@ impl Source<'_> {
         let most_tokens = (work / per_token).min(self.selection.assignments / spec.top_k);
         spec.sequence = spec.sequence.min(most_tokens.max(1));
         spec.experts = spec.experts.min((2 * elements / spec.sequence.max(1)).max(1));
+        let busy = self.selection.busy_experts;
+        if spec.experts.min(spec.sequence * spec.top_k) <= busy || spec.seed % 8 == 7 {
+            return;
+        }
+        // Many experts for few assignments, or the other way round.
+        if spec.seed.is_multiple_of(2) {
+            spec.experts = busy;
+        } else {
+            spec.sequence = (busy / spec.top_k).max(1);
+        }
     }
 
     /// A size on or beside an edge of a tile, at most `max`.
