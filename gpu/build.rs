@@ -17,12 +17,6 @@ fn main() {
         .opt_level(2)
         .include("kernels")
         .include("host")
-        .file("host/fiber.cpp")
-        .file("host/scheduler.cpp")
-        .file("host/order.cpp")
-        .file("host/async_machine.cpp")
-        .file("host/multiply.cpp")
-        .file("host/launch.cpp")
         .flag_if_supported("-ffp-contract=off")
         .flag_if_supported("-Wno-unknown-pragmas");
     if env::var_os("CARGO_FEATURE_SELFTEST").is_some() {
@@ -37,11 +31,24 @@ fn main() {
             "--param=asan-use-after-return=0"
         });
     }
-    // cargo-fuzz asks rustc for the coverage that libFuzzer reads; only clang can give the same.
+    // The kernels, included by one file.
+    let mut kernels = build.clone();
+    kernels.file("host/launch.cpp");
+    build
+        .file("host/fiber.cpp")
+        .file("host/scheduler.cpp")
+        .file("host/order.cpp")
+        .file("host/async_machine.cpp")
+        .file("host/multiply.cpp");
+    // cargo-fuzz asks rustc for the coverage that libFuzzer reads; only clang can give the same. The scheduler is left
+    // out, since what it does hangs on draws, and comparisons are, since no byte of an input is an index of a kernel.
     if rustc_flags_contain("sancov-module") && is_clang {
-        build.flag("-fsanitize-coverage=inline-8bit-counters,pc-table,trace-cmp");
+        kernels.flag("-fsanitize-coverage=inline-8bit-counters,pc-table");
     }
-    match build.try_compile("binned_experts_host") {
+    let library = kernels
+        .try_compile_intermediates()
+        .and_then(|objects| build.objects(objects).try_compile("binned_experts_host"));
+    match library {
         Ok(()) => println!("cargo::rustc-cfg=host_machine"),
         Err(error) => {
             let reason = error.to_string().replace('\n', " ");
