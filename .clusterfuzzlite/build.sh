@@ -1,5 +1,10 @@
 #!/bin/bash -eu
 # Builds every fuzz target and packs its seeds, as ClusterFuzzLite expects them in $OUT.
+
+# The kernels are compiled with the image's flags, and must be linked with the library that those name.
+if [[ " ${CXXFLAGS-} " == *' -stdlib=libc++ '* ]]; then
+    export CXXSTDLIB=c++
+fi
 cargo fuzz build -O
 for source in fuzz/fuzz_targets/*.rs; do
     target=$(basename "$source" .rs)
