@@ -18,6 +18,7 @@ constexpr int COMBINE_THREADS = 256;
 KERNEL(COMBINE_THREADS)
 combine(Global<const float> expert_output, Global<const int64> router_indices, Global<const float> routing_weights,
         Global<const int> row_of, Global<float> output, int64 tokens, int64 hidden, int64 experts, int64 top_k) {
+    let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 quads = ceil_div(hidden, 4);
     const int64 token = global_thread() / quads, column = global_thread() % quads * 4;

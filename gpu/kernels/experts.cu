@@ -177,6 +177,7 @@ experts(Global<const uint64> tokens, Global<const uint64> gate_up_packed, Global
         Global<uint64> packed_activated, Global<float> part_sums, Global<float> gate_up, Global<float> activated,
         Global<float> expert_output, int64 hidden, int64 intermediate, int64 n_experts, int64 gate_up_tiles,
         int64 down_tiles, float alpha, float limit) {
+    let_next_kernel_start();
     wait_for_earlier_kernels();
     LARGE_SHARED_ARRAY(uint64, slots, STAGES * STAGE_WORDS);
     SHARED_ARRAY(uint64, full, STAGES);

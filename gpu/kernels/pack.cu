@@ -59,7 +59,8 @@ pack_weights(Global<const float> matrices, Global<const float> bias, Global<uint
         for (int group = 0; group < STEP / 4; group++) {
             float values[4];
             for (int i = 0; i < 4; i++) {
-                const int64 place = step * STEP + group * 4 + i, d = weaves ? woven(place) : place;
+                const int q = group % 4;
+                const int64 d = step * STEP + group / 4 * 16 + (weaves ? i * 4 + q : q * 4 + i);
                 values[i] = exists && d < depth ? matrices[first + d * width] * scale.up : 0.0f;
             }
             store_split(packed, image, line, group, values);

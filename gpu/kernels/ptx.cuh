@@ -7,11 +7,19 @@
 
 #ifdef __CUDACC__
 
-// Where the device can start a kernel before the one ahead of it in the stream has ended: lets the next kernel start,
-// and waits until everything that the earlier ones wrote is there. Each kernel begins with it.
+// Where the device can start a kernel before the one ahead of it in the stream has ended: waits until everything that
+// the earlier ones wrote is there. Each kernel begins with it.
 __device__ __forceinline__ void wait_for_earlier_kernels() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Lets the next kernel start, once all blocks of this one have called it or ended. Its blocks wait on the same
+// multiprocessors, so a long kernel that needs their memory does not call it.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 

@@ -64,6 +64,7 @@ __device__ __forceinline__ void assign_row(Global<const int> row_starts, Global<
 //   counts         [tiles, E]   written
 KERNEL(ROUTE_THREADS)
 count_assignments(Global<const int64> router_indices, Global<int> counts, int64 assignments, int64 experts) {
+    let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 first = route_tile() * ROUTE_TILE;
     if (first >= assignments) return;
@@ -141,6 +142,7 @@ __device__ __forceinline__ void starts_from_lengths(Global<int> values, int64 fi
 KERNEL(SCAN_THREADS)
 scan_bins(Global<int> counts, Global<int> bins, Global<int> row_starts, Global<int> tile_starts,
           Global<int> panel_starts, int64 tiles, int64 experts, int64 capacity) {
+    let_next_kernel_start();
     wait_for_earlier_kernels();
     SHARED_ARRAY(int, warp_sums, SCAN_THREADS / WARP);
     const int64 share = ceil_div(experts, SCAN_THREADS);
@@ -195,6 +197,7 @@ KERNEL(ROUTE_THREADS)
 rank_assignments(Global<const int64> router_indices, Global<int> counts, Global<const int> bins,
                  Global<const int> row_starts, Global<int> sorted_indices, Global<int> row_of,
                  Global<int> assignment_of, int64 assignments, int64 experts, int64 capacity) {
+    let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 first = route_tile() * ROUTE_TILE;
     if (first >= assignments) return;
@@ -233,6 +236,7 @@ KERNEL(ROUTE_THREADS)
 place_order(Global<const int64> router_indices, Global<const int> bins, Global<const int> row_starts,
             Global<const int> sorted_indices, Global<int> row_of, Global<int> assignment_of, int64 assignments,
             int64 capacity) {
+    let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 position = global_thread();
     if (position >= assignments) return;

@@ -38,11 +38,6 @@ __device__ __forceinline__ int64 steps_of(int64 depth) {
     return ceil_div(depth, DEPTH_UNIT) * (DEPTH_UNIT / STEP);
 }
 
-// The depth that stands in this place of a woven operand, and the place of this depth.
-__device__ __forceinline__ int64 woven(int64 depth) {
-    return depth / 16 * 16 + depth % 4 * 4 + depth % 16 / 4;
-}
-
 // The word of an image with four hi of a line, the group-th; four lo stand in the group eight further on.
 __device__ __forceinline__ int image_word(int line, int group) {
     return line * LINE_WORDS + (group / 2 ^ line % 8) * 2 + group % 2;

@@ -66,6 +66,7 @@ split_tokens(Global<const float> hidden_states, Global<const int64> router_indic
              Global<const int> exact_experts, Global<uint64> packed,
              Global<float> row_scales, Global<int> exact_rows, Global<int> large_counts, Global<int> progress,
              int64 hidden, int64 top_k, int64 progress_words, float alpha, float limit) {
+    let_next_kernel_start();
     wait_for_earlier_kernels();
     SHARED_ARRAY(int, largest_of_warps, SPLIT_THREADS / WARP);
     SHARED_ARRAY(int, large_of_warps, SPLIT_THREADS / WARP);
@@ -131,6 +132,7 @@ split_tokens(Global<const float> hidden_states, Global<const int64> router_indic
 KERNEL(SPLIT_THREADS)
 mark_exact_rows(Global<const int> row_starts, Global<const int> large_counts, Global<int> exact_rows,
                 int64 intermediate, int64 experts) {
+    let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 row = global_thread();
     if (row >= row_starts[experts]) return;

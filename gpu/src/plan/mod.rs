@@ -332,6 +332,7 @@ mod tests {
         {
             let (signature, body) = head.split_once(") {\n").unwrap();
             let name = signature.split(['\n', '(']).nth(2).unwrap();
+            let body = body.trim_start_matches("    let_next_kernel_start();\n");
             assert!(body.starts_with("    wait_for_earlier_kernels();\n"), "{name}");
             kernels += 1;
         }
