@@ -18,6 +18,8 @@ use crate::tensor::ElementType;
 
 /// The most assignments.
 const MAX_ASSIGNMENTS: usize = 150_000;
+/// The work of a case outside a fuzzer.
+const USUAL_WORK: usize = 1 << 22;
 /// Bytes that a seed is expanded into; more than the generator reads.
 const SEED_BYTES: usize = 256;
 
@@ -47,7 +49,7 @@ impl Default for Selection {
         Selection {
             elements: Vec::new(),
             profiles: Vec::new(),
-            work: 1 << 22,
+            work: USUAL_WORK,
             assignments: MAX_ASSIGNMENTS,
             busy_experts: usize::MAX,
             orders: true,
@@ -147,6 +149,7 @@ impl Source<'_> {
         self.sizes(&mut spec, size);
         self.fit(&mut spec);
         make_room(&mut spec, routing);
+        self.enlarge(&mut spec, routing);
         self.split_batch(&mut spec);
         self.capacity(&mut spec);
         // The last choice, so that none of the others hangs on it.

@@ -147,11 +147,16 @@ pub fn judge(engine: &mut dyn Engine, prepared: &Prepared) -> Judgement {
 
 /// The outcome, and that of an earlier run of the same case where both must be the same.
 fn run(engine: &mut dyn Engine, prepared: &Prepared) -> Result<(Outcome, Option<Outcome>), Fault> {
-    let mut earlier = None;
-    if let Some((after, problem)) = &prepared.before {
-        let outcome = forward(engine, problem)?;
-        earlier = (*after == After::Same && engine.is_repeatable()).then_some(outcome);
-    }
+    let earlier = match &prepared.before {
+        None => None,
+        Some((After::Same, problem)) if engine.is_repeatable() => {
+            Some(caught(|| engine.forward_in_another_order(problem))?)
+        }
+        Some((_, problem)) => {
+            forward(engine, problem)?;
+            None
+        }
+    };
     Ok((forward(engine, &prepared.problem)?, earlier))
 }
 
@@ -160,7 +165,11 @@ fn run(engine: &mut dyn Engine, prepared: &Prepared) -> Result<(Outcome, Option<
 /// # Errors
 /// The engine's [`Fault`].
 pub fn forward(engine: &mut dyn Engine, problem: &AnyProblem) -> Result<Outcome, Fault> {
-    catch_unwind(AssertUnwindSafe(|| engine.forward(problem))).unwrap_or_else(|panic| {
+    caught(|| engine.forward(problem))
+}
+
+fn caught(run: impl FnOnce() -> Result<Outcome, Fault>) -> Result<Outcome, Fault> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = text.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(Fault::Panicked {

@@ -58,12 +58,25 @@ inline void publish() {
     simt::publish_words();
 }
 
-inline void signal(Global<int> counters, int64 index) {
-    atomicAdd(&counters[index], 1);
+// An atomic lets others run before it, so what follows it is one step with it.
+inline int signal_and_count(Global<int> counters, int64 index) {
+    const int before = atomicAdd(&counters[index], 1);
+    simt::release_left();
+    return before;
 }
 
-inline int signal_and_count(Global<int> counters, int64 index) {
-    return atomicAdd(&counters[index], 1);
+inline void signal(Global<int> counters, int64 index) {
+    signal_and_count(counters, index);
+}
+
+inline void leave_quad(Global<float> array, int64 index, const Quad &quad) {
+    store_quad(array, index, 4, quad);
+    simt::note_left(&array[index]);
+}
+
+inline Quad left_quad(Global<float> array, int64 index) {
+    simt::expect_released(&array[index], "values left for other blocks", index);
+    return load_quad(array, index, 4);
 }
 
 inline void wait_for_signals(Global<int> counters, int64 index, int count, SIMT_SITE) {

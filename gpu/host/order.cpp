@@ -30,9 +30,24 @@ thread_local uint64_t launches = 0;
 // Words written and not published, by thread.
 thread_local std::vector<std::pair<const Thread *, const char *>> words;
 
-Cell &cell_of(const void *address) {
+// A value that a thread left for other blocks, as its so many-th.
+struct Left {
+    const void *address = nullptr;
+    uint64_t launch = 0;
+    const Thread *thread = nullptr;
+    uint32_t block = 0;  // serial
+    uint32_t number = 0;
+};
+
+thread_local std::vector<Left> lefts(CELLS);
+
+size_t place_of(const void *address) {
     const uint64_t hash = reinterpret_cast<uintptr_t>(address) / sizeof(int) * 0x9e3779b97f4a7c15u;
-    Cell &cell = cells[hash >> 50];
+    return hash >> 50;
+}
+
+Cell &cell_of(const void *address) {
+    Cell &cell = cells[place_of(address)];
     if (cell.address != address || cell.launch != launches) cell = {address, launches, {}};
     return cell;
 }
@@ -89,6 +104,29 @@ void expect_published(const void *source, size_t bytes) {
     for (const auto &word : words)
         if (word.second >= from && word.second < from + bytes)
             fail("unpublished: a copy reads a word that a thread wrote and did not publish");
+}
+
+void note_left(const void *address) {
+    lefts[place_of(address)] = {address, launches, current, current->block->serial, ++current->left};
+}
+
+void release_left() {
+    Thread &self = *current;
+    self.released = self.left;
+    Thread *const lanes = self.warp->threads;
+    const Thread *const end = self.block->threads.data() + self.block->size;
+    for (unsigned lane = 0; lane < WARP_LANES && lanes + lane < end; lane++) {
+        Thread &other = lanes[lane];
+        if (other.synced == self.synced && other.released < other.left_at_sync) other.released = other.left_at_sync;
+    }
+}
+
+void expect_released(const void *address, const char *name, int64_t index) {
+    const Left &left = lefts[place_of(address)];
+    if (left.address != address || left.launch != launches || left.thread == current) return;
+    // A block that has ended has no more to release.
+    if (left.thread->block->serial != left.block || left.number <= left.thread->released) return;
+    fail("unreleased: %s[%lld] is read, and no signal followed when it was written", name, static_cast<long long>(index));
 }
 
 void forget_accesses() {

@@ -2,8 +2,8 @@
 //
 // Integers in memory are counters, lists and flags: two threads of which one writes to the same element must meet at a
 // barrier in between, unless both use atomics. A collective other than __syncwarp is no barrier. Words of 64 bits are
-// what bulk copies read: the thread that wrote one must have published it before. A violation ends the launch, whatever
-// the values are.
+// what bulk copies read: the thread that wrote one must have published it before. Values that are left for other blocks
+// must have been released by a signal before they are read. A violation ends the launch, whatever the values are.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -31,6 +31,16 @@ void publish_words();
 
 // Fails if a word of the source was written in this launch and not published.
 void expect_published(const void *source, size_t bytes);
+
+// The running thread leaves a value for other blocks.
+void note_left(const void *address);
+
+// A signal: releases what the running thread has left, and what lanes of its warp had left when they last met it at a
+// __syncwarp.
+void release_left();
+
+// Fails if a thread left the value in this launch and it was not released.
+void expect_released(const void *address, const char *name, int64_t index);
 
 // The scheduler's: a launch starts.
 void forget_accesses();

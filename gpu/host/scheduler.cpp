@@ -229,6 +229,7 @@ void admit(Block &slot) {
         thread.warp = &slot.warps[linear / WARP_LANES];
         thread.is_late = scheduler->late_in_65536 && scheduler->random.below(65536) < scheduler->late_in_65536;
         thread.synced = 0;
+        thread.left = thread.left_at_sync = thread.released = 0;
         thread.products.clear();
         thread.products.reserve(PRODUCTS_IN_FLIGHT);
         thread.fiber.start(thread_main);
@@ -354,6 +355,7 @@ void run_to_end() {
         Thread &thread = warp.threads[lane];
         if (thread.collective == Collective::sync) {
             thread.synced = warp.syncs;
+            thread.left_at_sync = thread.left;
         } else if (thread.collective == Collective::shuffle) {
             thread.value = values[thread.source];
         } else {

@@ -65,6 +65,7 @@ struct Thread {
     Warp *warp = nullptr;
     bool is_late = false;
     uint32_t synced = 0;  // the last __syncwarp of its warp that it took part in
+    uint32_t left = 0, left_at_sync = 0, released = 0;  // values for other blocks (order.h)
     State state = State::done;
 
     // The collective the thread waits in, and what it brings and gets.

@@ -74,7 +74,7 @@ __device__ __forceinline__ bool sum_parts(Global<float> part_sums, Global<int> p
 #pragma unroll
         for (int i = 0; i < THIRD; i += 4) {
             const Quad own = {{sums[i], sums[i + 1], sums[i + 2], sums[i + 3]}};
-            store_quad(part_sums, first + part * NEXT_PART + (third + i) * WARP, 4, own);
+            leave_quad(part_sums, first + part * NEXT_PART + (third + i) * WARP, own);
         }
         next_third(sums);
     }
@@ -92,7 +92,7 @@ __device__ __forceinline__ bool sum_parts(Global<float> part_sums, Global<int> p
         for (int other = 0; other < parts; other++) {
 #pragma unroll
             for (int i = 0; i < THIRD; i += 4) {
-                const Quad found = load_quad(part_sums, first + other * NEXT_PART + (third + i) * WARP, 4);
+                const Quad found = left_quad(part_sums, first + other * NEXT_PART + (third + i) * WARP);
                 for (int j = 0; j < 4; j++) sums[LAST + i + j] += found.values[j];
             }
         }

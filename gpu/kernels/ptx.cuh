@@ -118,6 +118,18 @@ __device__ __forceinline__ void wait_for_signals(Global<int> counters, int64 ind
     asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 
+// Leaves four floats for other blocks, which read them with left_quad once they see a signal that follows. The index is
+// a multiple of four.
+__device__ __forceinline__ void leave_quad(Global<float> array, int64 index, const Quad &quad) {
+    *reinterpret_cast<float4 *>(array + index) =
+        make_float4(quad.values[0], quad.values[1], quad.values[2], quad.values[3]);
+}
+
+__device__ __forceinline__ Quad left_quad(Global<float> array, int64 index) {
+    const float4 loaded = *reinterpret_cast<const float4 *>(array + index);
+    return {{loaded.x, loaded.y, loaded.z, loaded.w}};
+}
+
 // Barrier `id` of the block for `threads` threads, some of which only arrive.
 __device__ __forceinline__ void group_arrive(int id, int threads) {
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");

@@ -18,8 +18,8 @@ pub struct GpuEngine<M: Machine> {
     schedule: Scheduler<M>,
 }
 
-/// Sets the order in which a machine runs the threads of a case.
-type Scheduler<M> = Box<dyn Fn(&mut M, &Problem<f32>)>;
+/// Sets the order in which a machine runs the threads of a case; another number gives another order.
+type Scheduler<M> = Box<dyn Fn(&mut M, &Problem<f32>, u64)>;
 
 impl GpuEngine<Host> {
     /// A host machine of the caller's choice, such as one with a planted fault.
@@ -48,7 +48,7 @@ impl GpuEngine<Host> {
 
     /// Runs the cases to come under one schedule.
     pub fn set_schedule(&mut self, schedule: Schedule) {
-        self.schedule = Box::new(move |host, _| host.set_schedule(schedule));
+        self.schedule = Box::new(move |host, _, _| host.set_schedule(schedule));
     }
 }
 
@@ -58,7 +58,7 @@ impl GpuEngine<Cuda> {
     /// # Errors
     /// An error of the machine.
     pub fn on_cuda(machine: Cuda) -> Result<GpuEngine<Cuda>, GpuError> {
-        GpuEngine::new("cuda", machine, |_, _| {})
+        GpuEngine::new("cuda", machine, |_, _, _| {})
     }
 
     /// The kernels on the first GPU, whose workspace starts poisoned.
@@ -75,7 +75,7 @@ impl GpuEngine<Cuda> {
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda_portable() -> Result<GpuEngine<Cuda>, GpuError> {
         let machine = Cuda::new()?.without_tensor_cores().with_poison();
-        GpuEngine::new("cuda-portable", machine, |_, _| {})
+        GpuEngine::new("cuda-portable", machine, |_, _, _| {})
     }
 }
 
@@ -84,7 +84,7 @@ impl<M: Machine> GpuEngine<M> {
     fn new(
         name: &'static str,
         machine: M,
-        schedule: impl Fn(&mut M, &Problem<f32>) + 'static,
+        schedule: impl Fn(&mut M, &Problem<f32>, u64) + 'static,
     ) -> Result<GpuEngine<M>, GpuError> {
         let (none, no_bias) = (Array3::zeros((0, 0, 0)), Array2::zeros((0, 0)));
         let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
@@ -95,8 +95,8 @@ impl<M: Machine> GpuEngine<M> {
         })
     }
 
-    fn stages(&mut self, problem: &Problem<f32>) -> Result<binned_experts_gpu::Stages, GpuError> {
-        (self.schedule)(self.pipeline.machine_mut(), problem);
+    fn stages(&mut self, problem: &Problem<f32>, order: u64) -> Result<binned_experts_gpu::Stages, GpuError> {
+        (self.schedule)(self.pipeline.machine_mut(), problem, order);
         if !Arc::ptr_eq(self.pipeline.weights(), problem.weights()) {
             self.pipeline.load_weights(problem.weights().clone())?;
         }
@@ -122,10 +122,20 @@ impl<M: Machine> Engine for GpuEngine<M> {
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        self.outcome(problem, 0)
+    }
+
+    fn forward_in_another_order(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        self.outcome(problem, 1)
+    }
+}
+
+impl<M: Machine> GpuEngine<M> {
+    fn outcome(&mut self, problem: &AnyProblem, order: u64) -> Result<Outcome, Fault> {
         let AnyProblem::F32(problem) = problem else {
             return Err(Fault::refused("f32 only"));
         };
-        let found = self.stages(problem).map_err(Fault::refused)?;
+        let found = self.stages(problem, order).map_err(Fault::refused)?;
         let positions = |indices: &[i32]| {
             // An index that is negative on the machine is wrong in any position.
             indices
@@ -152,8 +162,8 @@ impl<M: Machine> Engine for GpuEngine<M> {
 /// Memory accesses between pauses, in one case of four.
 const ACCESS_INTERVAL: u32 = 64;
 
-/// A schedule that depends on the case alone, so that a replay takes the same one.
-fn schedule_of_case(host: &mut Host, problem: &Problem<f32>) {
+/// A schedule that depends on the case and the number alone, so that a replay takes the same one.
+fn schedule_of_case(host: &mut Host, problem: &Problem<f32>, order: u64) {
     let dims = problem.dims();
     let sizes = [
         dims.tokens,
@@ -168,7 +178,7 @@ fn schedule_of_case(host: &mut Host, problem: &Problem<f32>) {
         .iter()
         .map(|size| *size as u64)
         .chain(ids.iter().map(|id| *id as u64));
-    let seed = numbers.fold(0, |seed, number| mix(seed ^ number));
+    let seed = numbers.fold(order, |seed, number| mix(seed ^ number));
     let draw = mix(seed);
     host.set_schedule(Schedule {
         seed,

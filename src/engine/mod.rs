@@ -61,6 +61,15 @@ pub trait Engine {
         false
     }
 
+    /// As [`forward`](Engine::forward), with the threads in another order where the engine decides one: a second run of
+    /// the same case, which must give the same bits where the engine [is repeatable](Engine::is_repeatable).
+    ///
+    /// # Errors
+    /// As [`forward`](Engine::forward).
+    fn forward_in_another_order(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        self.forward(problem)
+    }
+
     /// Whether it takes an explicit order of the assignments in place of the stable sort. A run with an engine that does
     /// not draws its cases without.
     fn takes_order(&self) -> bool {

@@ -1,10 +1,14 @@
 //! T, H, I, E and K.
 
-use super::{MAX_ASSIGNMENTS, Source};
-use crate::case::{CaseSpec, Place, RoutingProfile, SizeProfile, TILES, ValueProfile};
+use super::{MAX_ASSIGNMENTS, Source, USUAL_WORK};
+use crate::case::{After, CaseSpec, Place, RoutingProfile, SizeProfile, TILES, ValueProfile};
 
 /// The least H and I that kernels for tensor cores take.
 const DEEP: usize = 32;
+/// An I above which such a kernel may cut a sum in more than two parts.
+const LONG: usize = 128;
+/// Rows of more panels than such a kernel takes together: eight of 128.
+const MANY_ROWS: usize = 8 * 128 + 70;
 
 impl Source<'_> {
     pub(super) fn size(&mut self) -> SizeProfile {
@@ -82,6 +86,27 @@ impl Source<'_> {
             spec.experts = busy;
         } else {
             spec.sequence = (busy / spec.top_k).max(1);
+        }
+    }
+
+    /// What kernels for tensor cores do at large sizes alone; decided by the seed, so that no draw hangs on it.
+    pub(super) fn enlarge(&self, spec: &mut CaseSpec, routing: RoutingProfile) {
+        if spec.hidden.min(spec.intermediate) < DEEP || spec.sequence == 0 {
+            return;
+        }
+        let is_on_one = matches!(
+            routing,
+            RoutingProfile::AllToFirst | RoutingProfile::AllToMiddle | RoutingProfile::AllToLast
+        );
+        if is_on_one && spec.seed % 4 == 1 && self.selection.work >= USUAL_WORK {
+            // All rows on one expert, and more column tiles than one.
+            spec.hidden = DEEP + spec.seed as usize / 4 % 2;
+            spec.intermediate = 65;
+            spec.sequence = MANY_ROWS.div_ceil(spec.top_k);
+        }
+        if spec.intermediate > LONG {
+            // Parts come in another order in a second run.
+            spec.after.get_or_insert(After::Same);
         }
     }
 
