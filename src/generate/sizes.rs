@@ -7,8 +7,8 @@ use crate::case::{After, CaseSpec, Place, RoutingProfile, SizeProfile, TILES, Va
 const DEEP: usize = 32;
 /// An I above which such a kernel may cut a sum in more than two parts.
 const LONG: usize = 128;
-/// Rows of more panels than such a kernel takes together: eight of 128.
-const MANY_ROWS: usize = 8 * 128 + 70;
+/// Rows of more panels than such a kernel takes together, eight of 128, and of a small one.
+const MANY_ROWS: usize = 9 * 128 + 30;
 
 impl Source<'_> {
     pub(super) fn size(&mut self) -> SizeProfile {
