@@ -361,7 +361,7 @@ fn values_are_the_same_on_every_machine() {
     assert_eq!(digest, DIGEST, "{digest:#x}");
 }
 
-const DIGEST: u64 = 0xaeab_e2d2_46ef_b867;
+const DIGEST: u64 = 0x3541_5dc3_2749_84cf;
 
 #[test]
 fn a_fuzzer_draws_many_busy_experts_now_and_then() {

@@ -141,7 +141,6 @@ impl Cell<'_> {
             ValueProfile::Clamping => 2.0 * draw.normal([e, j, 0]),
             ValueProfile::WideRange => 0.25 * draw.normal([e, j, 0]) * self.spread.gate_up_bias(e, j),
             ValueProfile::HugeGates => (0.75 + 0.25 * draw.normal([e, j, 0])) * self.scales.gate_up_bias(),
-            ValueProfile::OppositeScales => 0.25 * draw.normal([e, j, 0]) * self.scales.opposite_bias(),
             ValueProfile::LowGates if j.is_multiple_of(2) => 0.25 * draw.normal([e, j, 0]) - self.scales.depth(e),
             ValueProfile::Cancelling if !cancels_first(e) => 0.25 * draw.normal([e, self.equal_column(j), 0]),
             _ => 0.25 * draw.normal([e, j, 0]),

@@ -16,8 +16,6 @@ pub(super) struct Scales {
     hidden: i32,
     /// Of the gates and ups.
     gates: i32,
-    /// Of the bias under opposite scales.
-    opposite_bias: i32,
 }
 
 impl Scales {
@@ -27,11 +25,8 @@ impl Scales {
         let up = draw.below(2, [0, 0, 0]) == 0;
         let between =
             |least: i32, most: i32, at: usize| least + draw.below((most - least + 1) as usize, [0, 0, at]) as i32;
-        // Weights whose squares are within the range of f32, under tokens whose squares are not.
-        let is_half_way = spec.values == ValueProfile::OppositeScales && !is_f16 && !up && draw.below(4, [0, 0, 7]) < 3;
         let (hidden, gate_up) = match (is_f16, up) {
             (false, true) => (between(112, 124, 1), between(-110, -100, 2)),
-            (false, false) if is_half_way => (between(-84, -78, 1), between(52, 58, 2)),
             (false, false) => (between(-124, -112, 1), between(112, 122, 2)),
             (true, true) => (between(8, 11, 1), between(-8, -5, 2)),
             (true, false) => (between(-11, -8, 1), between(8, 10, 2)),
@@ -48,8 +43,6 @@ impl Scales {
             is_f16,
             hidden,
             gates,
-            // Small there, so that it does not stand for what the squares have lost.
-            opposite_bias: if is_half_way { gates - 8 } else { 0 },
         }
     }
 
@@ -74,10 +67,6 @@ impl Scales {
 
     pub(super) fn gate_up_bias(&self) -> f64 {
         power_of_two(self.gates)
-    }
-
-    pub(super) fn opposite_bias(&self) -> f64 {
-        power_of_two(self.opposite_bias)
     }
 
     /// How far below zero the gates of an expert lie.

@@ -98,9 +98,9 @@ impl Source<'_> {
             routing,
             RoutingProfile::AllToFirst | RoutingProfile::AllToMiddle | RoutingProfile::AllToLast
         );
-        if is_on_one && spec.seed % 4 == 1 && self.selection.work >= USUAL_WORK {
+        if is_on_one && spec.seed % 8 == 1 && self.selection.work >= USUAL_WORK {
             // All rows on one expert, and more column tiles than one.
-            spec.hidden = DEEP + spec.seed as usize / 4 % 2;
+            spec.hidden = DEEP + spec.seed as usize / 8 % 2;
             spec.intermediate = 65;
             spec.sequence = MANY_ROWS.div_ceil(spec.top_k);
         }
