@@ -238,6 +238,7 @@ fn extreme_values() -> Vec<Profile> {
         ValueProfile::HugeGates,
         ValueProfile::LowGates,
         ValueProfile::Outliers,
+        ValueProfile::LostSquares,
     ];
     special.chain(values.map(Profile::Values)).collect()
 }

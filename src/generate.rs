@@ -111,6 +111,7 @@ impl Source<'_> {
         let routing = match (routing, special.map(|special| special.place)) {
             (Some(routing), _) => routing,
             (None, _) if size == SizeProfile::ManyExperts => self.routing_to_last(),
+            (None, _) if size == SizeProfile::ManyRows => self.routing_to_one(),
             (None, Some(Place::UnusedExpert)) => [RoutingProfile::EmptyRuns, RoutingProfile::AllToLast][self.below(2)],
             (None, _) => self.any(),
         };
@@ -147,9 +148,10 @@ impl Source<'_> {
             order: None,
         };
         self.sizes(&mut spec, size);
-        self.fit(&mut spec);
+        if size != SizeProfile::ManyRows {
+            self.fit(&mut spec);
+        }
         make_room(&mut spec, routing);
-        self.enlarge(&mut spec, routing);
         self.split_batch(&mut spec);
         self.capacity(&mut spec);
         // The last choice, so that none of the others hangs on it.
@@ -193,6 +195,14 @@ impl Source<'_> {
             .filter(|profile| !profile.names_experts())
             .collect();
         reaching[self.below(reaching.len())]
+    }
+
+    fn routing_to_one(&mut self) -> RoutingProfile {
+        [
+            RoutingProfile::AllToFirst,
+            RoutingProfile::AllToMiddle,
+            RoutingProfile::AllToLast,
+        ][self.below(3)]
     }
 
     fn special(&mut self) -> Option<Special> {

@@ -8,13 +8,14 @@ use binned_experts::judge::judge_spec;
 use binned_experts::{CaseSpec, CheckPlan, Class, Selection, Verdict, check_engine};
 use common::{Loops, Order, bf16, tf32};
 
-const STRAINED: [ValueProfile; 6] = [
+const STRAINED: [ValueProfile; 7] = [
     ValueProfile::WideRange,
     ValueProfile::Cancelling,
     ValueProfile::OppositeScales,
     ValueProfile::HugeGates,
     ValueProfile::LowGates,
     ValueProfile::Outliers,
+    ValueProfile::LostSquares,
 ];
 
 fn all_cases(cases: usize, profile: ValueProfile) -> CheckPlan {

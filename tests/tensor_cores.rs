@@ -86,7 +86,7 @@ fn the_tensor_cores_take_the_rows_that_they_should() {
             // Weights that are mostly zero, or that span 2^±60.
             ValueProfile::Provenance | ValueProfile::SmallIntegers | ValueProfile::WideRange => 0.5..=1.0,
             // Scales beyond 2^±62.
-            ValueProfile::OppositeScales => 1.0..=1.0,
+            ValueProfile::OppositeScales | ValueProfile::LostSquares => 1.0..=1.0,
             // Activations that would be lost beside their bound.
             ValueProfile::LowGates => 0.9..=1.0,
             // Only the lowest limit leaves a bound.

@@ -42,7 +42,8 @@ fn values_are_what_their_profiles_say() {
                 | ValueProfile::OppositeScales
                 | ValueProfile::HugeGates
                 | ValueProfile::LowGates
-                | ValueProfile::Outliers => true,
+                | ValueProfile::Outliers
+                | ValueProfile::LostSquares => true,
             }
         });
         assert!(promised >= 95, "{profile:?}: {promised} %");
@@ -128,6 +129,7 @@ fn extreme_magnitudes_are_decided() {
         ValueProfile::HugeGates,
         ValueProfile::LowGates,
         ValueProfile::Outliers,
+        ValueProfile::LostSquares,
     ] {
         is_decided(profile);
     }
@@ -235,6 +237,27 @@ fn opposite_scales_are_far_apart() {
             large_tokens += usize::from(x > 0.0);
         }
         assert!((60..=140).contains(&large_tokens), "{large_tokens} of 200");
+    }
+}
+
+/// In the smallest type that holds the values: of the tokens, but not of the columns.
+#[test]
+fn squares_of_tokens_are_lost() {
+    let wide = [ElementType::F32, ElementType::F64, ElementType::Bf16];
+    for (elements, least) in [(&wide[..], -149), (&[ElementType::F16][..], -24)] {
+        for spec in &cases(ValueProfile::LostSquares, elements, 200) {
+            let inputs = Inputs::new(&spec.build().unwrap());
+            let squares = |exponent: f64| 2.0 * exponent;
+            let [x, weights] = exponents(&inputs);
+            assert!(squares(x) < f64::from(least) + 8.0, "2^{x}\n{spec}");
+            assert!(
+                weights > 0.0 && squares(weights) < -f64::from(least) - 8.0,
+                "2^{weights}\n{spec}"
+            );
+            let gates = largest(&Definition::new(&inputs).gate_up).log2();
+            let bias = largest(&inputs.gate_up_proj_bias).log2();
+            assert!(bias < gates - 4.0, "2^{bias} beside 2^{gates}\n{spec}");
+        }
     }
 }
 

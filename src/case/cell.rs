@@ -58,8 +58,8 @@ pub(super) struct Cell<'a> {
     down_scale: f64,
     /// Powers of two; all 1 but for [`ValueProfile::WideRange`].
     spread: Spread,
-    /// Of [`ValueProfile::OppositeScales`], [`ValueProfile::HugeGates`], [`ValueProfile::LowGates`] and
-    /// [`ValueProfile::Outliers`].
+    /// Of [`ValueProfile::OppositeScales`], [`ValueProfile::HugeGates`], [`ValueProfile::LowGates`],
+    /// [`ValueProfile::Outliers`] and [`ValueProfile::LostSquares`].
     scales: Scales,
     /// Of [`ValueProfile::Cancelling`], along H and along I; else empty.
     hidden_pairs: Pairs,
@@ -95,7 +95,7 @@ impl Cell<'_> {
             ValueProfile::Provenance => ((token * 7 + h) % 61 + 1) as f64 / 64.0,
             ValueProfile::SmallIntegers => small_integer(draw, [token, h, 0]),
             ValueProfile::WideRange => draw.normal([token, h, 0]) * self.spread.hidden(token, h),
-            ValueProfile::OppositeScales | ValueProfile::HugeGates => {
+            ValueProfile::OppositeScales | ValueProfile::HugeGates | ValueProfile::LostSquares => {
                 draw.normal([token, h, 0]) * self.scales.hidden(token)
             }
             ValueProfile::Outliers => draw.normal([token, h, 0]) * self.scales.outlier(token),
@@ -115,9 +115,10 @@ impl Cell<'_> {
             ValueProfile::SmallIntegers if draw.below(8, [e, h, j]) != 0 => 0.0,
             ValueProfile::SmallIntegers => small_integer(self.spec.draw(Stream::Scale), [e, h, j]),
             ValueProfile::WideRange => normal() * self.spread.gate_up(e, h, j),
-            ValueProfile::OppositeScales | ValueProfile::HugeGates | ValueProfile::Outliers => {
-                normal() * self.scales.gate_up()
-            }
+            ValueProfile::OppositeScales
+            | ValueProfile::HugeGates
+            | ValueProfile::Outliers
+            | ValueProfile::LostSquares => normal() * self.scales.gate_up(),
             ValueProfile::Cancelling if cancels_first(e) => {
                 TERMS * draw.normal([e, self.hidden_pairs.number(h), j]) * self.gate_up_scale
             }
@@ -141,6 +142,7 @@ impl Cell<'_> {
             ValueProfile::Clamping => 2.0 * draw.normal([e, j, 0]),
             ValueProfile::WideRange => 0.25 * draw.normal([e, j, 0]) * self.spread.gate_up_bias(e, j),
             ValueProfile::HugeGates => (0.75 + 0.25 * draw.normal([e, j, 0])) * self.scales.gate_up_bias(),
+            ValueProfile::LostSquares => 0.25 * draw.normal([e, j, 0]) * self.scales.gate_up_bias(),
             ValueProfile::LowGates if j.is_multiple_of(2) => 0.25 * draw.normal([e, j, 0]) - self.scales.depth(e),
             ValueProfile::Cancelling if !cancels_first(e) => 0.25 * draw.normal([e, self.equal_column(j), 0]),
             _ => 0.25 * draw.normal([e, j, 0]),
@@ -172,7 +174,8 @@ impl Cell<'_> {
             ValueProfile::Provenance => (e % 29) as f64 + (h % 31) as f64 / 32.0,
             ValueProfile::SmallIntegers => small_integer(draw, [e, h, 0]),
             ValueProfile::WideRange => 0.25 * draw.normal([e, h, 0]) * self.spread.down_bias(e, h),
-            ValueProfile::LowGates => 0.25 * draw.normal([e, h, 0]) * self.scales.down_bias(e),
+            ValueProfile::LowGates => 0.25 * draw.normal([e, h, 0]) * self.scales.low_down_bias(e),
+            ValueProfile::LostSquares => 0.25 * draw.normal([e, h, 0]) * self.scales.down_bias(e),
             ValueProfile::Cancelling if !cancels_first(e) => REST * draw.normal([e, h, 0]),
             _ => 0.25 * draw.normal([e, h, 0]),
         }

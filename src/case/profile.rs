@@ -14,6 +14,8 @@ pub enum SizeProfile {
     ManyAssignments,
     /// Up to 1,025 experts, the last of them used.
     ManyExperts,
+    /// More rows on one expert than kernels for tensor cores take together, in more than one tile of columns.
+    ManyRows,
     /// No token at all.
     NoTokens,
 }
@@ -108,6 +110,9 @@ pub enum ValueProfile {
     LowGates,
     /// Gentle, but that one token in 32 is 2^44 times the others, near 2^64 (2^5 times in f16).
     Outliers,
+    /// Hidden states near 2^-81, whose squares leave the range, and a first matrix near 2^55, whose squares do not (2^-12
+    /// and 2^6 in f16); the first biases are far below the sums, the second ones of their size or zero.
+    LostSquares,
 }
 
 /// The dense routing weights.

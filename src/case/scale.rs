@@ -16,6 +16,8 @@ pub(super) struct Scales {
     hidden: i32,
     /// Of the gates and ups.
     gates: i32,
+    /// Of the first biases.
+    gate_up_bias: i32,
 }
 
 impl Scales {
@@ -31,11 +33,17 @@ impl Scales {
             (true, true) => (between(8, 11, 1), between(-8, -5, 2)),
             (true, false) => (between(-11, -8, 1), between(8, 10, 2)),
         };
+        let (lost, kept) = if is_f16 {
+            (between(-13, -11, 1), between(5, 7, 2))
+        } else {
+            (between(-84, -78, 1), between(52, 58, 2))
+        };
         let (hidden, gates) = match (spec.values, is_f16) {
             (ValueProfile::HugeGates, false) => (between(-20, 40, 1), between(16, 56, 2)),
             (ValueProfile::HugeGates, true) => (between(-2, 6, 1), between(2, 5, 2)),
             (ValueProfile::Outliers, false) => (20, 0),
             (ValueProfile::Outliers, true) => (2, 0),
+            (ValueProfile::LostSquares, _) => (lost, lost + kept),
             _ => (hidden, hidden + gate_up),
         };
         Scales {
@@ -43,6 +51,12 @@ impl Scales {
             is_f16,
             hidden,
             gates,
+            // Far below, so that it does not stand for what the squares have lost.
+            gate_up_bias: if spec.values == ValueProfile::LostSquares {
+                gates - 8
+            } else {
+                gates
+            },
         }
     }
 
@@ -66,7 +80,7 @@ impl Scales {
     }
 
     pub(super) fn gate_up_bias(&self) -> f64 {
-        power_of_two(self.gates)
+        power_of_two(self.gate_up_bias)
     }
 
     /// How far below zero the gates of an expert lie.
@@ -75,9 +89,19 @@ impl Scales {
         (least + self.draw.below(range, [e, 0, 4])) as f64
     }
 
-    /// The size of an expert's activations for an alpha of 1.702 or, for half of the experts, 0.
-    pub(super) fn down_bias(&self, e: usize) -> f64 {
+    /// The size of an expert's low activations for an alpha of 1.702 or, for half of the experts, 0.
+    pub(super) fn low_down_bias(&self, e: usize) -> f64 {
         let exponent = -(BITS_PER_GATE * self.depth(e)) as i32;
-        self.draw.below(2, [e, 0, 5]) as f64 * power_of_two(exponent)
+        self.has_down_bias(e) * power_of_two(exponent)
+    }
+
+    /// The size of the gates or, for half of the experts, 0.
+    pub(super) fn down_bias(&self, e: usize) -> f64 {
+        self.has_down_bias(e) * power_of_two(self.gates)
+    }
+
+    /// 1 or 0.
+    fn has_down_bias(&self, e: usize) -> f64 {
+        self.draw.below(2, [e, 0, 5]) as f64
     }
 }

@@ -7,8 +7,8 @@ use crate::case::{After, CaseSpec, Place, RoutingProfile, SizeProfile, TILES, Va
 const DEEP: usize = 32;
 /// An I above which such a kernel may cut a sum in more than two parts.
 const LONG: usize = 128;
-/// Rows of more panels than such a kernel takes together, eight of 128, and of a small one.
-const MANY_ROWS: usize = 9 * 128 + 30;
+/// Rows of more panels than such a kernel takes together, eight of 128.
+const MANY_ROWS: usize = 9 * 128;
 
 impl Source<'_> {
     pub(super) fn size(&mut self) -> SizeProfile {
@@ -17,6 +17,8 @@ impl Source<'_> {
             12..=26 => SizeProfile::TileEdges,
             27..=28 => SizeProfile::ManyExperts,
             29..=30 => SizeProfile::ManyAssignments,
+            // A fuzzer would spend its time on them.
+            _ if self.selection.work >= USUAL_WORK && self.below(4) == 3 => SizeProfile::ManyRows,
             _ => SizeProfile::NoTokens,
         }
     }
@@ -48,6 +50,19 @@ impl Source<'_> {
                 }
                 spec.top_k = self.top_k(spec.experts);
                 spec.sequence = self.edge(if is_deep { 129 } else { 385 });
+                if spec.hidden.min(spec.intermediate) >= DEEP && spec.intermediate > LONG {
+                    // Parts come in another order in a second run.
+                    spec.after.get_or_insert(After::Same);
+                }
+            }
+            SizeProfile::ManyRows => {
+                spec.hidden = DEEP + self.below(2);
+                spec.intermediate = 65 + self.below(2);
+                spec.experts = 1 + self.below(3);
+                spec.top_k = [1, 2, 4][self.below(3)];
+                // And a last panel that is small, or just not.
+                let rows = MANY_ROWS + [1, 30, 64, 65][self.below(4)];
+                spec.sequence = rows.div_ceil(spec.top_k);
             }
             SizeProfile::ManyExperts => {
                 spec.hidden = 1 + self.below(16);
@@ -86,27 +101,6 @@ impl Source<'_> {
             spec.experts = busy;
         } else {
             spec.sequence = (busy / spec.top_k).max(1);
-        }
-    }
-
-    /// What kernels for tensor cores do at large sizes alone; decided by the seed, so that no draw hangs on it.
-    pub(super) fn enlarge(&self, spec: &mut CaseSpec, routing: RoutingProfile) {
-        if spec.hidden.min(spec.intermediate) < DEEP || spec.sequence == 0 {
-            return;
-        }
-        let is_on_one = matches!(
-            routing,
-            RoutingProfile::AllToFirst | RoutingProfile::AllToMiddle | RoutingProfile::AllToLast
-        );
-        if is_on_one && spec.seed % 8 == 1 && self.selection.work >= USUAL_WORK {
-            // All rows on one expert, and more column tiles than one.
-            spec.hidden = DEEP + spec.seed as usize / 8 % 2;
-            spec.intermediate = 65;
-            spec.sequence = MANY_ROWS.div_ceil(spec.top_k);
-        }
-        if spec.intermediate > LONG {
-            // Parts come in another order in a second run.
-            spec.after.get_or_insert(After::Same);
         }
     }
 
