@@ -10,9 +10,25 @@
 
 #ifdef HOPPER
 
-constexpr int PACK_THREADS = PANEL_COLUMNS;
+constexpr int PACK_COLUMNS = 64;  // a block
+constexpr int PACK_PARTS = 8;     // of the depth, at most
+constexpr int PACK_THREADS = PACK_COLUMNS * PACK_PARTS;
 
-// Grid: E · ceil(padded width / PANEL_COLUMNS). Block: PACK_THREADS, one thread a column.
+static_assert(PANEL_COLUMNS % PACK_COLUMNS == 0, "the columns of a block stand in one image");
+
+// A block of parts() · PACK_COLUMNS threads shares its columns: thread part · PACK_COLUMNS + c has every parts()-th depth
+// of column c.
+__device__ __forceinline__ int parts() {
+    return int(blockDim.x) / PACK_COLUMNS;
+}
+
+// What the threads of this one's column have put down, of the first part, the second, and so on.
+template <class T>
+__device__ __forceinline__ T of_part(Shared<T> put_down, int part) {
+    return put_down[part * PACK_COLUMNS + int(threadIdx.x) % PACK_COLUMNS];
+}
+
+// Grid: E · column tiles · PANEL_COLUMNS / PACK_COLUMNS. Block: PACK_COLUMNS for each part of the depth.
 //   matrices      [E, depth, width]                            read
 //   bias          [E, width]                                   read
 //   packed        [E, column tiles, steps, RIGHT_WORDS]        written; zeros beyond depth and width
@@ -25,37 +41,57 @@ pack_weights(Global<const float> matrices, Global<const float> bias, Global<uint
              Global<int> norms, Global<int> exact_experts, int64 depth, int64 width, int64 column_tiles,
              int64 weaves) {
     wait_for_earlier_kernels();
-    const int64 expert = blockIdx.x / column_tiles, column_tile = blockIdx.x % column_tiles;
-    const int line = threadIdx.x;
-    const int64 column = column_tile * PANEL_COLUMNS + line;
+    SHARED_ARRAY(int, largest_of_parts, PACK_THREADS);
+    SHARED_ARRAY(float, squares_of_parts, PACK_THREADS);
+    SHARED_ARRAY(int, large_of_parts, PACK_THREADS);
+    const int part = int(threadIdx.x) / PACK_COLUMNS;
+    const int64 packed_column = int64(blockIdx.x) * PACK_COLUMNS + threadIdx.x % PACK_COLUMNS;  // of all experts
+    const int64 tile = packed_column / PANEL_COLUMNS, expert = tile / column_tiles;
+    const int line = int(packed_column % PANEL_COLUMNS);
+    const int64 column = tile % column_tiles * PANEL_COLUMNS + line;
     const bool exists = column < width;
     const int64 first = expert * depth * width + column;
 
     int largest = 0;
     float squares = 0.0f;
-    for (int64 d = 0; exists && d < depth; d++) {
+    for (int64 d = part; exists && d < depth; d += parts()) {
         const float value = matrices[first + d * width];
         if (magnitude(value) > largest) largest = magnitude(value);
         squares += value * value;
     }
+    largest_of_parts[threadIdx.x] = largest;
+    squares_of_parts[threadIdx.x] = squares;
+    __syncthreads();
+    squares = 0.0f;
+    for (int other = 0; other < parts(); other++) {
+        if (of_part(largest_of_parts, other) > largest) largest = of_part(largest_of_parts, other);
+        squares += of_part(squares_of_parts, other);
+    }
     const Scale scale = scale_of(largest);
     int large = 0;
-    for (int64 d = 0; exists && d < depth; d++) large += fabsf(matrices[first + d * width] * scale.up) >= LARGE_COLUMN;
+    for (int64 d = part; exists && d < depth; d += parts())
+        large += fabsf(matrices[first + d * width] * scale.up) >= LARGE_COLUMN;
+    large_of_parts[threadIdx.x] = large;
+    __syncthreads();
 
-    const float own_bias = exists ? bias[expert * width + column] : 0.0f;
-    columns[((expert * column_tiles + column_tile) * PANEL_COLUMNS + line) * 2] = scale.down;
-    columns[((expert * column_tiles + column_tile) * PANEL_COLUMNS + line) * 2 + 1] = own_bias;
-    if (exists) {
-        const bool splits = scale.regular && (largest == 0 || 2 * large > depth);
-        if (!splits) atomicMax(&exact_experts[expert], 1);
-        // 1.001 stands for the roundings of the sum.
-        atomicMax(&norms[expert * 2], magnitude(1.001f * sqrtf(squares)));
-        atomicMax(&norms[expert * 2 + 1], magnitude(own_bias));
+    if (part == 0) {
+        large = 0;
+        for (int other = 0; other < parts(); other++) large += of_part(large_of_parts, other);
+        const float own_bias = exists ? bias[expert * width + column] : 0.0f;
+        columns[packed_column * 2] = scale.down;
+        columns[packed_column * 2 + 1] = own_bias;
+        if (exists) {
+            const bool splits = scale.regular && (largest == 0 || 2 * large > depth);
+            if (!splits) atomicMax(&exact_experts[expert], 1);
+            // 1.001 stands for the roundings of the sum.
+            atomicMax(&norms[expert * 2], magnitude(1.001f * sqrtf(squares)));
+            atomicMax(&norms[expert * 2 + 1], magnitude(own_bias));
+        }
     }
 
     const int64 steps = steps_of(depth);
-    for (int64 step = 0; step < steps; step++) {
-        const int64 image = ((expert * column_tiles + column_tile) * steps + step) * RIGHT_WORDS;
+    for (int64 step = part; step < steps; step += parts()) {
+        const int64 image = (tile * steps + step) * RIGHT_WORDS;
         for (int group = 0; group < STEP / 4; group++) {
             float values[4];
             for (int i = 0; i < 4; i++) {

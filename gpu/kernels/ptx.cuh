@@ -16,7 +16,8 @@ __device__ __forceinline__ void wait_for_earlier_kernels() {
 }
 
 // Lets the next kernel start, once all blocks of this one have called it or ended. Its blocks wait on the same
-// multiprocessors, so a long kernel that needs their memory does not call it.
+// multiprocessors, so a long kernel that needs their memory does not call it; and they crowd on those that come free
+// first, so neither does the kernel before one whose blocks each take a fixed share of the work.
 __device__ __forceinline__ void let_next_kernel_start() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

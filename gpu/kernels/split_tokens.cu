@@ -123,7 +123,8 @@ split_tokens(Global<const float> hidden_states, Global<const int64> router_indic
     }
 }
 
-// exact_rows as the exact kernels read it: a row whose activations cannot be split is one as well.
+// exact_rows as the exact kernels read it: a row whose activations cannot be split is one as well. The exact kernels do
+// not start before it ends, or their blocks would crowd where `experts` ends first.
 //
 // Grid: ceil(bound of R / SPLIT_THREADS). Block: SPLIT_THREADS, one thread a row.
 //   row_starts   [E + 1]   read
@@ -132,7 +133,6 @@ split_tokens(Global<const float> hidden_states, Global<const int64> router_indic
 KERNEL(SPLIT_THREADS)
 mark_exact_rows(Global<const int> row_starts, Global<const int> large_counts, Global<int> exact_rows,
                 int64 intermediate, int64 experts) {
-    let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 row = global_thread();
     if (row >= row_starts[experts]) return;

@@ -15,6 +15,11 @@ const LINE_BYTES: usize = 128;
 /// The least depth of a product: below it the products left out and the truncated sums weigh more than the roundings
 /// of f32.
 const LEAST_DEPTH: usize = 32;
+/// Columns of a block of `pack_weights`.
+const PACK_COLUMNS: usize = 64;
+/// The most parts in which such a block takes the depth, and the least depth of one but for the last.
+const PACK_PARTS: usize = 8;
+const PACK_DEPTH: usize = 64;
 
 /// Whether the tensor cores take products of these sizes.
 pub(crate) fn are_taken(hidden: usize, intermediate: usize) -> bool {
@@ -112,7 +117,7 @@ impl<B> Matrices<B> {
     ) -> Result<Matrices<B>, GpuError> {
         let packed = allocated(machine, &[experts, tiles, steps(depth), PANEL_COLUMNS, LINE_BYTES])?;
         let columns = allocated(machine, &[experts, tiles, PANEL_COLUMNS, 8])?;
-        let blocks = experts.saturating_mul(tiles);
+        let blocks = experts.saturating_mul(tiles * (PANEL_COLUMNS / PACK_COLUMNS));
         let grid = u32::try_from(blocks)
             .ok()
             .filter(|&grid| grid < 1 << 31)
@@ -135,7 +140,7 @@ impl<B> Matrices<B> {
         let launch = Launch {
             kernel: "pack_weights",
             grid,
-            block: PANEL_COLUMNS as u32,
+            block: (PACK_COLUMNS * depth.div_ceil(PACK_DEPTH).clamp(1, PACK_PARTS)) as u32,
             shared: 0,
         };
         machine.launch(launch, &args)?;

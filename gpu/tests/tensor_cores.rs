@@ -50,6 +50,16 @@ fn sizes_around_the_edges_of_panels_and_images() {
 }
 
 #[test]
+fn depths_of_eight_parts_and_many_slots() {
+    // Columns are packed in at most eight parts of 64; half of the rows are dropped.
+    let sizes = [5, 577, 64, 3, 131, 109];
+    let Some(exact) = exact_rows(&problem(sizes, 4), 1, &format!("sizes {sizes:?}")) else {
+        return;
+    };
+    assert_eq!(exact, 0);
+}
+
+#[test]
 fn small_depths_are_left_to_the_portable_kernels() {
     for [hidden, intermediate] in [[31, 64], [64, 31], [0, 64]] {
         let problem = problem([5, hidden, intermediate, 2, 1, 5], 1);

@@ -26,7 +26,7 @@ const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-co
 ///     Err(GpuError::Unavailable { .. }) => return Ok(()), // no C++ compiler
 ///     builder => builder?,
 /// };
-/// let kernels = sources::KERNELS.map(|(name, text)| (name, text.replace("+ __expf(", "- __expf(")));
+/// let kernels = sources::KERNELS.map(|(name, text)| (name, text.replace("+ down_proj_bias[", "- down_proj_bias[")));
 /// let host = builder.build(&kernels, Schedule::default())?;
 /// # Ok::<(), GpuError>(())
 /// ```
