@@ -203,7 +203,7 @@ fn compiled_kernels_agree() -> Result<(), Failed> {
 fn machine_with(source: &str) -> Result<Cuda, Failed> {
     let own = Cuda::new()?;
     let image = cuda::compile(source, &own.architecture()?)?.image;
-    Ok(Cuda::with_image(own.stream().clone(), image)?.with_poison())
+    Ok(Cuda::with_image(own.stream().clone(), image)?.with_poison(Schedule::POISONS[0]))
 }
 
 /// The race of a published port, as the zoo has it: a histogram is read while other blocks still add to it.

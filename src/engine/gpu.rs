@@ -18,7 +18,8 @@ pub struct GpuEngine<M: Machine> {
     schedule: Scheduler<M>,
 }
 
-/// Sets the order in which a machine runs the threads of a case; another number gives another order.
+/// Sets what a case leaves open: the contents of undefined memory and, on the host machine, the order in which its threads
+/// run. Another number gives another choice.
 type Scheduler<M> = Box<dyn Fn(&mut M, &Problem<f32>, u64)>;
 
 impl GpuEngine<Host> {
@@ -53,12 +54,12 @@ impl GpuEngine<Host> {
 }
 
 impl GpuEngine<Cuda> {
-    /// A GPU of the caller's choice, such as one with a planted fault.
+    /// A GPU of the caller's choice, such as one with a planted fault; each case decides the poison, if it has one.
     ///
     /// # Errors
     /// An error of the machine.
     pub fn on_cuda(machine: Cuda) -> Result<GpuEngine<Cuda>, GpuError> {
-        GpuEngine::new("cuda", machine, |_, _, _| {})
+        GpuEngine::new("cuda", machine, set_poison)
     }
 
     /// The kernels on the first GPU, whose workspace starts poisoned.
@@ -66,7 +67,7 @@ impl GpuEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda() -> Result<GpuEngine<Cuda>, GpuError> {
-        GpuEngine::on_cuda(Cuda::new()?.with_poison())
+        GpuEngine::on_cuda(Cuda::new()?.with_poison(Schedule::POISONS[0]))
     }
 
     /// As [`cuda`](GpuEngine::cuda), with the kernels that every GPU runs.
@@ -74,8 +75,8 @@ impl GpuEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda_portable() -> Result<GpuEngine<Cuda>, GpuError> {
-        let machine = Cuda::new()?.without_tensor_cores().with_poison();
-        GpuEngine::new("cuda-portable", machine, |_, _, _| {})
+        let machine = Cuda::new()?.without_tensor_cores();
+        GpuEngine::new("cuda-portable", machine.with_poison(Schedule::POISONS[0]), set_poison)
     }
 }
 
@@ -162,8 +163,30 @@ impl<M: Machine> GpuEngine<M> {
 /// Memory accesses between pauses, in one case of four.
 const ACCESS_INTERVAL: u32 = 64;
 
-/// A schedule that depends on the case and the number alone, so that a replay takes the same one.
 fn schedule_of_case(host: &mut Host, problem: &Problem<f32>, order: u64) {
+    let seed = number_of_case(problem, order);
+    host.set_schedule(Schedule {
+        seed,
+        access_interval: if mix(seed).is_multiple_of(4) {
+            ACCESS_INTERVAL
+        } else {
+            0
+        },
+        poison: poison_of(seed),
+        ..Schedule::default()
+    });
+}
+
+fn set_poison(cuda: &mut Cuda, problem: &Problem<f32>, order: u64) {
+    cuda.set_poison(poison_of(number_of_case(problem, order)));
+}
+
+fn poison_of(number: u64) -> u32 {
+    Schedule::POISONS[(mix(number) / 4 % 3) as usize]
+}
+
+/// A number that depends on the case and the order alone, so that a replay takes the same one.
+fn number_of_case(problem: &Problem<f32>, order: u64) -> u64 {
     let dims = problem.dims();
     let sizes = [
         dims.tokens,
@@ -178,12 +201,5 @@ fn schedule_of_case(host: &mut Host, problem: &Problem<f32>, order: u64) {
         .iter()
         .map(|size| *size as u64)
         .chain(ids.iter().map(|id| *id as u64));
-    let seed = numbers.fold(order, |seed, number| mix(seed ^ number));
-    let draw = mix(seed);
-    host.set_schedule(Schedule {
-        seed,
-        access_interval: if draw.is_multiple_of(4) { ACCESS_INTERVAL } else { 0 },
-        poison: Schedule::POISONS[(draw / 4 % 3) as usize],
-        ..Schedule::default()
-    });
+    numbers.fold(order, |seed, number| mix(seed ^ number))
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, sys};
 use cudarc::nvrtc::Ptx;
 
 use crate::plan::{KERNELS, MOST_SHARED_BYTES, TENSOR_CORE_KERNELS};
@@ -25,7 +25,8 @@ pub struct Cuda {
     tensor_cores: Option<u32>,
     /// Whether a kernel may start before the one ahead of it has ended.
     overlaps: bool,
-    poisons: bool,
+    /// Fills memory whose contents are undefined.
+    poison: Option<u32>,
 }
 
 /// Memory of the device.
@@ -95,7 +96,7 @@ impl Cuda {
             functions,
             tensor_cores,
             overlaps: capability >= (9, 0),
-            poisons: false,
+            poison: None,
         })
     }
 
@@ -108,10 +109,19 @@ impl Cuda {
         }
     }
 
-    /// The same machine, filling memory whose contents are undefined with NaN, so that a read of it shows.
+    /// The same machine, filling memory whose contents are undefined with a word, such as one of
+    /// [`Schedule::POISONS`](crate::Schedule::POISONS), so that a read of it shows.
     #[must_use]
-    pub fn with_poison(self) -> Cuda {
-        Cuda { poisons: true, ..self }
+    pub fn with_poison(self, poison: u32) -> Cuda {
+        Cuda {
+            poison: Some(poison),
+            ..self
+        }
+    }
+
+    /// Takes another word from now on, on a machine that fills such memory.
+    pub fn set_poison(&mut self, poison: u32) {
+        self.poison = self.poison.map(|_| poison);
     }
 
     /// The stream.
@@ -151,7 +161,7 @@ impl std::fmt::Debug for Cuda {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cuda")
             .field("kernels", &self.functions.len())
-            .field("poisons", &self.poisons)
+            .field("poison", &self.poison)
             .finish()
     }
 }
@@ -213,12 +223,14 @@ impl Machine for Cuda {
     }
 
     fn discard(&mut self, buffer: &mut CudaBuffer) -> Result<(), GpuError> {
-        if !self.poisons {
-            return Ok(());
-        }
+        let Some(poison) = self.poison else { return Ok(()) };
+        // The pipeline's arrays are made of words of 32 bits.
+        let words = buffer.bytes / size_of::<u32>();
         let (pointer, _guard) = buffer.slice.device_ptr(&self.stream);
-        // SAFETY: the buffer holds that many bytes and is borrowed mutably; the stream orders the fill.
-        unsafe { result::memset_d8_async(pointer, 0xff, buffer.bytes, self.stream.cu_stream()) }.map_err(driver)
+        // SAFETY: the buffer holds that many words and is borrowed mutably; the stream orders the fill.
+        unsafe { sys::cuMemsetD32Async(pointer, poison, words, self.stream.cu_stream()) }
+            .result()
+            .map_err(driver)
     }
 
     fn tensor_cores(&self) -> Option<u32> {
