@@ -6,12 +6,13 @@ use std::time::Duration;
 use binned_experts_gpu::{Cuda, GpuError, Host, HostBuilder, Schedule, cuda, sources};
 use tempfile::TempDir;
 
-use super::{Animal, Habitat, Kernels, ZooError, own_kernels};
-use crate::engine::{Command, Engine, Fault, GpuEngine, Outcome};
-use crate::precision::Class;
-use crate::tensor::{AnyProblem, ElementType};
+use super::{Animal, KernelPath, Kernels, ZooError, own_kernels};
+use binned_experts_check::program::{Program, ProgramError};
+use binned_experts_check::{AnyProblem, ElementType, Engine, Fault, Outcome, Precision};
 
-/// Multiprocessors of the host machine with tensor cores, as for the engine of that name.
+use crate::engines::PipelineEngine;
+
+/// Multiprocessors of the emulator, as for the engine of that name.
 const MULTIPROCESSORS: u32 = 3;
 /// How long a GPU may take for a case, the start of its program included: a kernel may wait for ever.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -19,8 +20,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// What runs the kernels.
 #[derive(Debug)]
 pub enum Machine {
-    /// The host machine.
-    Host(HostBuilder),
+    /// The emulator.
+    Emulator(HostBuilder),
     /// The first GPU. Each engine is a program of its own, since a fault takes the context of its process along.
     Cuda {
         /// The command `binned-experts`.
@@ -31,12 +32,12 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// The host machine.
+    /// The emulator.
     ///
     /// # Errors
     /// [`ZooError::Machine`] without a C++ compiler.
-    pub fn host() -> Result<Machine, ZooError> {
-        Ok(Machine::Host(HostBuilder::new()?))
+    pub fn emulator() -> Result<Machine, ZooError> {
+        Ok(Machine::Emulator(HostBuilder::new()?))
     }
 
     /// The first GPU, run by the command `binned-experts` at this path.
@@ -58,11 +59,11 @@ impl Machine {
     ///
     /// # Errors
     /// [`ZooError`] if the patch does not apply or does not build.
-    pub fn engine(&self, animal: Option<&Animal>, habitat: Habitat) -> Result<Box<dyn Engine>, ZooError> {
+    pub fn engine(&self, animal: Option<&Animal>, path: KernelPath) -> Result<Box<dyn Engine>, ZooError> {
         let kernels = animal.map_or_else(|| Ok(own_kernels()), Animal::kernels)?;
         let built = match self {
-            Machine::Host(builder) => on_host(builder, &kernels, habitat),
-            Machine::Cuda { program, architecture } => on_gpu(program, architecture, &kernels, habitat),
+            Machine::Emulator(builder) => on_emulator(builder, &kernels, path),
+            Machine::Cuda { program, architecture } => on_gpu(program, architecture, &kernels, path),
         };
         built.map_err(|error| ZooError::Build {
             name: animal.map_or("no patch", |animal| &animal.name).to_owned(),
@@ -71,20 +72,20 @@ impl Machine {
     }
 }
 
-fn on_host(builder: &HostBuilder, kernels: &Kernels, habitat: Habitat) -> Result<Box<dyn Engine>, BuildError> {
+fn on_emulator(builder: &HostBuilder, kernels: &Kernels, path: KernelPath) -> Result<Box<dyn Engine>, BuildError> {
     let host = builder.build(kernels, Schedule::default())?;
-    let host = match habitat {
-        Habitat::Host => host,
-        Habitat::HostTensorCores => Host::with_tensor_cores(host, MULTIPROCESSORS),
+    let host = match path {
+        KernelPath::Portable => host,
+        KernelPath::Hopper => Host::with_tensor_cores(host, MULTIPROCESSORS),
     };
-    Ok(Box::new(GpuEngine::on_host(host)?))
+    Ok(Box::new(PipelineEngine::on_emulator(host)?))
 }
 
 fn on_gpu(
     program: &Path,
     architecture: &str,
     kernels: &Kernels,
-    habitat: Habitat,
+    kernel_path: KernelPath,
 ) -> Result<Box<dyn Engine>, BuildError> {
     let source = sources::joined(kernels.iter().map(|(_, text)| text.as_str()));
     let image = cuda::compile(&source, architecture)?.image;
@@ -93,9 +94,9 @@ fn on_gpu(
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("kernels.cubin");
     std::fs::write(&path, image)?;
-    let engine = match habitat {
-        Habitat::Host => "cuda-portable",
-        Habitat::HostTensorCores => "cuda",
+    let engine = match kernel_path {
+        KernelPath::Portable => "cuda-portable",
+        KernelPath::Hopper => "cuda-hopper",
     };
     let words = [
         &program.to_string_lossy(),
@@ -106,7 +107,7 @@ fn on_gpu(
     ];
     let command = shlex::try_join(words).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(Box::new(Served {
-        command: Command::new(&command, Class::Fp32, TIME_LIMIT)?,
+        program: Program::new(&command, Precision::Fp32, TIME_LIMIT)?,
         _folder: folder,
     }))
 }
@@ -123,26 +124,26 @@ pub enum BuildError {
     File(#[from] std::io::Error),
     /// The program that runs it.
     #[error(transparent)]
-    Command(#[from] crate::engine::CommandError),
+    Command(#[from] ProgramError),
 }
 
 /// A pipeline of this crate in another process.
 struct Served {
-    command: Command,
+    program: Program,
     /// Holds the machine code.
     _folder: TempDir,
 }
 
 impl Engine for Served {
     fn name(&self) -> &str {
-        self.command.name()
+        self.program.name()
     }
 
-    fn class(&self, element: ElementType) -> Option<Class> {
-        self.command.class(element)
+    fn precision(&self, element: ElementType) -> Option<Precision> {
+        self.program.precision(element)
     }
 
-    fn is_repeatable(&self) -> bool {
+    fn is_deterministic(&self) -> bool {
         true
     }
 
@@ -151,6 +152,6 @@ impl Engine for Served {
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        self.command.forward(problem)
+        self.program.forward(problem)
     }
 }

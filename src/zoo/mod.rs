@@ -34,8 +34,8 @@ pub struct Animal {
     pub class: BugClass,
     /// What happened, and how the patch plants it here.
     pub story: String,
-    /// The pipeline it lives in.
-    pub engine: Habitat,
+    /// The kernels it lives in.
+    pub path: KernelPath,
     /// The kernel file.
     pub file: String,
     /// Text that stands in the file once.
@@ -48,25 +48,25 @@ pub struct Animal {
     pub unseen_on_gpu: Option<String>,
 }
 
-/// The pipeline that a bug lives in.
+/// The kernels that a bug lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Habitat {
-    /// The kernels of every device.
-    Host,
+pub enum KernelPath {
+    /// The kernels of every GPU.
+    Portable,
     /// Those for Hopper's tensor cores.
-    HostTensorCores,
+    Hopper,
 }
 
-impl Habitat {
+impl KernelPath {
     /// Both.
-    pub const ALL: [Habitat; 2] = [Habitat::Host, Habitat::HostTensorCores];
+    pub const ALL: [KernelPath; 2] = [KernelPath::Portable, KernelPath::Hopper];
 
-    /// The name of the engine.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
-            Habitat::Host => "host",
-            Habitat::HostTensorCores => "host-tensor-cores",
+            KernelPath::Portable => "portable",
+            KernelPath::Hopper => "hopper",
         }
     }
 }
