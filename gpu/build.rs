@@ -1,14 +1,14 @@
 //! Builds the kernels for the CPU where a C++17 compiler is found.
 //!
-//! Sets `cfg(host_machine)` on success. Without a compiler the crate builds all the same, and the variable
-//! `HOST_MACHINE_REASON` holds what `Host::new` answers.
+//! Sets `cfg(emulator_built)` on success. Without a compiler the crate builds all the same, and the variable
+//! `EMULATOR_REASON` holds what `Emulator::new` answers.
 
 use std::env;
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(host_machine)");
+    println!("cargo::rustc-check-cfg=cfg(emulator_built)");
     println!("cargo::rerun-if-changed=kernels");
-    println!("cargo::rerun-if-changed=host");
+    println!("cargo::rerun-if-changed=emulator");
 
     let mut build = cc::Build::new();
     build
@@ -16,7 +16,7 @@ fn main() {
         .std("c++17")
         .opt_level(2)
         .include("kernels")
-        .include("host")
+        .include("emulator")
         .flag_if_supported("-ffp-contract=off")
         .flag_if_supported("-Wno-unknown-pragmas");
     if env::var_os("CARGO_FEATURE_SELFTEST").is_some() {
@@ -33,13 +33,13 @@ fn main() {
     }
     // The kernels, included by one file.
     let mut kernels = build.clone();
-    kernels.file("host/launch.cpp");
+    kernels.file("emulator/launch.cpp");
     build
-        .file("host/fiber.cpp")
-        .file("host/scheduler.cpp")
-        .file("host/order.cpp")
-        .file("host/async_machine.cpp")
-        .file("host/multiply.cpp");
+        .file("emulator/fiber.cpp")
+        .file("emulator/scheduler.cpp")
+        .file("emulator/order.cpp")
+        .file("emulator/async_machine.cpp")
+        .file("emulator/multiply.cpp");
     // cargo-fuzz asks rustc for the coverage that libFuzzer reads; only clang can give the same. The scheduler is left
     // out, since what it does hangs on draws, and comparisons are, since no byte of an input is an index of a kernel.
     if rustc_flags_contain("sancov-module") && is_clang {
@@ -47,13 +47,13 @@ fn main() {
     }
     let library = kernels
         .try_compile_intermediates()
-        .and_then(|objects| build.objects(objects).try_compile("binned_experts_host"));
+        .and_then(|objects| build.objects(objects).try_compile("binned_experts_emulator"));
     match library {
-        Ok(()) => println!("cargo::rustc-cfg=host_machine"),
+        Ok(()) => println!("cargo::rustc-cfg=emulator_built"),
         Err(error) => {
             let reason = error.to_string().replace('\n', " ");
             println!("cargo::warning=the kernels were not built for the CPU: {reason}");
-            println!("cargo::rustc-env=HOST_MACHINE_REASON={reason}");
+            println!("cargo::rustc-env=EMULATOR_REASON={reason}");
         }
     }
 }

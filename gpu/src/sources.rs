@@ -22,21 +22,21 @@ pub const KERNELS: [SourceFile; 15] = [
     ("combine.cu", include_str!("../kernels/combine.cu")),
 ];
 
-/// The files of `host/` that the kernels are built with for the CPU.
-pub(crate) const HOST: [SourceFile; 13] = [
-    ("fiber.h", include_str!("../host/fiber.h")),
-    ("scheduler.h", include_str!("../host/scheduler.h")),
-    ("order.h", include_str!("../host/order.h")),
-    ("async_machine.h", include_str!("../host/async_machine.h")),
-    ("half.h", include_str!("../host/half.h")),
-    ("simt.h", include_str!("../host/simt.h")),
-    ("async.h", include_str!("../host/async.h")),
-    ("fiber.cpp", include_str!("../host/fiber.cpp")),
-    ("scheduler.cpp", include_str!("../host/scheduler.cpp")),
-    ("order.cpp", include_str!("../host/order.cpp")),
-    ("async_machine.cpp", include_str!("../host/async_machine.cpp")),
-    ("multiply.cpp", include_str!("../host/multiply.cpp")),
-    ("launch.cpp", include_str!("../host/launch.cpp")),
+/// The files of `emulator/` that the kernels are built with for the CPU.
+pub(crate) const EMULATOR: [SourceFile; 13] = [
+    ("fiber.h", include_str!("../emulator/fiber.h")),
+    ("scheduler.h", include_str!("../emulator/scheduler.h")),
+    ("order.h", include_str!("../emulator/order.h")),
+    ("async_machine.h", include_str!("../emulator/async_machine.h")),
+    ("half.h", include_str!("../emulator/half.h")),
+    ("simt.h", include_str!("../emulator/simt.h")),
+    ("async.h", include_str!("../emulator/async.h")),
+    ("fiber.cpp", include_str!("../emulator/fiber.cpp")),
+    ("scheduler.cpp", include_str!("../emulator/scheduler.cpp")),
+    ("order.cpp", include_str!("../emulator/order.cpp")),
+    ("async_machine.cpp", include_str!("../emulator/async_machine.cpp")),
+    ("multiply.cpp", include_str!("../emulator/multiply.cpp")),
+    ("launch.cpp", include_str!("../emulator/launch.cpp")),
 ];
 
 /// All kernels as one source: the files one after the other, without the includes of one another.

@@ -2,16 +2,16 @@
 
 mod common;
 
-use binned_experts_gpu::{HostBuilder, Pipeline, Schedule, sources};
+use binned_experts_gpu::{EmulatorBuilder, Pipeline, Schedule, sources};
 
-use common::{bits, host, problem};
+use common::{bits, emulator, problem};
 
 #[test]
 fn machines_share_no_state() {
-    if host(0).is_none() {
+    if emulator(0).is_none() {
         return;
     }
-    let builder = HostBuilder::new().unwrap();
+    let builder = EmulatorBuilder::new().unwrap();
     let kernels = sources::KERNELS.map(|(name, text)| (name, text.to_owned()));
     let build = || {
         let machine = builder.build(&kernels, Schedule::default()).unwrap();

@@ -5,13 +5,13 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use binned_experts_gpu::{Arg, GpuError, Host, HostBuffer, Launch, Machine, Pipeline};
+use binned_experts_gpu::{Arg, Emulator, EmulatorBuffer, GpuError, Launch, Machine, Pipeline};
 
-use common::{host, problem};
+use common::{emulator, problem};
 
-/// The host machine, failing at one of its calls.
+/// The emulator, failing at one of its calls.
 struct Failing {
-    host: Host,
+    emulator: Emulator,
     /// Calls until the failure; none if there is none to come.
     left: Rc<Cell<Option<usize>>>,
 }
@@ -31,58 +31,58 @@ fn driver() -> GpuError {
 }
 
 impl Machine for Failing {
-    type Buffer = HostBuffer;
+    type Buffer = EmulatorBuffer;
 
     fn name(&self) -> &'static str {
         "failing"
     }
 
-    fn alloc(&mut self, bytes: usize) -> Result<HostBuffer, GpuError> {
+    fn alloc(&mut self, bytes: usize) -> Result<EmulatorBuffer, GpuError> {
         self.call(|| GpuError::OutOfMemory {
             machine: "failing",
             bytes,
         })?;
-        self.host.alloc(bytes)
+        self.emulator.alloc(bytes)
     }
 
-    fn upload(&mut self, buffer: &mut HostBuffer, bytes: &[u8]) -> Result<(), GpuError> {
+    fn upload(&mut self, buffer: &mut EmulatorBuffer, bytes: &[u8]) -> Result<(), GpuError> {
         self.call(driver)?;
-        self.host.upload(buffer, bytes)
+        self.emulator.upload(buffer, bytes)
     }
 
-    fn download(&mut self, buffer: &HostBuffer, bytes: &mut [u8]) -> Result<(), GpuError> {
+    fn download(&mut self, buffer: &EmulatorBuffer, bytes: &mut [u8]) -> Result<(), GpuError> {
         self.call(driver)?;
-        self.host.download(buffer, bytes)
+        self.emulator.download(buffer, bytes)
     }
 
-    fn discard(&mut self, buffer: &mut HostBuffer) -> Result<(), GpuError> {
+    fn discard(&mut self, buffer: &mut EmulatorBuffer) -> Result<(), GpuError> {
         self.call(driver)?;
-        self.host.discard(buffer)
+        self.emulator.discard(buffer)
     }
 
     fn tensor_cores(&self) -> Option<u32> {
-        self.host.tensor_cores()
+        self.emulator.tensor_cores()
     }
 
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, HostBuffer>]) -> Result<(), GpuError> {
+    fn launch(&mut self, launch: Launch, args: &[Arg<'_, EmulatorBuffer>]) -> Result<(), GpuError> {
         self.call(|| GpuError::Launch {
             kernel: launch.kernel,
             report: "planted".to_owned(),
         })?;
-        self.host.launch(launch, args)
+        self.emulator.launch(launch, args)
     }
 }
 
 fn expect_recovery(with_tensor_cores: bool) {
-    let Some(machine) = host(1) else { return };
-    let host = if with_tensor_cores {
+    let Some(machine) = emulator(1) else { return };
+    let emulator = if with_tensor_cores {
         machine.with_tensor_cores(2)
     } else {
         machine
     };
     let left = Rc::new(Cell::new(None));
     let machine = Failing {
-        host,
+        emulator,
         left: left.clone(),
     };
     let (small, large) = (problem([5, 40, 33, 2, 2, 4], 1), problem([90, 40, 33, 3, 2, 50], 2));

@@ -1,13 +1,13 @@
-//! The host machine finds the faults that are planted in `host/selftest.cu`.
+//! The emulator finds the faults that are planted in `emulator/selftest.cu`.
 
 #![cfg(feature = "selftest")]
 
-use binned_experts_gpu::{Arg, GpuError, Host, HostBuffer, Launch, Machine, Schedule};
+use binned_experts_gpu::{Arg, Emulator, EmulatorBuffer, GpuError, Launch, Machine, POISONS, Schedule};
 
 /// The machine, or none where there is no C++ compiler.
-fn host(schedule: Schedule) -> Option<Host> {
-    match Host::with_schedule(schedule) {
-        Ok(host) => Some(host),
+fn emulator(schedule: Schedule) -> Option<Emulator> {
+    match Emulator::with_schedule(schedule) {
+        Ok(emulator) => Some(emulator),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
             eprintln!("skipped: {error}");
@@ -25,17 +25,17 @@ fn seeded(seed: u64) -> Schedule {
 
 /// Launches a kernel on a buffer of `values`, and returns what it leaves there.
 fn run<T: bytemuck::Pod>(
-    host: &mut Host,
+    emulator: &mut Emulator,
     kernel: &'static str,
     (grid, block): (u32, u32),
     values: &[T],
-    more: &[Arg<'_, HostBuffer>],
+    more: &[Arg<'_, EmulatorBuffer>],
 ) -> Result<Vec<T>, GpuError> {
-    let mut buffer = host.alloc(size_of_val(values))?;
-    host.upload(&mut buffer, bytemuck::cast_slice(values))?;
+    let mut buffer = emulator.alloc(size_of_val(values))?;
+    emulator.upload(&mut buffer, bytemuck::cast_slice(values))?;
     let mut args = vec![Arg::Buffer(&buffer, size_of_val(values))];
     args.extend_from_slice(more);
-    host.launch(
+    emulator.launch(
         Launch {
             kernel,
             grid,
@@ -45,7 +45,7 @@ fn run<T: bytemuck::Pod>(
         &args,
     )?;
     let mut results = values.to_vec();
-    host.download(&buffer, bytemuck::cast_slice_mut(&mut results))?;
+    emulator.download(&buffer, bytemuck::cast_slice_mut(&mut results))?;
     Ok(results)
 }
 
@@ -59,8 +59,10 @@ fn report<T: std::fmt::Debug>(result: Result<T, GpuError>) -> String {
 #[test]
 fn collectives_give_what_cuda_defines() {
     for seed in 0..20 {
-        let Some(mut host) = host(seeded(seed)) else { return };
-        let results = run(&mut host, "selftest_collectives", (1, 32), &[0i32; 128], &[]).unwrap();
+        let Some(mut emulator) = emulator(seeded(seed)) else {
+            return;
+        };
+        let results = run(&mut emulator, "selftest_collectives", (1, 32), &[0i32; 128], &[]).unwrap();
         for lane in 0..32i32 {
             let [up, xor, from, digest] = [0, 32, 64, 96].map(|start| results[start + lane as usize]);
             assert_eq!(up, if lane >= 3 { lane - 3 } else { lane });
@@ -76,8 +78,10 @@ fn collectives_give_what_cuda_defines() {
 fn a_missing_barrier_gives_wrong_results() {
     let expected: Vec<f32> = (1..=256).map(|thread| (thread % 256) as f32).collect();
     for seed in 0..20 {
-        let Some(mut host) = host(seeded(seed)) else { return };
-        let results = run(&mut host, "selftest_missing_barrier", (1, 256), &[0.0f32; 256], &[]).unwrap();
+        let Some(mut emulator) = emulator(seeded(seed)) else {
+            return;
+        };
+        let results = run(&mut emulator, "selftest_missing_barrier", (1, 256), &[0.0f32; 256], &[]).unwrap();
         assert_ne!(results, expected, "seed {seed}");
     }
 }
@@ -85,16 +89,24 @@ fn a_missing_barrier_gives_wrong_results() {
 #[test]
 fn barriers_and_collectives_that_not_all_reach_are_reported() {
     for seed in 0..20 {
-        let Some(mut host) = host(seeded(seed)) else { return };
-        let divergent = report(run(&mut host, "selftest_divergent_barrier", (1, 64), &[0i32; 64], &[]));
+        let Some(mut emulator) = emulator(seeded(seed)) else {
+            return;
+        };
+        let divergent = report(run(
+            &mut emulator,
+            "selftest_divergent_barrier",
+            (1, 64),
+            &[0i32; 64],
+            &[],
+        ));
         assert!(divergent.contains("divergent barrier"), "{divergent}");
         assert!(divergent.contains("selftest.cu:"), "{divergent}");
         let kernel = "selftest_barrier_against_collective";
-        let deadlock = report(run(&mut host, kernel, (1, 32), &[0i32; 32], &[]));
+        let deadlock = report(run(&mut emulator, kernel, (1, 32), &[0i32; 32], &[]));
         assert!(deadlock.contains("deadlock"), "{deadlock}");
         assert!(deadlock.contains("16 threads wait at barrier"), "{deadlock}");
         assert!(deadlock.contains("16 threads wait in a collective"), "{deadlock}");
-        let returned = report(run(&mut host, "selftest_returned_lane", (1, 32), &[0i32; 32], &[]));
+        let returned = report(run(&mut emulator, "selftest_returned_lane", (1, 32), &[0i32; 32], &[]));
         assert!(
             returned.contains("have returned") || returned.contains("deadlock"),
             "{returned}"
@@ -104,21 +116,23 @@ fn barriers_and_collectives_that_not_all_reach_are_reported() {
 
 #[test]
 fn an_index_out_of_bounds_is_reported_with_buffer_index_and_length() {
-    let Some(mut host) = host(seeded(1)) else { return };
+    let Some(mut emulator) = emulator(seeded(1)) else {
+        return;
+    };
     let values = [1.0f32; 40];
-    let mut results = host.alloc(32 * 4).unwrap();
-    host.discard(&mut results).unwrap();
+    let mut results = emulator.alloc(32 * 4).unwrap();
+    emulator.discard(&mut results).unwrap();
     for (index, bad) in [(9, "values[40] of length 40"), (-1, "values[-1] of length 40")] {
         let more = [Arg::Buffer(&results, 32 * 4), Arg::I64(index)];
-        let report = report(run(&mut host, "selftest_read", (1, 32), &values, &more));
+        let report = report(run(&mut emulator, "selftest_read", (1, 32), &values, &more));
         assert!(report.contains("selftest_read: out of bounds: "), "{report}");
         assert!(report.contains(bad), "{report}");
         assert!(report.contains("in block (0, 0, 0), thread ("), "{report}");
     }
     let more = [Arg::Buffer(&results, 32 * 4), Arg::I64(8)];
-    run(&mut host, "selftest_read", (1, 32), &values, &more).unwrap();
+    run(&mut emulator, "selftest_read", (1, 32), &values, &more).unwrap();
     let shared = report(run(
-        &mut host,
+        &mut emulator,
         "selftest_shared_index",
         (1, 32),
         &values,
@@ -129,9 +143,11 @@ fn an_index_out_of_bounds_is_reported_with_buffer_index_and_length() {
 
 #[test]
 fn an_argument_covers_only_the_bytes_that_it_names() {
-    let Some(mut host) = host(seeded(1)) else { return };
-    let values = host.alloc(64 * 4).unwrap();
-    let results = host.alloc(32 * 4).unwrap();
+    let Some(mut emulator) = emulator(seeded(1)) else {
+        return;
+    };
+    let values = emulator.alloc(64 * 4).unwrap();
+    let results = emulator.alloc(32 * 4).unwrap();
     let launch = Launch {
         kernel: "selftest_read",
         grid: 1,
@@ -139,29 +155,33 @@ fn an_argument_covers_only_the_bytes_that_it_names() {
         shared: 0,
     };
     let args = [Arg::Buffer(&values, 31 * 4), Arg::Buffer(&results, 32 * 4), Arg::I64(0)];
-    let report = report(host.launch(launch, &args));
+    let report = report(emulator.launch(launch, &args));
     assert!(report.contains("values[31] of length 31"), "{report}");
     let args = [Arg::Buffer(&values, 65 * 4), Arg::Buffer(&results, 32 * 4), Arg::I64(0)];
     let expected = GpuError::Transfer { bytes: 256, found: 260 };
-    assert_eq!(host.launch(launch, &args), Err(expected));
+    assert_eq!(emulator.launch(launch, &args), Err(expected));
 }
 
 #[test]
 fn memory_starts_poisoned() {
-    for poison in Schedule::POISONS {
-        let Some(mut host) = host(Schedule { poison, ..seeded(3) }) else {
+    for poison in POISONS {
+        let Some(mut emulator) = emulator(Schedule { poison, ..seeded(3) }) else {
             return;
         };
         // Shared memory, in every block.
-        let results = run(&mut host, "selftest_shared_poison", (200, 32), &[0.0f32; 6400], &[]).unwrap();
+        let results = run(&mut emulator, "selftest_shared_poison", (200, 32), &[0.0f32; 6400], &[]).unwrap();
         assert!(results.iter().all(|value| value.to_bits() == poison));
-        let mut buffer = host.alloc(20).unwrap();
+        let mut buffer = emulator.alloc(20).unwrap();
         let mut words = [0u32; 5];
-        host.download(&buffer, bytemuck::cast_slice_mut(&mut words)).unwrap();
+        emulator
+            .download(&buffer, bytemuck::cast_slice_mut(&mut words))
+            .unwrap();
         assert_eq!(words, [poison; 5]);
-        host.upload(&mut buffer, &[0; 20]).unwrap();
-        host.discard(&mut buffer).unwrap();
-        host.download(&buffer, bytemuck::cast_slice_mut(&mut words)).unwrap();
+        emulator.upload(&mut buffer, &[0; 20]).unwrap();
+        emulator.discard(&mut buffer).unwrap();
+        emulator
+            .download(&buffer, bytemuck::cast_slice_mut(&mut words))
+            .unwrap();
         assert_eq!(words, [poison; 5]);
     }
 }
@@ -174,16 +194,16 @@ fn atomics_lose_no_addition_and_plain_sums_do() {
         access_interval: 2,
         ..Schedule::default()
     };
-    let Some(mut host) = host(dense) else { return };
+    let Some(mut emulator) = emulator(dense) else { return };
     assert_eq!(
-        run(&mut host, "selftest_atomic_sum", (9, 64), &[0.0f32], &[]).unwrap(),
+        run(&mut emulator, "selftest_atomic_sum", (9, 64), &[0.0f32], &[]).unwrap(),
         [576.0]
     );
-    let plain = run(&mut host, "selftest_plain_sum", (9, 64), &[0.0f32], &[]).unwrap();
+    let plain = run(&mut emulator, "selftest_plain_sum", (9, 64), &[0.0f32], &[]).unwrap();
     assert!(plain[0] < 576.0, "{plain:?}");
-    host.set_schedule(seeded(5));
+    emulator.set_schedule(seeded(5));
     assert_eq!(
-        run(&mut host, "selftest_plain_sum", (9, 64), &[0.0f32], &[]).unwrap(),
+        run(&mut emulator, "selftest_plain_sum", (9, 64), &[0.0f32], &[]).unwrap(),
         [576.0]
     );
 }
@@ -194,19 +214,23 @@ fn a_race_between_blocks_shows_within_fifty_seeds() {
     let expert_of: Vec<i32> = (0..assignments as i32).map(|assignment| assignment % 4).collect();
     let mut wrong = 0;
     for seed in 0..50 {
-        let Some(mut host) = host(seeded(seed)) else { return };
-        let mut counts = host.alloc(experts * 4).unwrap();
-        host.upload(&mut counts, bytemuck::cast_slice(&[0.0f32; 4])).unwrap();
-        let bins = host.alloc(experts * 4).unwrap();
+        let Some(mut emulator) = emulator(seeded(seed)) else {
+            return;
+        };
+        let mut counts = emulator.alloc(experts * 4).unwrap();
+        emulator
+            .upload(&mut counts, bytemuck::cast_slice(&[0.0f32; 4]))
+            .unwrap();
+        let bins = emulator.alloc(experts * 4).unwrap();
         let more = [
             Arg::Buffer(&counts, experts * 4),
             Arg::Buffer(&bins, experts * 4),
             Arg::I64(assignments as i64),
             Arg::I64(experts as i64),
         ];
-        run(&mut host, "selftest_racing_bins", (4, 32), &expert_of, &more).unwrap();
+        run(&mut emulator, "selftest_racing_bins", (4, 32), &expert_of, &more).unwrap();
         let mut found = [0.0f32; 4];
-        host.download(&bins, bytemuck::cast_slice_mut(&mut found)).unwrap();
+        emulator.download(&bins, bytemuck::cast_slice_mut(&mut found)).unwrap();
         wrong += usize::from(found != [25.0, 50.0, 75.0, 100.0]);
     }
     assert!(wrong > 25, "seen at {wrong} of 50 seeds");
@@ -233,10 +257,12 @@ fn accesses_that_no_barrier_orders_are_reported() {
     ];
     // Whatever the order in which threads run, and the values.
     for seed in 0..40 {
-        let Some(mut host) = host(seeded(seed)) else { return };
+        let Some(mut emulator) = emulator(seeded(seed)) else {
+            return;
+        };
         let mut order = |(between, then)| {
             let more = [Arg::I64(between), Arg::I64(then)];
-            run(&mut host, "selftest_order", (2, 64), &[0i32; 128], &more)
+            run(&mut emulator, "selftest_order", (2, 64), &[0i32; 128], &more)
         };
         for case in sound {
             let flags = order(case).unwrap();
@@ -248,7 +274,7 @@ fn accesses_that_no_barrier_orders_are_reported() {
             assert!(race.contains("race: flags["), "{case:?}: {race}");
             assert!(race.contains("with no barrier between"), "{case:?}: {race}");
         }
-        let counters = run(&mut host, "selftest_counters", (3, 64), &[0i32; 193], &[]).unwrap();
+        let counters = run(&mut emulator, "selftest_counters", (3, 64), &[0i32; 193], &[]).unwrap();
         assert_eq!((counters[0], &counters[1..]), (192, &[2; 192][..]));
     }
 }
@@ -256,13 +282,13 @@ fn accesses_that_no_barrier_orders_are_reported() {
 #[test]
 fn a_seed_gives_the_same_schedule_again() {
     let lost = |seed| {
-        let mut host = host(Schedule {
+        let mut emulator = emulator(Schedule {
             seed,
             resident_blocks: 4,
             access_interval: 2,
             ..Schedule::default()
         })?;
-        Some(run(&mut host, "selftest_plain_sum", (9, 64), &[0.0f32], &[]).unwrap())
+        Some(run(&mut emulator, "selftest_plain_sum", (9, 64), &[0.0f32], &[]).unwrap())
     };
     for seed in 0..5 {
         assert_eq!(lost(seed), lost(seed));
@@ -272,11 +298,13 @@ fn a_seed_gives_the_same_schedule_again() {
 
 #[test]
 fn launches_that_do_not_fit_are_refused() {
-    let Some(mut host) = host(seeded(1)) else { return };
-    let unknown = report(run(&mut host, "no_such_kernel", (1, 32), &[0i32], &[]));
+    let Some(mut emulator) = emulator(seeded(1)) else {
+        return;
+    };
+    let unknown = report(run(&mut emulator, "no_such_kernel", (1, 32), &[0i32], &[]));
     assert!(unknown.contains("there is no such kernel"), "{unknown}");
     let surplus = report(run(
-        &mut host,
+        &mut emulator,
         "selftest_atomic_sum",
         (1, 32),
         &[0.0f32],
@@ -284,16 +312,16 @@ fn launches_that_do_not_fit_are_refused() {
     ));
     assert!(surplus.contains("expected 1 arguments, found 2"), "{surplus}");
     let more = [Arg::F32(1.0), Arg::I64(1)];
-    let kind = report(run(&mut host, "selftest_read", (1, 32), &[0.0f32], &more));
+    let kind = report(run(&mut emulator, "selftest_read", (1, 32), &[0.0f32], &more));
     assert!(kind.contains("results: expected a buffer, found an f32"), "{kind}");
-    let size = report(run(&mut host, "selftest_atomic_sum", (1, 32), &[0u8; 5], &[]));
+    let size = report(run(&mut emulator, "selftest_atomic_sum", (1, 32), &[0u8; 5], &[]));
     assert!(size.contains("5 bytes are no multiple of 4"), "{size}");
-    let empty = report(run(&mut host, "selftest_atomic_sum", (0, 32), &[0i32], &[]));
+    let empty = report(run(&mut emulator, "selftest_atomic_sum", (0, 32), &[0i32], &[]));
     assert!(empty.contains("a grid of 0 blocks"), "{empty}");
-    let wide = report(run(&mut host, "selftest_atomic_sum", (1, 1025), &[0i32], &[]));
+    let wide = report(run(&mut emulator, "selftest_atomic_sum", (1, 1025), &[0i32], &[]));
     assert!(wide.contains("a block of 1025 threads"), "{wide}");
     assert_eq!(
-        run(&mut host, "selftest_atomic_sum", (1, 32), &[0.0f32], &[]).unwrap(),
+        run(&mut emulator, "selftest_atomic_sum", (1, 32), &[0.0f32], &[]).unwrap(),
         [32.0]
     );
 }

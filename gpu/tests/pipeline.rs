@@ -1,10 +1,10 @@
-//! The pipeline on the host machine against the reference.
+//! The pipeline on the emulator against the reference.
 
 mod common;
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{GpuError, Host, Schedule};
+use binned_experts_gpu::{Emulator, GpuError, POISONS, Schedule};
 use binned_experts_reference::{Activation, Dims, ExpertWeights, Problem};
 use ndarray::{Array2, Array3, Axis};
 
@@ -132,7 +132,7 @@ fn every_schedule_gives_the_same_bits() {
             seed,
             resident_blocks: seed as u32 % 4,
             access_interval: if seed % 3 == 0 { 50 } else { 0 },
-            poison: Schedule::POISONS[seed as usize % 3],
+            poison: POISONS[seed as usize % 3],
         });
         let found = pipeline.forward_with_stages(&problem).unwrap();
         assert!(bits(&found) == bits(&expected), "seed {seed}");
@@ -288,9 +288,9 @@ fn the_comparison_refuses_nan() {
 
 #[test]
 fn a_machine_is_there_or_says_why_not() {
-    match Host::new() {
+    match Emulator::new() {
         Ok(_) => {}
-        Err(GpuError::Unavailable { machine, reason }) => assert!(machine == "host" && !reason.is_empty()),
+        Err(GpuError::Unavailable { machine, reason }) => assert!(machine == "emulator" && !reason.is_empty()),
         Err(error) => panic!("{error}"),
     }
 }

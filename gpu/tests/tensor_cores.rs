@@ -1,4 +1,4 @@
-//! The kernels for Hopper's tensor cores, on the host machine, against the reference.
+//! The kernels for Hopper's tensor cores, on the emulator, against the reference.
 
 mod common;
 
@@ -6,11 +6,11 @@ use binned_experts_gpu::{Pipeline, Stages};
 use binned_experts_reference::{Activation, ExpertWeights, Problem};
 use ndarray::{Array2, Array3};
 
-use common::{Numbers, bits, expect_stages, host, problem};
+use common::{Numbers, bits, emulator, expect_stages, problem};
 
 /// Runs a problem with all stages, on so many multiprocessors.
 fn stages(problem: &Problem<f32>, multiprocessors: u32, seed: u64) -> Option<Stages> {
-    let machine = host(seed)?.with_tensor_cores(multiprocessors);
+    let machine = emulator(seed)?.with_tensor_cores(multiprocessors);
     let mut pipeline = Pipeline::new(problem.weights().clone(), machine).unwrap();
     let stages = pipeline.forward_with_stages(problem).unwrap();
     // Without stages the kernels write less, and the same.

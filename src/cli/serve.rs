@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use binned_experts::engine::{Engine, GpuEngine, built_in, serve};
-use binned_experts_gpu::{Cuda, Schedule};
+use binned_experts_gpu::{Cuda, POISONS};
 
 use super::engines::unknown;
 use super::{Failure, Serve};
@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &Serve) -> Result<bool, Failure> {
 /// An engine on the first GPU with other machine code.
 fn with_image(name: &str, path: &Path) -> Result<Box<dyn Engine>, Failure> {
     let image = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let machine = Cuda::with_image(Cuda::new()?.stream().clone(), image)?.with_poison(Schedule::POISONS[0]);
+    let machine = Cuda::with_image(Cuda::new()?.stream().clone(), image)?.with_poison(POISONS[0]);
     let machine = match name {
         "cuda" => machine,
         "cuda-portable" => machine.without_tensor_cores(),

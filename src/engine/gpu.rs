@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{Cuda, GpuError, Host, Machine, Pipeline, Schedule};
+use binned_experts_gpu::{Cuda, Emulator, GpuError, Machine, POISONS, Pipeline, Schedule};
 use binned_experts_reference::{ExpertWeights, Problem};
 use ndarray::{Array2, Array3};
 
@@ -22,12 +22,12 @@ pub struct GpuEngine<M: Machine> {
 /// run. Another number gives another choice.
 type Scheduler<M> = Box<dyn Fn(&mut M, &Problem<f32>, u64)>;
 
-impl GpuEngine<Host> {
+impl GpuEngine<Emulator> {
     /// A host machine of the caller's choice, such as one with a planted fault.
     ///
     /// # Errors
     /// An error of the machine.
-    pub fn on_host(machine: Host) -> Result<GpuEngine<Host>, GpuError> {
+    pub fn on_host(machine: Emulator) -> Result<GpuEngine<Emulator>, GpuError> {
         GpuEngine::new("host", machine, schedule_of_case)
     }
 
@@ -35,16 +35,20 @@ impl GpuEngine<Host> {
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
-    pub fn host() -> Result<GpuEngine<Host>, GpuError> {
-        GpuEngine::on_host(Host::new()?)
+    pub fn host() -> Result<GpuEngine<Emulator>, GpuError> {
+        GpuEngine::on_host(Emulator::new()?)
     }
 
     /// The kernels for Hopper's tensor cores on the CPU, as on a GPU of three multiprocessors.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
-    pub fn host_tensor_cores() -> Result<GpuEngine<Host>, GpuError> {
-        GpuEngine::new("host-tensor-cores", Host::new()?.with_tensor_cores(3), schedule_of_case)
+    pub fn host_tensor_cores() -> Result<GpuEngine<Emulator>, GpuError> {
+        GpuEngine::new(
+            "host-tensor-cores",
+            Emulator::new()?.with_tensor_cores(3),
+            schedule_of_case,
+        )
     }
 
     /// Runs the cases to come under one schedule.
@@ -67,7 +71,7 @@ impl GpuEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda() -> Result<GpuEngine<Cuda>, GpuError> {
-        GpuEngine::on_cuda(Cuda::new()?.with_poison(Schedule::POISONS[0]))
+        GpuEngine::on_cuda(Cuda::new()?.with_poison(POISONS[0]))
     }
 
     /// As [`cuda`](GpuEngine::cuda), with the kernels that every GPU runs.
@@ -76,7 +80,7 @@ impl GpuEngine<Cuda> {
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda_portable() -> Result<GpuEngine<Cuda>, GpuError> {
         let machine = Cuda::new()?.without_tensor_cores();
-        GpuEngine::new("cuda-portable", machine.with_poison(Schedule::POISONS[0]), set_poison)
+        GpuEngine::new("cuda-portable", machine.with_poison(POISONS[0]), set_poison)
     }
 }
 
@@ -163,7 +167,7 @@ impl<M: Machine> GpuEngine<M> {
 /// Memory accesses between pauses, in one case of four.
 const ACCESS_INTERVAL: u32 = 64;
 
-fn schedule_of_case(host: &mut Host, problem: &Problem<f32>, order: u64) {
+fn schedule_of_case(host: &mut Emulator, problem: &Problem<f32>, order: u64) {
     let seed = number_of_case(problem, order);
     host.set_schedule(Schedule {
         seed,
@@ -182,7 +186,7 @@ fn set_poison(cuda: &mut Cuda, problem: &Problem<f32>, order: u64) {
 }
 
 fn poison_of(number: u64) -> u32 {
-    Schedule::POISONS[(mix(number) / 4 % 3) as usize]
+    POISONS[(mix(number) / 4 % 3) as usize]
 }
 
 /// A number that depends on the case and the order alone, so that a replay takes the same one.

@@ -4,23 +4,23 @@
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{GpuError, Host, Pipeline, Schedule, Stages};
+use binned_experts_gpu::{Emulator, GpuError, Pipeline, Schedule, Stages};
 use binned_experts_reference::{Activation, Dims, ExpertWeights, Problem, binned_experts_ref};
 use ndarray::{Array2, Array3, ArrayView, Dimension};
 
-/// A pipeline on the host machine, or none where there is no C++ compiler.
-pub(crate) fn pipeline(problem: &Problem<f32>, seed: u64) -> Option<Pipeline<Host>> {
-    Some(Pipeline::new(problem.weights().clone(), host(seed)?).unwrap())
+/// A pipeline on the emulator, or none where there is no C++ compiler.
+pub(crate) fn pipeline(problem: &Problem<f32>, seed: u64) -> Option<Pipeline<Emulator>> {
+    Some(Pipeline::new(problem.weights().clone(), emulator(seed)?).unwrap())
 }
 
-/// The host machine under a schedule, or none where there is no C++ compiler.
-pub(crate) fn host(seed: u64) -> Option<Host> {
+/// The emulator under a schedule, or none where there is no C++ compiler.
+pub(crate) fn emulator(seed: u64) -> Option<Emulator> {
     let schedule = Schedule {
         seed,
         ..Schedule::default()
     };
-    match Host::with_schedule(schedule) {
-        Ok(host) => Some(host),
+    match Emulator::with_schedule(schedule) {
+        Ok(emulator) => Some(emulator),
         Err(error @ GpuError::Unavailable { .. }) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
             eprintln!("skipped: {error}");

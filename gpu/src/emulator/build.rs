@@ -1,4 +1,4 @@
-//! Builds the host machine at run time, with other kernels than the crate's own.
+//! Builds the emulator at run time, with other kernels than the crate's own.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use libloading::Library;
 use tempfile::TempDir;
 
-use super::{Host, LaunchFunction, Schedule, unavailable};
+use super::{Emulator, LaunchFunction, Schedule, unavailable};
 use crate::{GpuError, sources};
 
 /// The file that includes the kernels; the machine's other files do without them.
@@ -17,12 +17,12 @@ const LAUNCH: &str = "launch.cpp";
 /// the dynamic linker would let them share the static variables of inline functions.
 const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
 
-/// The host machine without its kernels, compiled: [`build`](HostBuilder::build) adds those of the caller's choice.
+/// The emulator without its kernels, compiled: [`build`](EmulatorBuilder::build) adds those of the caller's choice.
 ///
 /// ```
-/// use binned_experts_gpu::{GpuError, HostBuilder, Schedule, sources};
+/// use binned_experts_gpu::{GpuError, EmulatorBuilder, Schedule, sources};
 ///
-/// let builder = match HostBuilder::new() {
+/// let builder = match EmulatorBuilder::new() {
 ///     Err(GpuError::Unavailable { .. }) => return Ok(()), // no C++ compiler
 ///     builder => builder?,
 /// };
@@ -31,23 +31,23 @@ const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-co
 /// # Ok::<(), GpuError>(())
 /// ```
 #[derive(Debug)]
-pub struct HostBuilder {
+pub struct EmulatorBuilder {
     /// The machine's sources and objects.
     folder: TempDir,
     compiler: OsString,
 }
 
-impl HostBuilder {
+impl EmulatorBuilder {
     /// Compiles the machine with `CXX`, or `c++`.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if there is no compiler of C++17.
-    pub fn new() -> Result<HostBuilder, GpuError> {
-        let builder = HostBuilder {
+    pub fn new() -> Result<EmulatorBuilder, GpuError> {
+        let builder = EmulatorBuilder {
             folder: tempfile::tempdir().map_err(refused)?,
             compiler: std::env::var_os("CXX").unwrap_or_else(|| "c++".into()),
         };
-        write(builder.folder.path(), &sources::HOST)?;
+        write(builder.folder.path(), &sources::EMULATOR)?;
         builder.compile(builder.folder.path(), |command| {
             command.args(["-O3", "-c"]).args(machine_files())
         })?;
@@ -58,7 +58,7 @@ impl HostBuilder {
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if the compiler refuses the source.
-    pub fn build(&self, kernels: &[(&str, String)], schedule: Schedule) -> Result<Host, GpuError> {
+    pub fn build(&self, kernels: &[(&str, String)], schedule: Schedule) -> Result<Emulator, GpuError> {
         let folder = tempfile::tempdir().map_err(refused)?;
         let kernels: Vec<(&str, &str)> = kernels.iter().map(|(name, text)| (*name, text.as_str())).collect();
         write(folder.path(), &kernels)?;
@@ -77,7 +77,7 @@ impl HostBuilder {
         // SAFETY: this crate's `launch.cpp` defines the symbol with this type.
         let launch = unsafe { library.get::<LaunchFunction>(b"binned_experts_simt_launch\0") };
         let launch = *launch.map_err(refused)?;
-        Ok(Host {
+        Ok(Emulator {
             schedule,
             tensor_cores: None,
             launch,
@@ -100,7 +100,7 @@ impl HostBuilder {
 
 /// What is compiled without kernels.
 fn machine_files() -> impl Iterator<Item = &'static str> {
-    let names = sources::HOST.iter().map(|(name, _)| *name);
+    let names = sources::EMULATOR.iter().map(|(name, _)| *name);
     names.filter(|name| name.ends_with(".cpp") && *name != LAUNCH)
 }
 

@@ -1,6 +1,6 @@
-//! The host machine: the kernels on the CPU.
+//! The emulator: the kernels on the CPU.
 //!
-//! Built by `build.rs` from `kernels/` and `host/` where a C++17 compiler is found.
+//! Built by `build.rs` from `kernels/` and `emulator/` where a C++17 compiler is found.
 
 mod build;
 
@@ -9,11 +9,11 @@ use std::ffi::{CStr, CString, c_char, c_void};
 
 use libloading::Library;
 
-use crate::{Arg, GpuError, Launch, Machine};
+use crate::{Arg, GpuError, Launch, Machine, POISONS};
 
-pub use build::HostBuilder;
+pub use build::EmulatorBuilder;
 
-const NAME: &str = "host";
+const NAME: &str = "emulator";
 
 /// Runs the kernels on the CPU, one thread at a time, and finds faults that a GPU passes over.
 ///
@@ -22,7 +22,7 @@ const NAME: &str = "host";
 /// Blocks interleave, and the [`Schedule`] decides in which order threads run, so that a race between floats shows as a
 /// difference between seeds.
 #[derive(Debug)]
-pub struct Host {
+pub struct Emulator {
     schedule: Schedule,
     tensor_cores: Option<u32>,
     launch: LaunchFunction,
@@ -30,7 +30,7 @@ pub struct Host {
     _library: Option<Library>,
 }
 
-/// `binned_experts_simt_launch` of `host/launch.cpp`.
+/// `binned_experts_simt_launch` of `emulator/launch.cpp`.
 type LaunchFunction = unsafe extern "C" fn(
     kernel: *const c_char,
     grid: *const u32,
@@ -58,12 +58,6 @@ pub struct Schedule {
     pub poison: u32,
 }
 
-impl Schedule {
-    /// The poisons: NaN and -1; 3e38 and 1e-19, which are indices far out of bounds. What hides behind one of them
-    /// shows with another.
-    pub const POISONS: [u32; 3] = [u32::MAX, 0x7f7f_7f7f, 0x2020_2020];
-}
-
 impl Default for Schedule {
     /// Seed 0, changes of threads at meetings only, and memory that is NaN.
     fn default() -> Schedule {
@@ -71,35 +65,35 @@ impl Default for Schedule {
             seed: 0,
             resident_blocks: 0,
             access_interval: 0,
-            poison: Schedule::POISONS[0],
+            poison: POISONS[0],
         }
     }
 }
 
-/// Memory of the host machine. The cells are written through shared references, by kernels on the calling thread.
+/// Memory of the emulator. The cells are written through shared references, by kernels on the calling thread.
 #[derive(Debug)]
-pub struct HostBuffer {
+pub struct EmulatorBuffer {
     words: Vec<Cell<u64>>,
     bytes: usize,
 }
 
-impl Host {
-    /// The host machine with the default schedule.
+impl Emulator {
+    /// The emulator with the default schedule.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if the crate was built without a C++ compiler.
-    pub fn new() -> Result<Host, GpuError> {
-        Host::with_schedule(Schedule::default())
+    pub fn new() -> Result<Emulator, GpuError> {
+        Emulator::with_schedule(Schedule::default())
     }
 
-    /// The host machine with a schedule of the caller's choice.
+    /// The emulator with a schedule of the caller's choice.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if the crate was built without a C++ compiler.
-    pub fn with_schedule(schedule: Schedule) -> Result<Host, GpuError> {
-        let reason = option_env!("HOST_MACHINE_REASON").unwrap_or("built without a C++ compiler");
+    pub fn with_schedule(schedule: Schedule) -> Result<Emulator, GpuError> {
+        let reason = option_env!("EMULATOR_REASON").unwrap_or("built without a C++ compiler");
         let launch = built_in().ok_or_else(|| unavailable(reason))?;
-        Ok(Host {
+        Ok(Emulator {
             schedule,
             tensor_cores: None,
             launch,
@@ -109,8 +103,8 @@ impl Host {
 
     /// The same machine with tensor cores, on as many multiprocessors.
     #[must_use]
-    pub fn with_tensor_cores(self, multiprocessors: u32) -> Host {
-        Host {
+    pub fn with_tensor_cores(self, multiprocessors: u32) -> Emulator {
+        Emulator {
             tensor_cores: Some(multiprocessors.max(1)),
             ..self
         }
@@ -127,7 +121,7 @@ impl Host {
     }
 }
 
-impl HostBuffer {
+impl EmulatorBuffer {
     /// Size in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -148,31 +142,31 @@ impl HostBuffer {
     }
 }
 
-impl Machine for Host {
-    type Buffer = HostBuffer;
+impl Machine for Emulator {
+    type Buffer = EmulatorBuffer;
 
     fn name(&self) -> &'static str {
         NAME
     }
 
-    fn alloc(&mut self, bytes: usize) -> Result<HostBuffer, GpuError> {
+    fn alloc(&mut self, bytes: usize) -> Result<EmulatorBuffer, GpuError> {
         let length = bytes.div_ceil(size_of::<u64>());
         let mut words = Vec::new();
         words
             .try_reserve_exact(length)
             .map_err(|_| GpuError::OutOfMemory { machine: NAME, bytes })?;
         words.resize(length, Cell::new(self.fill()));
-        Ok(HostBuffer { words, bytes })
+        Ok(EmulatorBuffer { words, bytes })
     }
 
-    fn upload(&mut self, buffer: &mut HostBuffer, bytes: &[u8]) -> Result<(), GpuError> {
+    fn upload(&mut self, buffer: &mut EmulatorBuffer, bytes: &[u8]) -> Result<(), GpuError> {
         buffer.expect(bytes.len())?;
         // SAFETY: the buffer holds at least as many bytes; `bytes` cannot overlap what is borrowed mutably.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer.pointer(), bytes.len()) };
         Ok(())
     }
 
-    fn download(&mut self, buffer: &HostBuffer, bytes: &mut [u8]) -> Result<(), GpuError> {
+    fn download(&mut self, buffer: &EmulatorBuffer, bytes: &mut [u8]) -> Result<(), GpuError> {
         buffer.expect(bytes.len())?;
         // SAFETY: the buffer holds at least as many bytes, all of them initialised; `bytes` is borrowed mutably and
         // so lies elsewhere.
@@ -181,7 +175,7 @@ impl Machine for Host {
     }
 
     /// Fills the buffer with the schedule's poison.
-    fn discard(&mut self, buffer: &mut HostBuffer) -> Result<(), GpuError> {
+    fn discard(&mut self, buffer: &mut EmulatorBuffer) -> Result<(), GpuError> {
         buffer.words.fill(Cell::new(self.fill()));
         Ok(())
     }
@@ -190,7 +184,7 @@ impl Machine for Host {
         self.tensor_cores
     }
 
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, HostBuffer>]) -> Result<(), GpuError> {
+    fn launch(&mut self, launch: Launch, args: &[Arg<'_, EmulatorBuffer>]) -> Result<(), GpuError> {
         let args = args.iter().map(RawArg::new).collect::<Result<Vec<_>, _>>()?;
         run(self.launch, launch, self.schedule, &args).map_err(|report| GpuError::Launch {
             kernel: launch.kernel,
@@ -199,7 +193,7 @@ impl Machine for Host {
     }
 }
 
-/// One argument of the C interface in `host/launch.cpp`.
+/// One argument of the C interface in `emulator/launch.cpp`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 struct RawArg {
@@ -211,7 +205,7 @@ struct RawArg {
 }
 
 impl RawArg {
-    fn new(arg: &Arg<'_, HostBuffer>) -> Result<RawArg, GpuError> {
+    fn new(arg: &Arg<'_, EmulatorBuffer>) -> Result<RawArg, GpuError> {
         let null = RawArg {
             kind: 0,
             bits_f32: 0,
@@ -243,7 +237,7 @@ impl RawArg {
     }
 }
 
-#[cfg(host_machine)]
+#[cfg(emulator_built)]
 fn built_in() -> Option<LaunchFunction> {
     unsafe extern "C" {
         fn binned_experts_simt_launch(
@@ -261,7 +255,7 @@ fn built_in() -> Option<LaunchFunction> {
     Some(binned_experts_simt_launch)
 }
 
-#[cfg(not(host_machine))]
+#[cfg(not(emulator_built))]
 fn built_in() -> Option<LaunchFunction> {
     None
 }
@@ -279,7 +273,7 @@ fn run(function: LaunchFunction, launch: Launch, schedule: Schedule, args: &[Raw
     let (grid, block) = ([launch.grid, 1, 1], [launch.block, 1, 1]);
     let mut report = [0 as c_char; 1024];
     // SAFETY: the pointers are valid for the call, with the lengths that the interface names. Each buffer argument is
-    // memory of a `HostBuffer` that `args` was made from, borrowed for the call, made of cells, so that it may be
+    // memory of a `EmulatorBuffer` that `args` was made from, borrowed for the call, made of cells, so that it may be
     // written, and reached by no other thread, since cells are not `Sync`. The machine checks every access against
     // the buffer's length.
     let status = unsafe {

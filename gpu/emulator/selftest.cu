@@ -1,4 +1,4 @@
-// Kernels that test the host machine, most of them with a planted fault. Built with the feature `selftest` only.
+// Kernels that test the emulator, most of them with a planted fault. Built with the feature `selftest` only.
 #include "common.cuh"
 
 // results [4, 32]: by lane the shuffles up, xor and from lane 5, and a digest of ballot, match and popc.

@@ -1,4 +1,4 @@
-// Kernels that test what runs beside the threads on the host machine, most of them with a planted fault. Built with the
+// Kernels that test what runs beside the threads on the emulator, most of them with a planted fault. Built with the
 // feature `selftest` only.
 #include "ptx.cuh"
 
