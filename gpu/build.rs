@@ -4,6 +4,10 @@
 //! `EMULATOR_REASON` holds what `Emulator::new` answers.
 
 use std::env;
+use std::path::{Path, PathBuf};
+
+/// The file of the emulator that includes the kernels.
+const LAUNCH: &str = "emulator/launch.cpp";
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(emulator_built)");
@@ -33,14 +37,9 @@ fn main() {
     }
     // The kernels, included by one file.
     let mut kernels = build.clone();
-    kernels.file("emulator/launch.cpp");
-    build
-        .file("emulator/fiber.cpp")
-        .file("emulator/scheduler.cpp")
-        .file("emulator/order.cpp")
-        .file("emulator/async_machine.cpp")
-        .file("emulator/multiply.cpp");
-    // cargo-fuzz asks rustc for the coverage that libFuzzer reads; only clang can give the same. The scheduler is left
+    kernels.file(LAUNCH);
+    build.files(machine_files());
+    // cargo-fuzz asks rustc for the coverage that libFuzzer reads; only clang can give the same. The machine is left
     // out, since what it does hangs on draws, and comparisons are, since no byte of an input is an index of a kernel.
     if rustc_flags_contain("sancov-module") && is_clang {
         kernels.flag("-fsanitize-coverage=inline-8bit-counters,pc-table");
@@ -56,6 +55,17 @@ fn main() {
             println!("cargo::rustc-env=EMULATOR_REASON={reason}");
         }
     }
+}
+
+/// The other files of the emulator.
+fn machine_files() -> Vec<PathBuf> {
+    let files = std::fs::read_dir("emulator").into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = files
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "cpp") && path != Path::new(LAUNCH))
+        .collect();
+    files.sort();
+    files
 }
 
 fn rustc_flags_contain(text: &str) -> bool {

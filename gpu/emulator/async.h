@@ -1,6 +1,6 @@
 // The functions of kernels/ptx.cuh on the CPU.
 //
-// Copies land and products are computed as late as the rules allow: a copy whenever the scheduler draws it, a product
+// Copies land and products are computed as late as the rules allow: a copy whenever it is drawn, a product
 // when its warpgroup waits for it. So a slot that is given back too early, sums that are read too early or a barrier
 // that counts too little show as wrong results. The tensor cores' arithmetic is theirs as far as it is known: products
 // are exact, and each addition of 16 of them is truncated to f32.
@@ -55,13 +55,13 @@ inline void bulk_copy(Address target, Global<const uint64> source, int64 first, 
 }
 
 inline void publish() {
-    simt::publish_words();
+    simt::current->emulator->accesses.publish_words();
 }
 
 // An atomic lets others run before it, so what follows it is one step with it.
 inline int signal_and_count(Global<int> counters, int64 index) {
     const int before = atomicAdd(&counters[index], 1);
-    simt::release_left();
+    simt::current->emulator->accesses.release_left();
     return before;
 }
 
@@ -71,16 +71,16 @@ inline void signal(Global<int> counters, int64 index) {
 
 inline void leave_quad(Global<float> array, int64 index, const Quad &quad) {
     store_quad(array, index, 4, quad);
-    simt::note_left(&array[index]);
+    simt::current->emulator->accesses.note_left(&array[index]);
 }
 
 inline Quad left_quad(Global<float> array, int64 index) {
-    simt::expect_released(&array[index], "values left for other blocks", index);
+    simt::current->emulator->accesses.expect_released(&array[index], "values left for other blocks", index);
     return load_quad(array, index, 4);
 }
 
 inline void wait_for_signals(Global<int> counters, int64 index, int count, SIMT_SITE) {
-    while (*(&counters[index]).address < count) simt::spin({file, line});
+    while (*(&counters[index]).address < count) simt::current->emulator->spin({file, line});
 }
 
 inline void group_arrive(int id, int threads, SIMT_SITE) {

@@ -2,22 +2,13 @@
 
 #include <cstring>
 
-#include "order.h"
+#include "emulator.h"
+#include "report.h"
 
 namespace simt {
 namespace {
 
-struct Copy {
-    Block *block;
-    unsigned target;
-    const void *source;
-    size_t bytes;
-    unsigned barrier;
-};
-
 static_assert(sizeof(PhaseBarrier) == sizeof(uint64_t), "a barrier takes a word of shared memory");
-
-thread_local std::vector<Copy> copies;
 
 PhaseBarrier &barrier_of(const Block &block, unsigned barrier) {
     if (barrier % sizeof(PhaseBarrier) != 0 || barrier + sizeof(PhaseBarrier) > block.shared_used)
@@ -28,7 +19,7 @@ PhaseBarrier &barrier_of(const Block &block, unsigned barrier) {
 void wake(Block &block, State state, uint64_t value) {
     for (unsigned linear = 0; linear < block.size; linear++) {
         Thread &thread = block.threads[linear];
-        if (thread.state == state && thread.value == value) make_ready(thread);
+        if (thread.state == state && thread.value == value) thread.emulator->make_ready(thread);
     }
 }
 
@@ -53,7 +44,7 @@ PhaseBarrier &phase_barrier(unsigned barrier) {
 }
 
 void arrive(unsigned barrier, unsigned bytes, Site site) {
-    pause();
+    current->emulator->pause();
     PhaseBarrier &state = phase_barrier(barrier);
     if (state.pending == 0)
         fail("%s:%d: the barrier's phase takes no more than %u arrivals", site.file, site.line, unsigned(state.expected));
@@ -68,12 +59,12 @@ void wait_for_phase(unsigned barrier, unsigned parity, Site site) {
         self.site = site;
         self.value = barrier;
         self.state = State::phase;
-        give_way();
+        self.emulator->give_way();
     }
 }
 
 void meet_group(unsigned id, unsigned threads, bool waits, Site site) {
-    pause();
+    current->emulator->pause();
     Block &block = *current->block;
     if (id >= GROUP_BARRIERS) fail("%s:%d: there is no barrier %u", site.file, site.line, id);
     GroupBarrier &group = block.groups[id];
@@ -91,7 +82,7 @@ void meet_group(unsigned id, unsigned threads, bool waits, Site site) {
         block.meetings++;
         wake(block, State::group, id);
     }
-    if (waits) give_way();
+    if (waits) current->emulator->give_way();
 }
 
 void start_copy(unsigned target, const void *source, size_t bytes, unsigned barrier) {
@@ -100,28 +91,20 @@ void start_copy(unsigned target, const void *source, size_t bytes, unsigned barr
         fail("a copy of %zu bytes to byte %u of shared memory is not aligned to 16 bytes", bytes, target);
     if (target + bytes > block.shared_used)
         fail("a copy ends at byte %zu of %zu of shared memory", target + bytes, block.shared_used);
-    expect_published(source, bytes);
+    current->emulator->accesses.expect_published(source, bytes);
     phase_barrier(barrier);
     block.copies++;
-    copies.push_back({&block, target, source, bytes, barrier});
-    copies_in_flight++;
+    current->emulator->copies.push_back({&block, target, source, bytes, barrier});
 }
 
-void land_copy() {
-    const size_t drawn = draw_below(uint32_t(copies.size()));
-    const Copy copy = copies[drawn];
-    copies[drawn] = copies.back();
+void land_copy(std::vector<Copy> &copies, uint32_t index) {
+    const Copy copy = copies[index];
+    copies[index] = copies.back();
     copies.pop_back();
-    copies_in_flight--;
     copy.block->copies--;
     memcpy(copy.block->shared.get() + copy.target, copy.source, copy.bytes);
     barrier_of(*copy.block, copy.barrier).bytes -= int64_t(copy.bytes);
     settle(*copy.block, copy.barrier);
-}
-
-void forget_copies() {
-    copies.clear();
-    copies_in_flight = 0;
 }
 
 void start_product(Product product) {
@@ -140,10 +123,10 @@ void finish_products(Site site) {
     self.state = State::products;
     if (++block.in_products[group] == WARPGROUP_THREADS) {
         block.in_products[group] = 0;
-        multiply(threads, block.shared.get(), block.shared_used);
+        multiply(threads, self.emulator->operands, block.shared.get(), block.shared_used);
         wake(block, State::products, group);
     }
-    give_way();
+    self.emulator->give_way();
 }
 
 }  // namespace simt

@@ -1,7 +1,9 @@
 // What runs beside the threads of a block: bulk copies, the barriers that count them, and products of warpgroups. The
 // functions are called by the running thread unless they say otherwise; async.h gives them their names in kernels.
 #pragma once
-#include "scheduler.h"
+#include <vector>
+
+#include "threads.h"
 
 namespace simt {
 
@@ -30,17 +32,20 @@ void meet_group(unsigned id, unsigned threads, bool waits, Site site);
 // Starts a copy to shared memory that counts its bytes at the barrier when it lands.
 void start_copy(unsigned target, const void *source, size_t bytes, unsigned barrier);
 
-// The scheduler's: how many copies are in flight; one of them, drawn, lands; all are given up. A variable, since it is
-// read at each switch.
-inline thread_local size_t copies_in_flight = 0;
-void land_copy();
-void forget_copies();
+// A copy to shared memory of a block.
+struct Copy {
+    Block *block;
+    unsigned target;
+    const void *source;
+    size_t bytes;
+    unsigned barrier;
+};
+
+// The emulator's: one of the copies in flight lands.
+void land_copy(std::vector<Copy> &copies, uint32_t index);
 
 // Starts a product; computed when all threads of the warpgroup wait for it.
 void start_product(Product product);
 void finish_products(Site site);
-
-// The sums of the 128 threads of a warpgroup after the products they have started, which are the same for all.
-void multiply(Thread *threads, const char *shared, size_t shared_bytes);
 
 }  // namespace simt

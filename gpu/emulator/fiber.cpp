@@ -80,13 +80,12 @@ binned_experts_simt_switch:
 
 namespace simt {
 
+void Fiber::make_stack(unsigned number) {
+    skipped_bytes = number % STAGGERS * STAGGER_BYTES;
+    stack.reset(new char[STAGGERS * STAGGER_BYTES + STACK_BYTES]);
+}
+
 void Fiber::start(void (*entry)()) {
-    if (!stack) {
-        // Stacks that all begin at the same offset would share a few lines of the cache.
-        static thread_local unsigned count = 0;
-        skipped_bytes = count++ % STAGGERS * STAGGER_BYTES;
-        stack.reset(new char[STAGGERS * STAGGER_BYTES + STACK_BYTES]);
-    }
     char *const bottom = stack.get() + skipped_bytes;
     context.fake_stack = nullptr;
     context.stack_bottom = bottom;

@@ -43,7 +43,12 @@ struct Context {
 // A context with a stack of its own, which is kept when the fiber starts again.
 class Fiber {
 public:
-    // The next switch to the fiber calls `entry`, which must not return and must call entered() first.
+    bool has_stack() const { return bool(stack); }
+
+    // Stacks of different numbers begin at different offsets, since otherwise they would share a few lines of the cache.
+    void make_stack(unsigned number);
+
+    // The next switch to the fiber, which has a stack, calls `entry`. It must not return, and calls entered() first.
     void start(void (*entry)());
 
     Context context;

@@ -34,8 +34,12 @@ struct binned_experts_simt_arg {
     uint64_t bytes;
 };
 
-__attribute__((visibility("default"))) int32_t binned_experts_simt_launch(
-    const char *kernel, const uint32_t grid[3], const uint32_t block[3], uint32_t shared_bytes,
+#define INTERFACE __attribute__((visibility("default")))
+
+INTERFACE simt::Emulator *binned_experts_simt_create();
+INTERFACE void binned_experts_simt_destroy(simt::Emulator *emulator);
+INTERFACE int32_t binned_experts_simt_launch(
+    simt::Emulator *emulator, const char *kernel, const uint32_t grid[3], const uint32_t block[3], uint32_t shared_bytes,
     const simt::Schedule *schedule, const binned_experts_simt_arg *args, size_t n_args, char *report,
     size_t report_bytes);
 }
@@ -45,6 +49,7 @@ namespace {
 using Arg = binned_experts_simt_arg;
 
 struct Request {
+    simt::Emulator &emulator;
     const char *kernel;
     simt::Index3 grid, block;
     unsigned shared_bytes;
@@ -126,9 +131,9 @@ bool launch_kernel(void (*kernel)(P...), const char *parameters, const Request &
         throw Refusal{"expected " + std::to_string(sizeof...(P)) + " arguments, found " +
                       std::to_string(request.n_args)};
     Bound<P...> bound = {kernel, {Decode<P>::from(request.args[I], names[I].c_str())...}};
-    const simt::Launch launch = {request.kernel,   request.grid,         request.block, request.shared_bytes,
-                                 request.schedule, Bound<P...>::call, &bound};
-    return simt::run(launch, report);
+    const simt::Launch launch = {request.kernel,       request.grid,      request.block,
+                                 request.shared_bytes, Bound<P...>::call, &bound};
+    return request.emulator.run(launch, request.schedule, report);
 }
 
 template <class... P>
@@ -213,13 +218,27 @@ bool launch(const Request &request, std::string &report) {
 
 }  // namespace
 
+// Null where there is no memory for it.
+simt::Emulator *binned_experts_simt_create() {
+    try {
+        return new simt::Emulator;
+    } catch (const std::bad_alloc &) {
+        return nullptr;
+    }
+}
+
+void binned_experts_simt_destroy(simt::Emulator *emulator) {
+    delete emulator;
+}
+
 // Returns 0, or 1 with a report: NUL-terminated, cut to `report_bytes`.
-int32_t binned_experts_simt_launch(const char *kernel, const uint32_t grid[3], const uint32_t block[3],
-                                   uint32_t shared_bytes, const simt::Schedule *schedule, const binned_experts_simt_arg *args,
-                                   size_t n_args, char *report, size_t report_bytes) {
-    const Request request = {kernel,       {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]},
-                             shared_bytes, *schedule,                    args,
-                             n_args};
+int32_t binned_experts_simt_launch(simt::Emulator *emulator, const char *kernel, const uint32_t grid[3],
+                                   const uint32_t block[3], uint32_t shared_bytes, const simt::Schedule *schedule,
+                                   const binned_experts_simt_arg *args, size_t n_args, char *report,
+                                   size_t report_bytes) {
+    const Request request = {
+        *emulator,    kernel,    {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]},
+        shared_bytes, *schedule, args,                        n_args};
     std::string text;
     try {
         if (launch(request, text)) return 0;

@@ -1,14 +1,13 @@
-// Products of warpgroups as the tensor cores compute them.
+#include "multiply.h"
+
 #include <cmath>
 #include <cstring>
 
-#include "async_machine.h"
 #include "half.h"
+#include "report.h"
 
 namespace simt {
 namespace {
-
-constexpr unsigned ROWS = 64, COLUMNS = 192, DEPTH = 16;
 
 // An operand whose lines of 128 bytes stand along the depth, in groups of eight, swizzled over 128 bytes.
 class Operand {
@@ -40,23 +39,23 @@ float truncated(double value) {
     return std::fabs(double(nearest)) > std::fabs(value) ? std::nextafter(nearest, 0.0f) : nearest;
 }
 
-void multiply_one(Thread *threads, size_t number, const char *shared, size_t shared_bytes) {
+void multiply_one(Thread *threads, size_t number, ProductOperands &operands, const char *shared, size_t shared_bytes) {
     const Product first = threads[0].products[number];
     const Operand left(first.left, shared, shared_bytes), right(first.right, shared, shared_bytes);
-    static thread_local float rows[ROWS][DEPTH], columns[DEPTH][COLUMNS];
-    for (unsigned row = 0; row < ROWS; row++)
-        for (unsigned d = 0; d < DEPTH; d++) rows[row][d] = left.at(row, d);
-    for (unsigned column = 0; column < COLUMNS; column++)
-        for (unsigned d = 0; d < DEPTH; d++) columns[d][column] = right.at(column, d);
+    auto &[rows, columns] = operands;
+    for (unsigned row = 0; row < PRODUCT_ROWS; row++)
+        for (unsigned d = 0; d < PRODUCT_DEPTH; d++) rows[row][d] = left.at(row, d);
+    for (unsigned column = 0; column < PRODUCT_COLUMNS; column++)
+        for (unsigned d = 0; d < PRODUCT_DEPTH; d++) columns[d][column] = right.at(column, d);
 
-    for (unsigned row = 0; row < ROWS; row++) {
-        double sums[COLUMNS] = {};
-        for (unsigned d = 0; d < DEPTH; d++)
-            for (unsigned column = 0; column < COLUMNS; column++)
+    for (unsigned row = 0; row < PRODUCT_ROWS; row++) {
+        double sums[PRODUCT_COLUMNS] = {};
+        for (unsigned d = 0; d < PRODUCT_DEPTH; d++)
+            for (unsigned column = 0; column < PRODUCT_COLUMNS; column++)
                 sums[column] += double(rows[row][d]) * double(columns[d][column]);
         // Row r belongs to warp r / 16, lanes 4 · (r % 8) and the three after it; so do columns to a lane in pairs.
         Thread *const quad = threads + row / 16 * WARP_LANES + row % 8 * 4;
-        for (unsigned column = 0; column < COLUMNS; column++) {
+        for (unsigned column = 0; column < PRODUCT_COLUMNS; column++) {
             const Product &own = quad[column % 8 / 2].products[number];
             float &sum = own.sums[column / 8 * 4 + row % 16 / 8 * 2 + column % 2];
             sum = truncated((own.adds ? double(sum) : 0.0) + sums[column]);
@@ -66,7 +65,7 @@ void multiply_one(Thread *threads, size_t number, const char *shared, size_t sha
 
 }  // namespace
 
-void multiply(Thread *threads, const char *shared, size_t shared_bytes) {
+void multiply(Thread *threads, ProductOperands &operands, const char *shared, size_t shared_bytes) {
     const size_t count = threads[0].products.size();
     for (unsigned t = 1; t < WARPGROUP_THREADS; t++) {
         if (threads[t].products.size() != count) fail("threads of a warpgroup have started different products");
@@ -76,7 +75,7 @@ void multiply(Thread *threads, const char *shared, size_t shared_bytes) {
                 fail("threads of a warpgroup have started different products");
         }
     }
-    for (size_t i = 0; i < count; i++) multiply_one(threads, i, shared, shared_bytes);
+    for (size_t i = 0; i < count; i++) multiply_one(threads, i, operands, shared, shared_bytes);
     for (unsigned t = 0; t < WARPGROUP_THREADS; t++) threads[t].products.clear();
 }
 

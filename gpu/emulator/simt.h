@@ -1,5 +1,5 @@
 // The names of CUDA C++ that the kernels use, on the CPU. kernels/common.cuh lists them; the machine behind them is in
-// scheduler.h.
+// emulator.h.
 //
 // It is a stricter machine than a GPU: indices are checked, shared memory starts poisoned, a barrier must be the same
 // line for all threads, a collective must find every lane of its mask, and accesses to integers must be ordered (order.h).
@@ -11,12 +11,52 @@
 #include <cstring>
 #include <type_traits>
 
-#include "order.h"
-#include "scheduler.h"
+#include "collectives.h"
+#include "emulator.h"
+#include "report.h"
+#include "shared.h"
 
 using int64 = long long;
 
 namespace simt {
+
+// An element of an array, with its name for reports.
+template <class T>
+struct Pointer {
+    T *address;
+    const char *name;
+    int64_t index;
+};
+
+// An integer or a word in memory that kernels write.
+template <class T>
+class Element {
+public:
+    explicit Element(Pointer<T> pointer) : pointer(pointer) {}
+    Element(const Element &) = default;
+
+    operator T() const {
+        if constexpr (sizeof(T) == sizeof(int)) note(Access::read);
+        return *pointer.address;
+    }
+
+    T operator=(T value) const {
+        if constexpr (sizeof(T) == sizeof(int)) note(Access::write);
+        else current->emulator->accesses.note_word(pointer.address);
+        return *pointer.address = value;
+    }
+
+    T operator=(const Element &other) const { return *this = T(other); }
+    T operator+=(T value) const { return *this = T(*this) + value; }
+    Pointer<T> operator&() const { return pointer; }
+
+private:
+    void note(Access access) const {
+        current->emulator->accesses.note(pointer.address, access, pointer.name, pointer.index);
+    }
+
+    Pointer<T> pointer;
+};
 
 // An array whose indices are checked. Null where the kernel takes an optional array and got none.
 template <class T>
@@ -34,7 +74,7 @@ public:
     T *data() const { return base; }
 
     decltype(auto) operator[](int64_t index) const {
-        if (accesses_left != 0 && --accesses_left == 0) pause_at_access();
+        if (current->counts_accesses) current->emulator->count_access();
         if (uint64_t(index) >= uint64_t(length)) fail_out_of_bounds(name, index, length);
         if constexpr (std::is_same_v<T, int> || std::is_same_v<T, unsigned long long>)
             return Element<T>({base + index, name, index});
@@ -64,13 +104,6 @@ T from_bits(uint64_t bits) {
     T value;
     memcpy(&value, &bits, sizeof value);
     return value;
-}
-
-// Memory that the launch asked for.
-inline void *large_shared_region(const void *declaration, const char *name, size_t bytes) {
-    if (bytes > launched->shared_bytes)
-        fail("shared memory: %s takes %zu bytes, the launch asks for %u", name, bytes, launched->shared_bytes);
-    return shared_region(declaration, name, bytes, 1024);
 }
 
 template <class T>
@@ -105,8 +138,8 @@ using Shared = simt::Array<T>;
 
 #define threadIdx (simt::current->index)
 #define blockIdx (simt::current->block->index)
-#define blockDim (simt::launched->block)
-#define gridDim (simt::launched->grid)
+#define blockDim (simt::current->block->launch->block)
+#define gridDim (simt::current->block->launch->grid)
 
 // The line of the call in the kernel.
 #define SIMT_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
@@ -154,14 +187,14 @@ namespace simt {
 
 template <class T>
 T *begin_atomic(T *address) {
-    pause();
+    current->emulator->pause();
     return address;
 }
 
 template <class T>
 T *begin_atomic(Pointer<T> pointer) {
-    pause();
-    note_access(pointer.address, Access::atomic, pointer.name, pointer.index);
+    current->emulator->pause();
+    current->emulator->accesses.note(pointer.address, Access::atomic, pointer.name, pointer.index);
     return pointer.address;
 }
 

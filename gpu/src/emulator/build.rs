@@ -7,14 +7,15 @@ use std::process::Command;
 use libloading::Library;
 use tempfile::TempDir;
 
-use super::{Emulator, LaunchFunction, Schedule, unavailable};
+use super::interface::{Instance, Interface};
+use super::{Emulator, Schedule, unavailable};
 use crate::{GpuError, sources};
 
 /// The file that includes the kernels; the machine's other files do without them.
 const LAUNCH: &str = "launch.cpp";
 
-/// Libraries of several machines live in one process. Of each only the launch function may be seen from outside, since
-/// the dynamic linker would let them share the static variables of inline functions.
+/// Libraries of several emulators live in one process. Of each only the C interface may be seen from outside, since the
+/// dynamic linker would let them share the static variables of inline functions.
 const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
 
 /// The emulator without its kernels, compiled: [`build`](EmulatorBuilder::build) adds those of the caller's choice.
@@ -74,14 +75,13 @@ impl EmulatorBuilder {
         // SAFETY: the library was built just now from this crate's own machine, whose start runs no code but that of
         // the C++ runtime.
         let library = unsafe { Library::new(folder.path().join("kernels.so")) }.map_err(refused)?;
-        // SAFETY: this crate's `launch.cpp` defines the symbol with this type.
-        let launch = unsafe { library.get::<LaunchFunction>(b"binned_experts_simt_launch\0") };
-        let launch = *launch.map_err(refused)?;
+        // SAFETY: the library holds this crate's `launch.cpp`.
+        let interface = unsafe { Interface::of(&library) }.map_err(refused)?;
         Ok(Emulator {
             schedule,
             tensor_cores: None,
-            launch,
-            _library: Some(library),
+            // SAFETY: the functions are those of the library, which goes along.
+            instance: unsafe { Instance::new(interface, Some(library)) }?,
         })
     }
 

@@ -3,15 +3,15 @@
 //! Built by `build.rs` from `kernels/` and `emulator/` where a C++17 compiler is found.
 
 mod build;
+mod interface;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
 
-use libloading::Library;
-
 use crate::{Arg, GpuError, Launch, Machine, POISONS};
 
 pub use build::EmulatorBuilder;
+use interface::{Instance, Interface};
 
 const NAME: &str = "emulator";
 
@@ -25,23 +25,8 @@ const NAME: &str = "emulator";
 pub struct Emulator {
     schedule: Schedule,
     tensor_cores: Option<u32>,
-    launch: LaunchFunction,
-    /// Keeps the library of `launch` loaded, where it comes from one.
-    _library: Option<Library>,
+    instance: Instance,
 }
-
-/// `binned_experts_simt_launch` of `emulator/launch.cpp`.
-type LaunchFunction = unsafe extern "C" fn(
-    kernel: *const c_char,
-    grid: *const u32,
-    block: *const u32,
-    shared_bytes: u32,
-    schedule: *const Schedule,
-    args: *const RawArg,
-    n_args: usize,
-    report: *mut c_char,
-    report_bytes: usize,
-) -> i32;
 
 /// How the threads of a launch are interleaved, and what memory holds that nothing has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,12 +77,13 @@ impl Emulator {
     /// [`GpuError::Unavailable`] if the crate was built without a C++ compiler.
     pub fn with_schedule(schedule: Schedule) -> Result<Emulator, GpuError> {
         let reason = option_env!("EMULATOR_REASON").unwrap_or("built without a C++ compiler");
-        let launch = built_in().ok_or_else(|| unavailable(reason))?;
+        let interface = Interface::built_in().ok_or_else(|| unavailable(reason))?;
+        // SAFETY: the functions are linked into the program.
+        let instance = unsafe { Instance::new(interface, None) }?;
         Ok(Emulator {
             schedule,
             tensor_cores: None,
-            launch,
-            _library: None,
+            instance,
         })
     }
 
@@ -186,7 +172,7 @@ impl Machine for Emulator {
 
     fn launch(&mut self, launch: Launch, args: &[Arg<'_, EmulatorBuffer>]) -> Result<(), GpuError> {
         let args = args.iter().map(RawArg::new).collect::<Result<Vec<_>, _>>()?;
-        run(self.launch, launch, self.schedule, &args).map_err(|report| GpuError::Launch {
+        run(&mut self.instance, launch, self.schedule, &args).map_err(|report| GpuError::Launch {
             kernel: launch.kernel,
             report,
         })
@@ -237,29 +223,6 @@ impl RawArg {
     }
 }
 
-#[cfg(emulator_built)]
-fn built_in() -> Option<LaunchFunction> {
-    unsafe extern "C" {
-        fn binned_experts_simt_launch(
-            kernel: *const c_char,
-            grid: *const u32,
-            block: *const u32,
-            shared_bytes: u32,
-            schedule: *const Schedule,
-            args: *const RawArg,
-            n_args: usize,
-            report: *mut c_char,
-            report_bytes: usize,
-        ) -> i32;
-    }
-    Some(binned_experts_simt_launch)
-}
-
-#[cfg(not(emulator_built))]
-fn built_in() -> Option<LaunchFunction> {
-    None
-}
-
 fn unavailable(reason: &str) -> GpuError {
     GpuError::Unavailable {
         machine: NAME,
@@ -268,16 +231,18 @@ fn unavailable(reason: &str) -> GpuError {
 }
 
 /// Runs a kernel to its end; the error is its report.
-fn run(function: LaunchFunction, launch: Launch, schedule: Schedule, args: &[RawArg]) -> Result<(), String> {
+fn run(instance: &mut Instance, launch: Launch, schedule: Schedule, args: &[RawArg]) -> Result<(), String> {
     let kernel = CString::new(launch.kernel).map_err(|error| error.to_string())?;
     let (grid, block) = ([launch.grid, 1, 1], [launch.block, 1, 1]);
     let mut report = [0 as c_char; 1024];
+    let (function, state) = instance.launch();
     // SAFETY: the pointers are valid for the call, with the lengths that the interface names. Each buffer argument is
-    // memory of a `EmulatorBuffer` that `args` was made from, borrowed for the call, made of cells, so that it may be
+    // memory of an `EmulatorBuffer` that `args` was made from, borrowed for the call, made of cells, so that it may be
     // written, and reached by no other thread, since cells are not `Sync`. The machine checks every access against
     // the buffer's length.
     let status = unsafe {
         function(
+            state,
             kernel.as_ptr(),
             grid.as_ptr(),
             block.as_ptr(),
