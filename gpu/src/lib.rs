@@ -34,7 +34,8 @@
 //! started before the one ahead of it has ended, and waits for it itself. Sums of floats have one order, whatever the
 //! order of the blocks, so two runs on one device give the same bits.
 //!
-//! ```
+#![cfg_attr(feature = "emulator", doc = "```")]
+#![cfg_attr(not(feature = "emulator"), doc = "```ignore")]
 //! use binned_experts_gpu::{GpuError, Emulator, Pipeline};
 //! use binned_experts_reference::{ExpertWeights, Problem, binned_experts_ref};
 //! use ndarray::{Array2, Array3, array};
@@ -57,7 +58,9 @@
 //! # Ok::<(), GpuError>(())
 //! ```
 
+#[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg(feature = "emulator")]
 mod emulator;
 mod error;
 mod machine;
@@ -68,7 +71,9 @@ mod poison;
 pub mod sources;
 mod workspace;
 
+#[cfg(feature = "cuda")]
 pub use cuda::Cuda;
+#[cfg(feature = "emulator")]
 pub use emulator::{Emulator, EmulatorBuffer, EmulatorBuilder, Schedule};
 pub use error::GpuError;
 pub use machine::{Arg, Launch, Machine};

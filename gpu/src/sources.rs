@@ -23,6 +23,7 @@ pub const KERNELS: [SourceFile; 15] = [
 ];
 
 /// The files of `emulator/` that the kernels are built with for the CPU.
+#[cfg(feature = "emulator")]
 pub(crate) const EMULATOR: [SourceFile; 26] = [
     ("random.h", include_str!("../emulator/random.h")),
     ("fiber.h", include_str!("../emulator/fiber.h")),
