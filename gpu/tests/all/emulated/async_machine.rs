@@ -1,13 +1,23 @@
 //! The emulator finds the faults that are planted in `emulator/selftest_async.cu`, and multiplies as tensor cores do.
 
-#![cfg(feature = "selftest")]
-
-mod common;
-
 use binned_experts_gpu::{Arg, Emulator, GpuError, Launch, Machine, Schedule};
 use bytemuck::Pod;
 
-use common::emulator;
+use super::common::emulator;
+use super::{Test, test};
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        test(copies_are_there_after_the_wait_and_not_before),
+        test(copies_and_arrivals_that_do_not_fit_are_reported),
+        test(words_are_published_before_they_are_copied),
+        test(a_value_that_nothing_writes_is_reported),
+        test(barriers_of_some_threads_hold_those_who_wait),
+        test(products_stand_where_the_threads_expect_them),
+        test(sums_are_truncated_as_the_tensor_cores_do),
+        test(faults_of_products_are_found),
+    ]
+}
 
 /// What a kernel leaves of a buffer of `values`, with another buffer and numbers as its further arguments.
 fn run<T: Pod>(
@@ -62,12 +72,11 @@ fn copies_by(threads: u32, emulator: &mut Emulator, fault: i64) -> Result<Vec<u6
     run(emulator, copies, &[0u64; 64], Some(&source), &[Arg::I64(fault)])
 }
 
-#[test]
 fn copies_are_there_after_the_wait_and_not_before() {
     let expected: Vec<u64> = (100..164).collect();
     let (mut early, mut short) = (0, 0);
     for seed in 0..40 {
-        let Some(mut emulator) = emulator(seed) else { return };
+        let mut emulator = emulator(seed);
         assert_eq!(copies(&mut emulator, 0).unwrap(), expected, "seed {seed}");
         early += usize::from(copies(&mut emulator, 1).unwrap() != expected);
         // The phase ends with the first copy, and never again with the second.
@@ -77,12 +86,11 @@ fn copies_are_there_after_the_wait_and_not_before() {
     assert!(short > 5, "seen at {short} of 40 seeds");
 }
 
-#[test]
 fn copies_and_arrivals_that_do_not_fit_are_reported() {
     // Nearly always: the copies can land first.
     let mut failed = [0, 0];
     for seed in 0..40 {
-        let Some(mut emulator) = emulator(seed) else { return };
+        let mut emulator = emulator(seed);
         if let Err(error) = copies_by(1, &mut emulator, 3) {
             assert!(error.to_string().contains("in flight"), "{error}");
             failed[0] += 1;
@@ -98,10 +106,9 @@ fn copies_and_arrivals_that_do_not_fit_are_reported() {
     assert!(failed.iter().all(|&seeds| seeds > 20), "{failed:?} of 40 seeds");
 }
 
-#[test]
 fn words_are_published_before_they_are_copied() {
     for seed in 0..40 {
-        let Some(mut emulator) = emulator(seed) else { return };
+        let mut emulator = emulator(seed);
         let mut publish = |publishes| {
             let (words, mut counters) = (emulator.alloc(64 * 8)?, emulator.alloc(4)?);
             emulator.upload(&mut counters, &[0; 4])?;
@@ -122,9 +129,8 @@ fn words_are_published_before_they_are_copied() {
     }
 }
 
-#[test]
 fn a_value_that_nothing_writes_is_reported() {
-    let Some(mut emulator) = emulator(1) else { return };
+    let mut emulator = emulator(1);
     // Pauses at the accesses of the waiting loop itself included.
     for access_interval in [0, 2] {
         emulator.set_schedule(Schedule {
@@ -145,13 +151,12 @@ fn a_value_that_nothing_writes_is_reported() {
     }
 }
 
-#[test]
 fn barriers_of_some_threads_hold_those_who_wait() {
     let groups = launch("selftest_groups", 64, 0);
     let expected: Vec<f32> = (1..33u8).map(f32::from).collect();
     let mut early = 0;
     for seed in 0..40 {
-        let Some(mut emulator) = emulator(seed) else { return };
+        let mut emulator = emulator(seed);
         let numbers = |waits, threads| [Arg::I64(waits), Arg::I64(threads)];
         let waiting = run(&mut emulator, groups, &[0.0f32; 32], None, &numbers(1, 64)).unwrap();
         assert_eq!(waiting, expected, "seed {seed}");
@@ -194,11 +199,10 @@ fn product(emulator: &mut Emulator, lines: &[u64], fault: i64, start: f32) -> Re
     )
 }
 
-#[test]
 fn products_stand_where_the_threads_expect_them() {
     let value = |line: usize, depth: usize| (line * 7 + depth * 3) as i32 % 11 - 5;
     let lines = lines(|line, depth| half(value(line, depth)));
-    let Some(mut emulator) = emulator(2) else { return };
+    let mut emulator = emulator(2);
     let found = product(&mut emulator, &lines, 0, 0.5).unwrap();
     for row in 0..64usize {
         for column in 0..192usize {
@@ -214,20 +218,18 @@ fn products_stand_where_the_threads_expect_them() {
     }
 }
 
-#[test]
 fn sums_are_truncated_as_the_tensor_cores_do() {
     // 1 + 15 · 2^-24 lies half-way, and would be rounded to 1 + 8 · 2^-23.
     let tiny = half::f16::from_f32(2f32.powi(-12)).to_bits();
     let lines = lines(|_, depth| if depth == 0 { half(1) } else { tiny });
-    let Some(mut emulator) = emulator(2) else { return };
+    let mut emulator = emulator(2);
     let found = product(&mut emulator, &lines, 0, 0.0).unwrap();
     assert_eq!(found[0], 1.0 + 7.0 * 2f32.powi(-23));
 }
 
-#[test]
 fn faults_of_products_are_found() {
     let lines = lines(|_, _| half(1));
-    let Some(mut emulator) = emulator(3) else { return };
+    let mut emulator = emulator(3);
     let early = product(&mut emulator, &lines, 1, 0.25).unwrap();
     assert!(
         early.iter().all(|sum| *sum == 0.25),

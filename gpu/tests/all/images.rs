@@ -1,32 +1,32 @@
 //! The machine code kept in `kernels/prebuilt/` is what the sources give, and what the compiler says of it is good.
 //!
 //! Needs NVRTC 13.0 (libnvrtc), for instance the wheel nvidia-cuda-nvrtc with its lib folder on LD_LIBRARY_PATH. Where
-//! it is missing the tests are ignored; with CI set they fail. `UPDATE_IMAGES=1` writes the code anew.
+//! it is missing the tests are ignored. `UPDATE_IMAGES=1` writes the code anew.
 
 use std::path::Path;
 
 use binned_experts_gpu::cuda::{ARCHITECTURES, compile, compiler_version, prebuilt, source};
 use binned_experts_gpu::plan::{KERNELS, TENSOR_CORE_KERNELS};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
+
+use crate::trial;
 
 /// The most registers that a kernel of this size may take, so that four blocks of 128 threads fit a multiprocessor.
 const MOST_REGISTERS: u32 = 128;
 /// What a block of 384 threads can have of a multiprocessor of its own.
 const MOST_REGISTERS_ALONE: u32 = 168;
 
-fn main() {
+pub(crate) fn trials() -> Vec<Trial> {
     let missing = match compiler_version() {
         Ok((13, 0)) => None,
         Ok((major, minor)) => Some(format!("expected NVRTC 13.0, found {major}.{minor}")),
         Err(error) => Some(error.to_string()),
     };
-    let ignored = missing.is_some() && std::env::var_os("CI").is_none();
-    if let Some(reason) = &missing {
-        eprintln!("images: {reason}");
-    }
-    let trials = ARCHITECTURES
-        .map(|architecture| Trial::test(architecture, move || check(architecture)).with_ignored_flag(ignored));
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
+    let images = ARCHITECTURES.map(|architecture| {
+        let name = format!("images::{architecture}");
+        trial(&name, missing.clone(), move || check(architecture))
+    });
+    images.into()
 }
 
 fn check(architecture: &str) -> Result<(), Failed> {

@@ -1,16 +1,15 @@
 //! Machines that are built at run time.
 
-mod common;
-
 use binned_experts_gpu::{EmulatorBuilder, Pipeline, Schedule, sources};
 
-use common::{bits, emulator, problem};
+use super::common::{bits, problem};
+use super::{Test, test};
 
-#[test]
+pub(super) fn tests() -> Vec<Test> {
+    vec![test(machines_share_no_state)]
+}
+
 fn machines_share_no_state() {
-    if emulator(0).is_none() {
-        return;
-    }
     let builder = EmulatorBuilder::new().unwrap();
     let kernels = sources::KERNELS.map(|(name, text)| (name, text.to_owned()));
     let build = || {
@@ -22,8 +21,7 @@ fn machines_share_no_state() {
         let mut pipeline = Pipeline::new(problem.weights().clone(), machine).unwrap();
         pipeline.forward_with_stages(&problem).unwrap()
     };
-    // What the second one makes must not be what the first one uses, which outlives it. A library goes with the next
-    // one that is closed after the threads that ran it have ended.
+    // What the second one makes must not be what the first one uses, which outlives it: its library goes with it.
     let (first, second, third) = (build(), build(), build());
     let expected = std::thread::scope(|scope| scope.spawn(|| stages(second)).join().unwrap());
     drop(third);

@@ -1,61 +1,51 @@
 //! Problems, and the comparison of what a pipeline computed with the reference.
 
-#![allow(dead_code, reason = "each test takes a part")]
-
 use std::sync::Arc;
 
-use binned_experts_gpu::{Emulator, GpuError, Pipeline, Schedule, Stages};
+use binned_experts_gpu::{Emulator, Pipeline, Schedule, Stages};
 use binned_experts_reference::{Activation, Dims, ExpertWeights, Problem, binned_experts_ref};
 use ndarray::{Array2, Array3, ArrayView, Dimension};
 
-/// A pipeline on the emulator, or none where there is no C++ compiler.
-pub(crate) fn pipeline(problem: &Problem<f32>, seed: u64) -> Option<Pipeline<Emulator>> {
-    Some(Pipeline::new(problem.weights().clone(), emulator(seed)?).unwrap())
+/// A pipeline on the emulator.
+pub(super) fn pipeline(problem: &Problem<f32>, seed: u64) -> Pipeline<Emulator> {
+    Pipeline::new(problem.weights().clone(), emulator(seed)).unwrap()
 }
 
-/// The emulator under a schedule, or none where there is no C++ compiler.
-pub(crate) fn emulator(seed: u64) -> Option<Emulator> {
+/// The emulator under a schedule.
+pub(super) fn emulator(seed: u64) -> Emulator {
     let schedule = Schedule {
         seed,
         ..Schedule::default()
     };
-    match Emulator::with_schedule(schedule) {
-        Ok(emulator) => Some(emulator),
-        Err(error @ GpuError::Unavailable { .. }) => {
-            assert!(std::env::var_os("CI").is_none(), "{error}");
-            eprintln!("skipped: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    Emulator::with_schedule(schedule).unwrap()
 }
 
 /// Numbers that look random and depend on nothing but the seed.
-pub(crate) struct Numbers(u64);
+pub(super) struct Numbers(u64);
 
 impl Numbers {
-    pub(crate) fn new(seed: u64) -> Numbers {
+    pub(super) fn new(seed: u64) -> Numbers {
         Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 >> 11
     }
 
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
     /// In -1..1.
-    pub(crate) fn signed(&mut self) -> f32 {
+    pub(super) fn signed(&mut self) -> f32 {
         (self.next() % 20_001) as f32 / 10_000.0 - 1.0
     }
 }
 
-pub(crate) fn weights(dims: Dims, numbers: &mut Numbers) -> Arc<ExpertWeights<f32>> {
+pub(super) fn weights(dims: Dims, numbers: &mut Numbers) -> Arc<ExpertWeights<f32>> {
     let (hidden, inner, experts) = (dims.hidden, dims.intermediate, dims.experts);
     let scale = 3.0 / (hidden.max(1) as f32).sqrt();
     let weights = ExpertWeights::new(
@@ -68,7 +58,7 @@ pub(crate) fn weights(dims: Dims, numbers: &mut Numbers) -> Arc<ExpertWeights<f3
 }
 
 /// A problem over given weights with random tokens and routing; the limit is small enough that both clamps are reached.
-pub(crate) fn problem_with(dims: Dims, weights: Arc<ExpertWeights<f32>>, numbers: &mut Numbers) -> Problem<f32> {
+pub(super) fn problem_with(dims: Dims, weights: Arc<ExpertWeights<f32>>, numbers: &mut Numbers) -> Problem<f32> {
     let Dims { tokens, experts, .. } = dims;
     Problem::new(
         Array3::from_shape_fn((1, tokens, dims.hidden), |_| numbers.signed()),
@@ -85,7 +75,7 @@ pub(crate) fn problem_with(dims: Dims, weights: Arc<ExpertWeights<f32>>, numbers
 }
 
 /// A problem of the given sizes in the order T, H, I, E, K, C.
-pub(crate) fn problem([tokens, hidden, intermediate, experts, top_k, capacity]: [usize; 6], seed: u64) -> Problem<f32> {
+pub(super) fn problem([tokens, hidden, intermediate, experts, top_k, capacity]: [usize; 6], seed: u64) -> Problem<f32> {
     let dims = Dims {
         tokens,
         hidden,
@@ -100,7 +90,7 @@ pub(crate) fn problem([tokens, hidden, intermediate, experts, top_k, capacity]: 
 }
 
 /// Every stage against the reference: integers exactly, floats by [`expect_close`].
-pub(crate) fn expect_stages(problem: &Problem<f32>, stages: &Stages, what: &str) {
+pub(super) fn expect_stages(problem: &Problem<f32>, stages: &Stages, what: &str) {
     let trace = binned_experts_ref(problem).unwrap();
     let (bins, capacity) = (problem.bins(), problem.capacity());
     let narrow = |values: &[usize]| values.iter().map(|&value| value as i32).collect::<Vec<_>>();
@@ -130,7 +120,7 @@ pub(crate) fn expect_stages(problem: &Problem<f32>, stages: &Stages, what: &str)
 
 /// The same shape, NaN and infinities at the same places, and finite values within a tolerance that suits sums of
 /// `terms` products of values near 1.
-pub(crate) fn expect_close<D: Dimension>(
+pub(super) fn expect_close<D: Dimension>(
     found: ArrayView<'_, f32, D>,
     expected: ArrayView<'_, f32, D>,
     terms: f32,
@@ -148,7 +138,16 @@ pub(crate) fn expect_close<D: Dimension>(
     }
 }
 
-pub(crate) fn bits(stages: &Stages) -> Vec<u32> {
+pub(super) fn the_comparison_refuses_nan() {
+    let expected: Array2<f32> = Array2::ones((1, 2));
+    let mut found = expected.clone();
+    found[[0, 1]] = f32::NAN;
+    let refused = std::panic::catch_unwind(|| expect_close(found.view(), expected.view(), 1.0, "NaN"));
+    let message = refused.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("element 1"), "{message}");
+}
+
+pub(super) fn bits(stages: &Stages) -> Vec<u32> {
     let floats = [&stages.gate_up, &stages.activated, &stages.expert_output];
     let integers = [
         &stages.sorted_indices,

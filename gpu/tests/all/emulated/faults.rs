@@ -1,13 +1,19 @@
 //! A machine that fails at any point: each failure is reported, and the pipeline then gives the right result.
 
-mod common;
-
 use std::cell::Cell;
 use std::rc::Rc;
 
 use binned_experts_gpu::{Arg, Emulator, EmulatorBuffer, GpuError, Launch, Machine, Pipeline};
 
-use common::{emulator, problem};
+use super::common::{emulator, problem};
+use super::{Test, test};
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        test(the_pipeline_is_usable_after_any_failure),
+        test(the_pipeline_is_usable_after_any_failure_with_tensor_cores),
+    ]
+}
 
 /// The emulator, failing at one of its calls.
 struct Failing {
@@ -74,7 +80,7 @@ impl Machine for Failing {
 }
 
 fn expect_recovery(with_tensor_cores: bool) {
-    let Some(machine) = emulator(1) else { return };
+    let machine = emulator(1);
     let emulator = if with_tensor_cores {
         machine.with_tensor_cores(2)
     } else {
@@ -114,12 +120,10 @@ fn expect_recovery(with_tensor_cores: bool) {
     assert!(failures > 30, "{failures} calls failed");
 }
 
-#[test]
 fn the_pipeline_is_usable_after_any_failure() {
     expect_recovery(false);
 }
 
-#[test]
 fn the_pipeline_is_usable_after_any_failure_with_tensor_cores() {
     expect_recovery(true);
 }
