@@ -10,7 +10,7 @@ use binned_experts::engines::PipelineEngine;
 use binned_experts::zoo::{Animal, Kernels};
 use binned_experts_check::case::{Profile, RoutingProfile, SizeProfile, Warmup};
 use binned_experts_check::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
-use binned_experts_gpu::{Cuda, GpuError, HostBuilder, Pipeline, Schedule, cuda, sources};
+use binned_experts_gpu::{Cuda, EmulatorBuilder, GpuError, POISONS, Pipeline, Schedule, cuda, sources};
 use binned_experts_reference::{ExpertWeights, Problem};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::{Array2, Array3};
@@ -42,7 +42,7 @@ fn main() {
     if let Some(reason) = &no_nvrtc {
         eprintln!("nvrtc: {reason}");
     }
-    let no_compiler = HostBuilder::new().err();
+    let no_compiler = EmulatorBuilder::new().err();
     if let Some(reason) = &no_compiler {
         eprintln!("host: {reason}");
     }
@@ -202,7 +202,7 @@ fn compiled_kernels_agree() -> Result<(), Failed> {
 fn machine_with(source: &str) -> Result<Cuda, Failed> {
     let own = Cuda::new()?;
     let image = cuda::compile(source, &own.architecture()?)?.image;
-    Ok(Cuda::with_image(own.stream().clone(), image)?.with_poison(Schedule::POISONS[0]))
+    Ok(Cuda::with_image(own.stream().clone(), image)?.with_poison(POISONS[0]))
 }
 
 /// The race of a published port, as the zoo has it: a histogram is read while other blocks still add to it.
@@ -248,6 +248,6 @@ fn a_race_fails_on_the_gpu() -> Result<(), Failed> {
 }
 
 fn a_race_fails_on_the_emulator() -> Result<(), Failed> {
-    let host = HostBuilder::new()?.build(&patched_kernels()?, Schedule::default())?;
+    let host = EmulatorBuilder::new()?.build(&patched_kernels()?, Schedule::default())?;
     fails(&check_engine(&mut PipelineEngine::on_emulator(host)?, &race_cases()))
 }

@@ -4,6 +4,7 @@ mod check;
 mod engines;
 mod files;
 mod serve;
+#[cfg(feature = "emulator")]
 mod zoo;
 
 use std::io::Write;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "emulator")]
 use binned_experts::zoo::KernelPath;
 use binned_experts_check::Precision;
 use binned_experts_check::case::Profile;
@@ -41,6 +43,7 @@ enum Task {
     /// List the engines.
     Engines,
     /// Plant known bugs in the kernels and see whether a check catches them.
+    #[cfg(feature = "emulator")]
     Zoo(Zoo),
 }
 
@@ -136,10 +139,12 @@ pub(crate) struct Serve {
     /// A built-in engine.
     engine: String,
     /// Other machine code for the kernels of the engine cuda-hopper or cuda-portable.
+    #[cfg(feature = "cuda")]
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
 }
 
+#[cfg(feature = "emulator")]
 #[derive(Debug, Args)]
 pub(crate) struct Zoo {
     /// Which bugs; none stands for all.
@@ -162,12 +167,14 @@ pub(crate) struct Zoo {
     zoo: PathBuf,
 }
 
+#[cfg(feature = "emulator")]
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ZooEngine {
     /// The emulator.
     #[value(alias = "host")]
     Emulator,
     /// The first GPU, with kernels that NVRTC compiles.
+    #[cfg(feature = "cuda")]
     Cuda,
 }
 
@@ -183,6 +190,7 @@ pub(crate) fn run(cli: Cli) -> Result<bool, Failure> {
             Ok(true)
         }
         Task::Serve(arguments) => serve::run(&arguments),
+        #[cfg(feature = "emulator")]
         Task::Zoo(arguments) => zoo::zoo(&arguments),
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn zoo(arguments: &Zoo) -> Result<bool, Failure> {
     }
     let machine = match arguments.engine {
         ZooEngine::Emulator => Machine::emulator()?,
+        #[cfg(feature = "cuda")]
         ZooEngine::Cuda => Machine::cuda(std::env::current_exe()?)?,
     };
     let paths: Vec<KernelPath> = KernelPath::ALL

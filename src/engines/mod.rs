@@ -1,5 +1,9 @@
 //! The engines that are built in, by name.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "emulator")]
+mod emulator;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 mod pipeline;
 
@@ -8,6 +12,8 @@ use std::error::Error;
 use binned_experts_check::Engine;
 use binned_experts_check::engine::{DefinitionEngine, Reference};
 
+#[cfg(feature = "cuda")]
+pub use cuda::with_image;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 pub use pipeline::PipelineEngine;
 

@@ -1,8 +1,8 @@
-//! The CUDA pipeline as an engine, on a GPU and on the host machine.
+//! The CUDA pipeline as an engine, on any machine.
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{Cuda, GpuError, Host, Machine, Pipeline, Schedule};
+use binned_experts_gpu::{GpuError, Machine, POISONS, Pipeline};
 use binned_experts_reference::{ExpertWeights, Problem};
 use ndarray::{Array2, Array3};
 
@@ -13,74 +13,16 @@ use binned_experts_check::{AnyProblem, ElementType, Engine, Fault, Outcome, Prec
 pub struct PipelineEngine<M: Machine> {
     name: &'static str,
     pipeline: Pipeline<M>,
-    schedule: Scheduler<M>,
+    pub(super) schedule: Scheduler<M>,
 }
 
-/// Sets what a case leaves open: the contents of undefined memory and, on the host machine, the order in which its threads
+/// Sets what a case leaves open: the contents of undefined memory and, on the emulator, the order in which its threads
 /// run. Another number gives another choice.
 type Scheduler<M> = Box<dyn Fn(&mut M, &Problem<f32>, u64)>;
 
-impl PipelineEngine<Host> {
-    /// A host machine of the caller's choice, such as one with a planted fault.
-    ///
-    /// # Errors
-    /// An error of the machine.
-    pub fn on_emulator(machine: Host) -> Result<PipelineEngine<Host>, GpuError> {
-        PipelineEngine::new("emulator-portable", machine, schedule_of_case)
-    }
-
-    /// The kernels on the CPU; each case decides the order in which its threads run.
-    ///
-    /// # Errors
-    /// [`GpuError::Unavailable`] if there was no C++ compiler.
-    pub fn emulator_portable() -> Result<PipelineEngine<Host>, GpuError> {
-        PipelineEngine::on_emulator(Host::new()?)
-    }
-
-    /// The kernels for Hopper's tensor cores on the CPU, as on a GPU of three multiprocessors.
-    ///
-    /// # Errors
-    /// [`GpuError::Unavailable`] if there was no C++ compiler.
-    pub fn emulator_hopper() -> Result<PipelineEngine<Host>, GpuError> {
-        PipelineEngine::new("emulator-hopper", Host::new()?.with_tensor_cores(3), schedule_of_case)
-    }
-
-    /// Runs the cases to come under one schedule.
-    pub fn set_schedule(&mut self, schedule: Schedule) {
-        self.schedule = Box::new(move |host, _, _| host.set_schedule(schedule));
-    }
-}
-
-impl PipelineEngine<Cuda> {
-    /// A GPU of the caller's choice, such as one with a planted fault; each case decides the poison, if it has one.
-    ///
-    /// # Errors
-    /// An error of the machine.
-    pub fn on_cuda(machine: Cuda) -> Result<PipelineEngine<Cuda>, GpuError> {
-        PipelineEngine::new("cuda-hopper", machine, set_poison)
-    }
-
-    /// The kernels on the first GPU, whose workspace starts poisoned.
-    ///
-    /// # Errors
-    /// [`GpuError::Unavailable`] if there is none.
-    pub fn cuda_hopper() -> Result<PipelineEngine<Cuda>, GpuError> {
-        PipelineEngine::on_cuda(Cuda::new()?.with_poison(Schedule::POISONS[0]))
-    }
-
-    /// As [`cuda`](PipelineEngine::cuda_hopper), with the kernels that every GPU runs.
-    ///
-    /// # Errors
-    /// [`GpuError::Unavailable`] if there is none.
-    pub fn cuda_portable() -> Result<PipelineEngine<Cuda>, GpuError> {
-        let machine = Cuda::new()?.without_tensor_cores();
-        PipelineEngine::new("cuda-portable", machine.with_poison(Schedule::POISONS[0]), set_poison)
-    }
-}
-
 impl<M: Machine> PipelineEngine<M> {
     /// A pipeline whose weights come with the first case.
-    fn new(
+    pub(super) fn new(
         name: &'static str,
         machine: M,
         schedule: impl Fn(&mut M, &Problem<f32>, u64) + 'static,
@@ -151,33 +93,13 @@ impl<M: Machine> PipelineEngine<M> {
     }
 }
 
-/// Memory accesses between pauses, in one case of four.
-const ACCESS_INTERVAL: u32 = 64;
-
-fn schedule_of_case(host: &mut Host, problem: &Problem<f32>, order: u64) {
-    let seed = number_of_case(problem, order);
-    host.set_schedule(Schedule {
-        seed,
-        access_interval: if mix(seed).is_multiple_of(4) {
-            ACCESS_INTERVAL
-        } else {
-            0
-        },
-        poison: poison_of(seed),
-        ..Schedule::default()
-    });
-}
-
-fn set_poison(cuda: &mut Cuda, problem: &Problem<f32>, order: u64) {
-    cuda.set_poison(poison_of(number_of_case(problem, order)));
-}
-
-fn poison_of(number: u64) -> u32 {
-    Schedule::POISONS[(mix(number) / 4 % 3) as usize]
+/// The poison of a number.
+pub(super) fn poison_of(number: u64) -> u32 {
+    POISONS[(mix(number) / 4 % 3) as usize]
 }
 
 /// A number that depends on the case and the order alone, so that a replay takes the same one.
-fn number_of_case(problem: &Problem<f32>, order: u64) -> u64 {
+pub(super) fn number_of_case(problem: &Problem<f32>, order: u64) -> u64 {
     let dims = problem.dims();
     let sizes = [
         dims.tokens,

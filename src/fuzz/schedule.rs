@@ -9,7 +9,7 @@ use binned_experts_check::engine::forward;
 use binned_experts_check::judge::{compare, compare_runs};
 use binned_experts_check::report::verdict_text;
 use binned_experts_check::{CaseSpec, Outcome, Precision, Selection};
-use binned_experts_gpu::{Host, Schedule};
+use binned_experts_gpu::{Emulator, POISONS, Schedule};
 
 use super::{small_f32, trial};
 use crate::engines::PipelineEngine;
@@ -18,7 +18,7 @@ use crate::engines::PipelineEngine;
 const SCHEDULE_BYTES: usize = size_of::<u64>();
 
 thread_local! {
-    static EMULATOR: RefCell<PipelineEngine<Host>> =
+    static EMULATOR: RefCell<PipelineEngine<Emulator>> =
         RefCell::new(PipelineEngine::emulator_portable().unwrap_or_else(|error| panic!("{error}")));
 }
 
@@ -41,7 +41,7 @@ pub fn schedule(case: &ScheduleCase) -> usize {
     EMULATOR.with_borrow_mut(|emulator| interleavings_agree(emulator, &case.spec, case.seed))
 }
 
-fn interleavings_agree(emulator: &mut PipelineEngine<Host>, spec: &CaseSpec, seed: u64) -> usize {
+fn interleavings_agree(emulator: &mut PipelineEngine<Emulator>, spec: &CaseSpec, seed: u64) -> usize {
     let trial = trial(spec, &[Precision::Fp32]);
     let bounds = trial.bounds(Precision::Fp32).expect("prepared for this class");
     let mut first: Option<Outcome> = None;
@@ -76,7 +76,7 @@ fn schedules(seed: u64) -> [Schedule; 4] {
         seed: mix(seed.wrapping_add(turn)),
         resident_blocks,
         access_interval,
-        poison: Schedule::POISONS[turn as usize % 3],
+        poison: POISONS[turn as usize % 3],
     };
     let [some, interval, ..] = seed.to_le_bytes();
     [

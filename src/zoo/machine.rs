@@ -1,27 +1,24 @@
 //! Where animals are run: the kernels with a bug as an engine.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+#[cfg(feature = "cuda")]
+use std::path::PathBuf;
 
-use binned_experts_gpu::{Cuda, GpuError, Host, HostBuilder, Schedule, cuda, sources};
-use tempfile::TempDir;
+use binned_experts_check::Engine;
+use binned_experts_check::program::ProgramError;
+use binned_experts_gpu::{Emulator, EmulatorBuilder, GpuError, Schedule};
 
 use super::{Animal, KernelPath, Kernels, ZooError, own_kernels};
-use binned_experts_check::program::{Program, ProgramError};
-use binned_experts_check::{AnyProblem, ElementType, Engine, Fault, Outcome, Precision};
-
 use crate::engines::PipelineEngine;
 
 /// Multiprocessors of the emulator, as for the engine of that name.
 const MULTIPROCESSORS: u32 = 3;
-/// How long a GPU may take for a case, the start of its program included: a kernel may wait for ever.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// What runs the kernels.
 #[derive(Debug)]
 pub enum Machine {
     /// The emulator.
-    Emulator(HostBuilder),
+    Emulator(EmulatorBuilder),
+    #[cfg(feature = "cuda")]
     /// The first GPU. Each engine is a program of its own, since a fault takes the context of its process along.
     Cuda {
         /// The command `binned-experts`.
@@ -37,22 +34,12 @@ impl Machine {
     /// # Errors
     /// [`ZooError::Machine`] without a C++ compiler.
     pub fn emulator() -> Result<Machine, ZooError> {
-        Ok(Machine::Emulator(HostBuilder::new()?))
-    }
-
-    /// The first GPU, run by the command `binned-experts` at this path.
-    ///
-    /// # Errors
-    /// [`ZooError::Machine`] without a GPU or NVRTC.
-    pub fn cuda(program: PathBuf) -> Result<Machine, ZooError> {
-        cuda::compiler_version()?;
-        let architecture = Cuda::new()?.architecture()?;
-        Ok(Machine::Cuda { program, architecture })
+        Ok(Machine::Emulator(EmulatorBuilder::new()?))
     }
 
     /// Whether the machine may pass over an animal, as its file says.
     pub(super) fn may_miss(&self, animal: &Animal) -> bool {
-        matches!(self, Machine::Cuda { .. }) && animal.unseen_on_gpu.is_some()
+        !matches!(self, Machine::Emulator(_)) && animal.unseen_on_gpu.is_some()
     }
 
     /// The kernels with a bug, or as they are.
@@ -63,7 +50,8 @@ impl Machine {
         let kernels = animal.map_or_else(|| Ok(own_kernels()), Animal::kernels)?;
         let built = match self {
             Machine::Emulator(builder) => on_emulator(builder, &kernels, path),
-            Machine::Cuda { program, architecture } => on_gpu(program, architecture, &kernels, path),
+            #[cfg(feature = "cuda")]
+            Machine::Cuda { program, architecture } => super::gpu::engine(program, architecture, &kernels, path),
         };
         built.map_err(|error| ZooError::Build {
             name: animal.map_or("no patch", |animal| &animal.name).to_owned(),
@@ -72,44 +60,13 @@ impl Machine {
     }
 }
 
-fn on_emulator(builder: &HostBuilder, kernels: &Kernels, path: KernelPath) -> Result<Box<dyn Engine>, BuildError> {
+fn on_emulator(builder: &EmulatorBuilder, kernels: &Kernels, path: KernelPath) -> Result<Box<dyn Engine>, BuildError> {
     let host = builder.build(kernels, Schedule::default())?;
     let host = match path {
         KernelPath::Portable => host,
-        KernelPath::Hopper => Host::with_tensor_cores(host, MULTIPROCESSORS),
+        KernelPath::Hopper => Emulator::with_tensor_cores(host, MULTIPROCESSORS),
     };
     Ok(Box::new(PipelineEngine::on_emulator(host)?))
-}
-
-fn on_gpu(
-    program: &Path,
-    architecture: &str,
-    kernels: &Kernels,
-    kernel_path: KernelPath,
-) -> Result<Box<dyn Engine>, BuildError> {
-    let source = sources::joined(kernels.iter().map(|(_, text)| text.as_str()));
-    let image = cuda::compile(&source, architecture)?.image;
-    // What a program cannot load would pass for a bug that was caught.
-    Cuda::with_image(Cuda::new()?.stream().clone(), image.clone())?;
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("kernels.cubin");
-    std::fs::write(&path, image)?;
-    let engine = match kernel_path {
-        KernelPath::Portable => "cuda-portable",
-        KernelPath::Hopper => "cuda-hopper",
-    };
-    let words = [
-        &program.to_string_lossy(),
-        "serve",
-        engine,
-        "--image",
-        &path.to_string_lossy(),
-    ];
-    let command = shlex::try_join(words).map_err(|error| std::io::Error::other(error.to_string()))?;
-    Ok(Box::new(Served {
-        program: Program::new(&command, Precision::Fp32, TIME_LIMIT)?,
-        _folder: folder,
-    }))
 }
 
 /// Why kernels cannot be run.
@@ -125,33 +82,4 @@ pub enum BuildError {
     /// The program that runs it.
     #[error(transparent)]
     Command(#[from] ProgramError),
-}
-
-/// A pipeline of this crate in another process.
-struct Served {
-    program: Program,
-    /// Holds the machine code.
-    _folder: TempDir,
-}
-
-impl Engine for Served {
-    fn name(&self) -> &str {
-        self.program.name()
-    }
-
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        self.program.precision(element)
-    }
-
-    fn is_deterministic(&self) -> bool {
-        true
-    }
-
-    fn takes_order(&self) -> bool {
-        true
-    }
-
-    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        self.program.forward(problem)
-    }
 }

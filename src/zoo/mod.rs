@@ -3,6 +3,8 @@
 //! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the host machine
 //! with each patch and runs the cases of a check until one fails.
 
+#[cfg(feature = "cuda")]
+mod gpu;
 mod machine;
 mod report;
 mod visit;
