@@ -1,7 +1,7 @@
 //! The zoo: bugs that kernels had, planted in this crate's own, each of which a check must catch.
 //!
-//! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the emulator with each
-//! patch and runs the cases of a check until one fails. `docs/zoo.md` lists the fields of a file.
+//! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the emulator with
+//! each patch and runs the cases of a check until one fails. `docs/zoo.md` lists the fields of a file.
 
 #[cfg(feature = "cuda")]
 mod gpu;
