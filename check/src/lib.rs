@@ -13,6 +13,8 @@
 //! - [`judge`]: what is wrong, where, and on how small a case;
 //! - [`mod@check`], [`report`]: the run over many cases and what it prints.
 
+#![forbid(unsafe_code)]
+
 pub mod case;
 pub mod check;
 pub mod draw;

@@ -164,12 +164,6 @@ T __shfl_up_sync(unsigned mask, T value, unsigned distance, SIMT_SITE) {
 }
 
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned distance, SIMT_SITE) {
-    const unsigned lane = simt::current->lane;
-    return simt::shuffle(mask, value, lane + distance < simt::WARP_LANES ? lane + distance : lane, {file, line});
-}
-
-template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lanes, SIMT_SITE) {
     return simt::shuffle(mask, value, (simt::current->lane ^ unsigned(lanes)) % simt::WARP_LANES, {file, line});
 }
@@ -217,31 +211,9 @@ T atomicMax(P pointer, T value) {
     return old;
 }
 
-template <class P, class T>
-T atomicExch(P pointer, T value) {
-    T *const address = simt::begin_atomic(pointer);
-    const T old = *address;
-    *address = value;
-    return old;
-}
-
-template <class P, class T>
-T atomicCAS(P pointer, T expected, T value) {
-    T *const address = simt::begin_atomic(pointer);
-    const T old = *address;
-    if (old == expected) *address = value;
-    return old;
-}
-
 inline int __popc(unsigned bits) {
     return __builtin_popcount(bits);
 }
-
-inline int __ffs(int bits) {
-    return __builtin_ffs(bits);
-}
-
-inline void __threadfence() {}
 
 inline int __float_as_int(float value) {
     return int(simt::to_bits(value));

@@ -119,7 +119,7 @@ fn words_are_published_before_they_are_copied() {
             ];
             let two = Launch {
                 grid: 2,
-                ..launch("selftest_publish", 64, 64 * 8)
+                ..launch("selftest_publish", 64, 0)
             };
             run(&mut emulator, two, &[0u64; 64], None, &more)
         };
