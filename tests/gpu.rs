@@ -10,7 +10,7 @@ use binned_experts::case::{After, Profile, RoutingProfile, SizeProfile};
 use binned_experts::engine::GpuEngine;
 use binned_experts::zoo::{Animal, Kernels};
 use binned_experts::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
-use binned_experts_gpu::{Cuda, GpuError, HostBuilder, Pipeline, Schedule, cuda, sources};
+use binned_experts_gpu::{Cuda, GpuError, HOPPER_FP32, HostBuilder, PORTABLE_FP32, Pipeline, Schedule, cuda, sources};
 use binned_experts_reference::{ExpertWeights, Problem};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::{Array2, Array3};
@@ -114,9 +114,9 @@ fn two_runs_give_the_same_bits() -> Result<(), Failed> {
 
 /// Without the poison, which initcheck would take for a write.
 fn unpoisoned_workspaces_agree() -> Result<(), Failed> {
-    for machine in [Cuda::new()?, Cuda::new()?.without_tensor_cores()] {
+    for path in [&HOPPER_FP32, &PORTABLE_FP32] {
         agrees(&check_engine(
-            &mut GpuEngine::on_cuda(machine)?,
+            &mut GpuEngine::on_cuda(Cuda::new()?, path)?,
             &f32_cases(60, Vec::new()),
         ))?;
     }
@@ -194,7 +194,7 @@ fn out_of_memory_is_an_error_and_nothing_is_lost() -> Result<(), Failed> {
 fn compiled_kernels_agree() -> Result<(), Failed> {
     let machine = machine_with(&cuda::source())?;
     agrees(&check_engine(
-        &mut GpuEngine::on_cuda(machine)?,
+        &mut GpuEngine::on_cuda(machine, &HOPPER_FP32)?,
         &f32_cases(100, Vec::new()),
     ))
 }
@@ -245,10 +245,16 @@ fn a_race_fails_on_the_gpu() -> Result<(), Failed> {
     let machine = machine_with(&sources::joined(
         patched_kernels()?.iter().map(|(_, text)| text.as_str()),
     ))?;
-    fails(&check_engine(&mut GpuEngine::on_cuda(machine)?, &race_cases()))
+    fails(&check_engine(
+        &mut GpuEngine::on_cuda(machine, &HOPPER_FP32)?,
+        &race_cases(),
+    ))
 }
 
 fn a_race_fails_on_the_host_machine() -> Result<(), Failed> {
     let host = HostBuilder::new()?.build(&patched_kernels()?, Schedule::default())?;
-    fails(&check_engine(&mut GpuEngine::on_host(host)?, &race_cases()))
+    fails(&check_engine(
+        &mut GpuEngine::on_host(host, &PORTABLE_FP32)?,
+        &race_cases(),
+    ))
 }

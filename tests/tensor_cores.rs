@@ -19,7 +19,7 @@ struct Taken {
 /// Runs the cases of a profile whose sizes the tensor cores take; none where there is no C++ compiler.
 fn taken(values: ValueProfile) -> Option<Taken> {
     let machine = match Host::new() {
-        Ok(host) => host.with_tensor_cores(3),
+        Ok(host) => host,
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
             eprintln!("skipped: {error}");

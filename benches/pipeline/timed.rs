@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use binned_experts_gpu::{Arg, GpuError, Launch, Machine};
+use binned_experts_gpu::{Capabilities, GpuError, Launch, Machine, NamedArg};
 use cudarc::driver::{CudaEvent, CudaStream, sys::CUevent_flags};
 
 use super::Failure;
@@ -91,11 +91,11 @@ impl<M: Machine> Machine for Timed<M> {
         self.machine.discard(buffer)
     }
 
-    fn tensor_cores(&self) -> Option<u32> {
-        self.machine.tensor_cores()
+    fn capabilities(&self) -> Capabilities {
+        self.machine.capabilities()
     }
 
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, M::Buffer>]) -> Result<(), GpuError> {
+    fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, M::Buffer>]) -> Result<(), GpuError> {
         if self.spans.is_none() {
             return self.machine.launch(launch, args);
         }

@@ -33,7 +33,7 @@ __device__ __forceinline__ T of_part(Shared<T> put_down, int part) {
 //   bias          [E, width]                                   read
 //   packed        [E, column tiles, steps, RIGHT_WORDS]        written; zeros beyond depth and width
 //   columns       [E, column tiles · PANEL_COLUMNS, 2]         written
-//   norms         [E, 2]   f32 >= 0 as their bits              from 0
+//   norms         [E, 2]   f32 >= 0 as their bits              from 0; null where no kernel asks for them
 //   exact_experts [E]                                          from 0
 //   weaves        whether the depth is woven, as that of the second product
 KERNEL(PACK_THREADS)
@@ -83,6 +83,8 @@ pack_weights(Global<const float> matrices, Global<const float> bias, Global<uint
         if (exists) {
             const bool splits = scale.regular && (largest == 0 || 2 * large > depth);
             if (!splits) atomicMax(&exact_experts[expert], 1);
+        }
+        if (exists && norms) {
             // 1.001 stands for the roundings of the sum.
             atomicMax(&norms[expert * 2], magnitude(1.001f * sqrtf(squares)));
             atomicMax(&norms[expert * 2 + 1], magnitude(own_bias));

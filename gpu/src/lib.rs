@@ -60,15 +60,17 @@
 pub mod cuda;
 mod error;
 mod host;
+mod kernel;
 mod machine;
-mod packed;
+mod memory;
+mod path;
 mod pipeline;
-pub mod plan;
+mod plan;
 pub mod sources;
-mod workspace;
 
 pub use cuda::Cuda;
 pub use error::GpuError;
 pub use host::{Host, HostBuffer, HostBuilder, Schedule};
-pub use machine::{Arg, Launch, Machine};
+pub use machine::{Arg, Capabilities, Launch, Machine, NamedArg};
+pub use path::{HOPPER_FP32, PORTABLE_FP32, Path};
 pub use pipeline::{Pipeline, Stages, Uploaded};

@@ -35,14 +35,23 @@ pub trait Machine {
     /// [`GpuError::Driver`].
     fn discard(&mut self, buffer: &mut Self::Buffer) -> Result<(), GpuError>;
 
-    /// The number of multiprocessors, if they have Hopper's tensor cores and the kernels for them are to be used.
-    fn tensor_cores(&self) -> Option<u32>;
+    /// What the machine runs kernels with.
+    fn capabilities(&self) -> Capabilities;
 
     /// Runs a kernel.
     ///
     /// # Errors
     /// [`GpuError::Launch`] if it cannot be launched or fails.
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, Self::Buffer>]) -> Result<(), GpuError>;
+    fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, Self::Buffer>]) -> Result<(), GpuError>;
+}
+
+/// What a machine runs kernels with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Number of multiprocessors, at least 1.
+    pub multiprocessors: u32,
+    /// Whether they run the kernels for Hopper's tensor cores.
+    pub has_hopper: bool,
 }
 
 /// A kernel and how many threads run it. Grid and block are one-dimensional; neither is 0.
@@ -57,6 +66,9 @@ pub struct Launch {
     /// Bytes of shared memory of each block, besides what the kernel declares itself.
     pub shared: u32,
 }
+
+/// An argument and the name of its parameter.
+pub type NamedArg<'a, B> = (&'static str, Arg<'a, B>);
 
 /// An argument of a kernel.
 #[derive(Debug)]

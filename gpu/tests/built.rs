@@ -15,7 +15,7 @@ fn machines_share_no_state() {
     let kernels = sources::KERNELS.map(|(name, text)| (name, text.to_owned()));
     let build = || {
         let machine = builder.build(&kernels, Schedule::default()).unwrap();
-        machine.with_tensor_cores(2)
+        machine.with_multiprocessors(2)
     };
     let problem = problem([40, 64, 64, 2, 1, 1000], 3);
     let stages = |machine| {

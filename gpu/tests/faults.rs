@@ -5,7 +5,9 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use binned_experts_gpu::{Arg, GpuError, Host, HostBuffer, Launch, Machine, Pipeline};
+use binned_experts_gpu::{
+    Capabilities, GpuError, HOPPER_FP32, Host, HostBuffer, Launch, Machine, NamedArg, PORTABLE_FP32, Path, Pipeline,
+};
 
 use common::{host, problem};
 
@@ -60,11 +62,11 @@ impl Machine for Failing {
         self.host.discard(buffer)
     }
 
-    fn tensor_cores(&self) -> Option<u32> {
-        self.host.tensor_cores()
+    fn capabilities(&self) -> Capabilities {
+        self.host.capabilities()
     }
 
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, HostBuffer>]) -> Result<(), GpuError> {
+    fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, HostBuffer>]) -> Result<(), GpuError> {
         self.call(|| GpuError::Launch {
             kernel: launch.kernel,
             report: "planted".to_owned(),
@@ -73,20 +75,15 @@ impl Machine for Failing {
     }
 }
 
-fn expect_recovery(with_tensor_cores: bool) {
-    let Some(machine) = host(1) else { return };
-    let host = if with_tensor_cores {
-        machine.with_tensor_cores(2)
-    } else {
-        machine
-    };
+fn expect_recovery(path: &'static Path) {
+    let Some(host) = host(1) else { return };
     let left = Rc::new(Cell::new(None));
     let machine = Failing {
         host,
         left: left.clone(),
     };
     let (small, large) = (problem([5, 40, 33, 2, 2, 4], 1), problem([90, 40, 33, 3, 2, 50], 2));
-    let mut pipeline = Pipeline::new(small.weights().clone(), machine).unwrap();
+    let mut pipeline = Pipeline::with_path(small.weights().clone(), machine, path).unwrap();
     let expected = pipeline.forward(&small).unwrap();
     let mut failures = 0;
     for calls in 0.. {
@@ -116,10 +113,10 @@ fn expect_recovery(with_tensor_cores: bool) {
 
 #[test]
 fn the_pipeline_is_usable_after_any_failure() {
-    expect_recovery(false);
+    expect_recovery(&PORTABLE_FP32);
 }
 
 #[test]
 fn the_pipeline_is_usable_after_any_failure_with_tensor_cores() {
-    expect_recovery(true);
+    expect_recovery(&HOPPER_FP32);
 }

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "selftest")]
 
-use binned_experts_gpu::{Arg, GpuError, Host, HostBuffer, Launch, Machine, Schedule};
+use binned_experts_gpu::{Arg, GpuError, Host, HostBuffer, Launch, Machine, NamedArg, Schedule};
 
 /// The machine, or none where there is no C++ compiler.
 fn host(schedule: Schedule) -> Option<Host> {
@@ -29,11 +29,11 @@ fn run<T: bytemuck::Pod>(
     kernel: &'static str,
     (grid, block): (u32, u32),
     values: &[T],
-    more: &[Arg<'_, HostBuffer>],
+    more: &[NamedArg<'_, HostBuffer>],
 ) -> Result<Vec<T>, GpuError> {
     let mut buffer = host.alloc(size_of_val(values))?;
     host.upload(&mut buffer, bytemuck::cast_slice(values))?;
-    let mut args = vec![Arg::Buffer(&buffer, size_of_val(values))];
+    let mut args = vec![("values", Arg::Buffer(&buffer, size_of_val(values)))];
     args.extend_from_slice(more);
     host.launch(
         Launch {
@@ -109,20 +109,20 @@ fn an_index_out_of_bounds_is_reported_with_buffer_index_and_length() {
     let mut results = host.alloc(32 * 4).unwrap();
     host.discard(&mut results).unwrap();
     for (index, bad) in [(9, "values[40] of length 40"), (-1, "values[-1] of length 40")] {
-        let more = [Arg::Buffer(&results, 32 * 4), Arg::I64(index)];
+        let more = [("results", Arg::Buffer(&results, 32 * 4)), ("index", Arg::I64(index))];
         let report = report(run(&mut host, "selftest_read", (1, 32), &values, &more));
         assert!(report.contains("selftest_read: out of bounds: "), "{report}");
         assert!(report.contains(bad), "{report}");
         assert!(report.contains("in block (0, 0, 0), thread ("), "{report}");
     }
-    let more = [Arg::Buffer(&results, 32 * 4), Arg::I64(8)];
+    let more = [("results", Arg::Buffer(&results, 32 * 4)), ("index", Arg::I64(8))];
     run(&mut host, "selftest_read", (1, 32), &values, &more).unwrap();
     let shared = report(run(
         &mut host,
         "selftest_shared_index",
         (1, 32),
         &values,
-        &[Arg::I64(1)],
+        &[("index", Arg::I64(1))],
     ));
     assert!(shared.contains("values[32] of length 32"), "{shared}");
 }
@@ -138,12 +138,17 @@ fn an_argument_covers_only_the_bytes_that_it_names() {
         block: 32,
         shared: 0,
     };
-    let args = [Arg::Buffer(&values, 31 * 4), Arg::Buffer(&results, 32 * 4), Arg::I64(0)];
-    let report = report(host.launch(launch, &args));
+    let args = |bytes| {
+        [
+            ("values", Arg::Buffer(&values, bytes)),
+            ("results", Arg::Buffer(&results, 32 * 4)),
+            ("index", Arg::I64(0)),
+        ]
+    };
+    let report = report(host.launch(launch, &args(31 * 4)));
     assert!(report.contains("values[31] of length 31"), "{report}");
-    let args = [Arg::Buffer(&values, 65 * 4), Arg::Buffer(&results, 32 * 4), Arg::I64(0)];
     let expected = GpuError::Transfer { bytes: 256, found: 260 };
-    assert_eq!(host.launch(launch, &args), Err(expected));
+    assert_eq!(host.launch(launch, &args(65 * 4)), Err(expected));
 }
 
 #[test]
@@ -199,10 +204,10 @@ fn a_race_between_blocks_shows_within_fifty_seeds() {
         host.upload(&mut counts, bytemuck::cast_slice(&[0.0f32; 4])).unwrap();
         let bins = host.alloc(experts * 4).unwrap();
         let more = [
-            Arg::Buffer(&counts, experts * 4),
-            Arg::Buffer(&bins, experts * 4),
-            Arg::I64(assignments as i64),
-            Arg::I64(experts as i64),
+            ("counts", Arg::Buffer(&counts, experts * 4)),
+            ("bins", Arg::Buffer(&bins, experts * 4)),
+            ("assignments", Arg::I64(assignments as i64)),
+            ("experts", Arg::I64(experts as i64)),
         ];
         run(&mut host, "selftest_racing_bins", (4, 32), &expert_of, &more).unwrap();
         let mut found = [0.0f32; 4];
@@ -235,7 +240,7 @@ fn accesses_that_no_barrier_orders_are_reported() {
     for seed in 0..40 {
         let Some(mut host) = host(seeded(seed)) else { return };
         let mut order = |(between, then)| {
-            let more = [Arg::I64(between), Arg::I64(then)];
+            let more = [("between", Arg::I64(between)), ("then", Arg::I64(then))];
             run(&mut host, "selftest_order", (2, 64), &[0i32; 128], &more)
         };
         for case in sound {
@@ -245,7 +250,7 @@ fn accesses_that_no_barrier_orders_are_reported() {
         }
         for case in racing {
             let race = report(order(case));
-            assert!(race.contains("race: flags["), "{case:?}: {race}");
+            assert!(race.contains("race: values["), "{case:?}: {race}");
             assert!(race.contains("with no barrier between"), "{case:?}: {race}");
         }
         let counters = run(&mut host, "selftest_counters", (3, 64), &[0i32; 193], &[]).unwrap();
@@ -280,10 +285,10 @@ fn launches_that_do_not_fit_are_refused() {
         "selftest_atomic_sum",
         (1, 32),
         &[0.0f32],
-        &[Arg::I64(1)],
+        &[("surplus", Arg::I64(1))],
     ));
     assert!(surplus.contains("expected 1 arguments, found 2"), "{surplus}");
-    let more = [Arg::F32(1.0), Arg::I64(1)];
+    let more = [("results", Arg::F32(1.0)), ("index", Arg::I64(1))];
     let kind = report(run(&mut host, "selftest_read", (1, 32), &[0.0f32], &more));
     assert!(kind.contains("results: expected a buffer, found an f32"), "{kind}");
     let size = report(run(&mut host, "selftest_atomic_sum", (1, 32), &[0u8; 5], &[]));

@@ -10,7 +10,7 @@ use common::{Numbers, bits, expect_stages, host, problem};
 
 /// Runs a problem with all stages, on so many multiprocessors.
 fn stages(problem: &Problem<f32>, multiprocessors: u32, seed: u64) -> Option<Stages> {
-    let machine = host(seed)?.with_tensor_cores(multiprocessors);
+    let machine = host(seed)?.with_multiprocessors(multiprocessors);
     let mut pipeline = Pipeline::new(problem.weights().clone(), machine).unwrap();
     let stages = pipeline.forward_with_stages(problem).unwrap();
     // Without stages the kernels write less, and the same.

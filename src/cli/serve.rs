@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use binned_experts::engine::{Engine, GpuEngine, built_in, serve};
-use binned_experts_gpu::{Cuda, Schedule};
+use binned_experts_gpu::{Cuda, HOPPER_FP32, PORTABLE_FP32, Schedule};
 
 use super::engines::unknown;
 use super::{Failure, Serve};
@@ -22,10 +22,10 @@ pub(super) fn run(arguments: &Serve) -> Result<bool, Failure> {
 fn with_image(name: &str, path: &Path) -> Result<Box<dyn Engine>, Failure> {
     let image = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let machine = Cuda::with_image(Cuda::new()?.stream().clone(), image)?.with_poison(Schedule::POISONS[0]);
-    let machine = match name {
-        "cuda" => machine,
-        "cuda-portable" => machine.without_tensor_cores(),
+    let path = match name {
+        "cuda" => &HOPPER_FP32,
+        "cuda-portable" => &PORTABLE_FP32,
         _ => return Err(format!("--image: expected the engine cuda or cuda-portable, found {name}").into()),
     };
-    Ok(Box::new(GpuEngine::on_cuda(machine)?))
+    Ok(Box::new(GpuEngine::on_cuda(machine, path)?))
 }

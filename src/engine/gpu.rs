@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{Cuda, GpuError, Host, Machine, Pipeline, Schedule};
+use binned_experts_gpu::{Cuda, GpuError, HOPPER_FP32, Host, Machine, PORTABLE_FP32, Path, Pipeline, Schedule};
 use binned_experts_reference::{ExpertWeights, Problem};
 use ndarray::{Array2, Array3};
 
@@ -23,12 +23,12 @@ pub struct GpuEngine<M: Machine> {
 type Scheduler<M> = Box<dyn Fn(&mut M, &Problem<f32>, u64)>;
 
 impl GpuEngine<Host> {
-    /// A host machine of the caller's choice, such as one with a planted fault.
+    /// A host machine and a path of the caller's choice, such as a machine with a planted fault.
     ///
     /// # Errors
     /// An error of the machine.
-    pub fn on_host(machine: Host) -> Result<GpuEngine<Host>, GpuError> {
-        GpuEngine::new("host", machine, schedule_of_case)
+    pub fn on_host(machine: Host, path: &'static Path) -> Result<GpuEngine<Host>, GpuError> {
+        GpuEngine::new("host", machine, path, schedule_of_case)
     }
 
     /// The kernels on the CPU; each case decides the order in which its threads run.
@@ -36,7 +36,7 @@ impl GpuEngine<Host> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
     pub fn host() -> Result<GpuEngine<Host>, GpuError> {
-        GpuEngine::on_host(Host::new()?)
+        GpuEngine::on_host(Host::new()?, &PORTABLE_FP32)
     }
 
     /// The kernels for Hopper's tensor cores on the CPU, as on a GPU of three multiprocessors.
@@ -44,7 +44,7 @@ impl GpuEngine<Host> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
     pub fn host_tensor_cores() -> Result<GpuEngine<Host>, GpuError> {
-        GpuEngine::new("host-tensor-cores", Host::new()?.with_tensor_cores(3), schedule_of_case)
+        GpuEngine::new("host-tensor-cores", Host::new()?, &HOPPER_FP32, schedule_of_case)
     }
 
     /// Runs the cases to come under one schedule.
@@ -54,12 +54,12 @@ impl GpuEngine<Host> {
 }
 
 impl GpuEngine<Cuda> {
-    /// A GPU of the caller's choice, such as one with a planted fault; each case decides the poison, if it has one.
+    /// A GPU and a path of the caller's choice, such as a GPU with a planted fault; each case decides the poison, if it has one.
     ///
     /// # Errors
     /// An error of the machine.
-    pub fn on_cuda(machine: Cuda) -> Result<GpuEngine<Cuda>, GpuError> {
-        GpuEngine::new("cuda", machine, set_poison)
+    pub fn on_cuda(machine: Cuda, path: &'static Path) -> Result<GpuEngine<Cuda>, GpuError> {
+        GpuEngine::new("cuda", machine, path, set_poison)
     }
 
     /// The kernels on the first GPU, whose workspace starts poisoned.
@@ -67,7 +67,7 @@ impl GpuEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda() -> Result<GpuEngine<Cuda>, GpuError> {
-        GpuEngine::on_cuda(Cuda::new()?.with_poison(Schedule::POISONS[0]))
+        GpuEngine::on_cuda(Cuda::new()?.with_poison(Schedule::POISONS[0]), &HOPPER_FP32)
     }
 
     /// As [`cuda`](GpuEngine::cuda), with the kernels that every GPU runs.
@@ -75,8 +75,8 @@ impl GpuEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda_portable() -> Result<GpuEngine<Cuda>, GpuError> {
-        let machine = Cuda::new()?.without_tensor_cores();
-        GpuEngine::new("cuda-portable", machine.with_poison(Schedule::POISONS[0]), set_poison)
+        let machine = Cuda::new()?.with_poison(Schedule::POISONS[0]);
+        GpuEngine::new("cuda-portable", machine, &PORTABLE_FP32, set_poison)
     }
 }
 
@@ -85,13 +85,14 @@ impl<M: Machine> GpuEngine<M> {
     fn new(
         name: &'static str,
         machine: M,
+        path: &'static Path,
         schedule: impl Fn(&mut M, &Problem<f32>, u64) + 'static,
     ) -> Result<GpuEngine<M>, GpuError> {
         let (none, no_bias) = (Array3::zeros((0, 0, 0)), Array2::zeros((0, 0)));
         let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
         Ok(GpuEngine {
             name,
-            pipeline: Pipeline::new(weights, machine)?,
+            pipeline: Pipeline::with_path(weights, machine, path)?,
             schedule: Box::new(schedule),
         })
     }

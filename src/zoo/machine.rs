@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use binned_experts_gpu::{Cuda, GpuError, Host, HostBuilder, Schedule, cuda, sources};
+use binned_experts_gpu::{Cuda, GpuError, HostBuilder, Schedule, cuda, sources};
 use tempfile::TempDir;
 
 use super::{Animal, Habitat, Kernels, ZooError, own_kernels};
@@ -11,8 +11,6 @@ use crate::engine::{Command, Engine, Fault, GpuEngine, Outcome};
 use crate::precision::Class;
 use crate::tensor::{AnyProblem, ElementType};
 
-/// Multiprocessors of the host machine with tensor cores, as for the engine of that name.
-const MULTIPROCESSORS: u32 = 3;
 /// How long a GPU may take for a case, the start of its program included: a kernel may wait for ever.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
@@ -73,11 +71,7 @@ impl Machine {
 
 fn on_host(builder: &HostBuilder, kernels: &Kernels, habitat: Habitat) -> Result<Box<dyn Engine>, BuildError> {
     let host = builder.build(kernels, Schedule::default())?;
-    let host = match habitat {
-        Habitat::Host => host,
-        Habitat::HostTensorCores => Host::with_tensor_cores(host, MULTIPROCESSORS),
-    };
-    Ok(Box::new(GpuEngine::on_host(host)?))
+    Ok(Box::new(GpuEngine::on_host(host, habitat.path())?))
 }
 
 fn on_gpu(

@@ -9,7 +9,7 @@ mod visit;
 
 use std::path::{Path, PathBuf};
 
-use binned_experts_gpu::{GpuError, sources};
+use binned_experts_gpu::{GpuError, HOPPER_FP32, PORTABLE_FP32, sources};
 use serde::Deserialize;
 
 pub use machine::{BuildError, Machine};
@@ -67,6 +67,14 @@ impl Habitat {
         match self {
             Habitat::Host => "host",
             Habitat::HostTensorCores => "host-tensor-cores",
+        }
+    }
+
+    /// The path of the kernels.
+    pub(super) fn path(self) -> &'static binned_experts_gpu::Path {
+        match self {
+            Habitat::Host => &PORTABLE_FP32,
+            Habitat::HostTensorCores => &HOPPER_FP32,
         }
     }
 }

@@ -12,9 +12,6 @@ use crate::judge::judge_spec;
 use crate::tensor::ElementType;
 use crate::verdict::{Mismatch, Verdict};
 
-/// The least H and I for which the tensor cores are used.
-const LEAST_DEPTH: usize = 32;
-
 /// How many cases a bug has until it must have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
@@ -128,8 +125,8 @@ fn hunt(engine: &mut dyn Engine, habitat: Habitat, budget: Budget) -> Option<Cat
     };
     (0..budget.cases).find_map(|index| {
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
-        if habitat == Habitat::HostTensorCores && spec.hidden.min(spec.intermediate) < LEAST_DEPTH {
-            // The kernels of the tensor cores are not launched.
+        if !habitat.path().takes(spec.hidden, spec.intermediate) {
+            // Another path would serve.
             return None;
         }
         let by = caught_by(&judge_spec(engine, &spec)?)?;

@@ -79,7 +79,7 @@ impl HostBuilder {
         let launch = *launch.map_err(refused)?;
         Ok(Host {
             schedule,
-            tensor_cores: None,
+            multiprocessors: Host::MULTIPROCESSORS,
             launch,
             _library: Some(library),
         })

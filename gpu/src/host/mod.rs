@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 
 use libloading::Library;
 
-use crate::{Arg, GpuError, Launch, Machine};
+use crate::{Arg, Capabilities, GpuError, Launch, Machine, NamedArg};
 
 pub use build::HostBuilder;
 
@@ -24,7 +24,7 @@ const NAME: &str = "host";
 #[derive(Debug)]
 pub struct Host {
     schedule: Schedule,
-    tensor_cores: Option<u32>,
+    multiprocessors: u32,
     launch: LaunchFunction,
     /// Keeps the library of `launch` loaded, where it comes from one.
     _library: Option<Library>,
@@ -84,6 +84,10 @@ pub struct HostBuffer {
 }
 
 impl Host {
+    /// Multiprocessors of a host machine, unless it is given another number: few, so that small problems have several
+    /// rounds of tiles.
+    pub const MULTIPROCESSORS: u32 = 3;
+
     /// The host machine with the default schedule.
     ///
     /// # Errors
@@ -101,17 +105,17 @@ impl Host {
         let launch = built_in().ok_or_else(|| unavailable(reason))?;
         Ok(Host {
             schedule,
-            tensor_cores: None,
+            multiprocessors: Host::MULTIPROCESSORS,
             launch,
             _library: None,
         })
     }
 
-    /// The same machine with tensor cores, on as many multiprocessors.
+    /// The same machine with another number of multiprocessors, at least 1.
     #[must_use]
-    pub fn with_tensor_cores(self, multiprocessors: u32) -> Host {
+    pub fn with_multiprocessors(self, multiprocessors: u32) -> Host {
         Host {
-            tensor_cores: Some(multiprocessors.max(1)),
+            multiprocessors: multiprocessors.max(1),
             ..self
         }
     }
@@ -186,16 +190,25 @@ impl Machine for Host {
         Ok(())
     }
 
-    fn tensor_cores(&self) -> Option<u32> {
-        self.tensor_cores
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            multiprocessors: self.multiprocessors,
+            has_hopper: true,
+        }
     }
 
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, HostBuffer>]) -> Result<(), GpuError> {
-        let args = args.iter().map(RawArg::new).collect::<Result<Vec<_>, _>>()?;
-        run(self.launch, launch, self.schedule, &args).map_err(|report| GpuError::Launch {
+    fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, HostBuffer>]) -> Result<(), GpuError> {
+        let failed = |report| GpuError::Launch {
             kernel: launch.kernel,
             report,
-        })
+        };
+        let names = args.iter().map(|(name, _)| CString::new(*name));
+        let names = names
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| failed(error.to_string()))?;
+        let args = args.iter().zip(&names).map(|((_, arg), name)| RawArg::new(name, arg));
+        let args = args.collect::<Result<Vec<_>, _>>()?;
+        run(self.launch, launch, self.schedule, &args).map_err(failed)
     }
 }
 
@@ -203,6 +216,7 @@ impl Machine for Host {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 struct RawArg {
+    name: *const c_char,
     kind: u32,
     bits_f32: u32,
     bits_i64: i64,
@@ -211,8 +225,10 @@ struct RawArg {
 }
 
 impl RawArg {
-    fn new(arg: &Arg<'_, HostBuffer>) -> Result<RawArg, GpuError> {
+    /// Points to the name and the buffer.
+    fn new(name: &CStr, arg: &Arg<'_, HostBuffer>) -> Result<RawArg, GpuError> {
         let null = RawArg {
+            name: name.as_ptr(),
             kind: 0,
             bits_f32: 0,
             bits_i64: 0,

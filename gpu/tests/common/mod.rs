@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{GpuError, Host, Pipeline, Schedule, Stages};
+use binned_experts_gpu::{GpuError, Host, PORTABLE_FP32, Pipeline, Schedule, Stages};
 use binned_experts_reference::{Activation, Dims, ExpertWeights, Problem, binned_experts_ref};
 use ndarray::{Array2, Array3, ArrayView, Dimension};
 
-/// A pipeline on the host machine, or none where there is no C++ compiler.
+/// A pipeline of the portable path on the host machine, or none where there is no C++ compiler.
 pub(crate) fn pipeline(problem: &Problem<f32>, seed: u64) -> Option<Pipeline<Host>> {
-    Some(Pipeline::new(problem.weights().clone(), host(seed)?).unwrap())
+    Some(Pipeline::with_path(problem.weights().clone(), host(seed)?, &PORTABLE_FP32).unwrap())
 }
 
 /// The host machine under a schedule, or none where there is no C++ compiler.
