@@ -68,7 +68,9 @@ impl<M> Timed<M> {
     }
 }
 
-impl<M: Machine> Machine for Timed<M> {
+// SAFETY: every call is passed on.
+#[allow(unsafe_code, reason = "machines are trusted by the pipeline")]
+unsafe impl<M: Machine> Machine for Timed<M> {
     type Buffer = M::Buffer;
 
     fn name(&self) -> &'static str {
@@ -95,12 +97,14 @@ impl<M: Machine> Machine for Timed<M> {
         self.machine.capabilities()
     }
 
-    fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, M::Buffer>]) -> Result<(), GpuError> {
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, M::Buffer>]) -> Result<(), GpuError> {
         if self.spans.is_none() {
-            return self.machine.launch(launch, args);
+            // SAFETY: as the caller vouches.
+            return unsafe { self.machine.launch(launch, args) };
         }
         let (before, start) = (self.event()?, Instant::now());
-        self.machine.launch(launch, args)?;
+        // SAFETY: as the caller vouches.
+        unsafe { self.machine.launch(launch, args)? };
         let time = match (before, self.event()?) {
             (Some(before), Some(after)) => Time::Events(before, after),
             _ => Time::Milliseconds(1e3 * start.elapsed().as_secs_f64()),

@@ -3,7 +3,11 @@
 use crate::GpuError;
 
 /// A machine that holds buffers and runs kernels on them, in the order of the launches.
-pub trait Machine {
+///
+/// # Safety
+/// The methods do what they say: a buffer has the size that was asked for and holds what was last written to it, and
+/// each launch runs, in its turn. The pipeline relies on it, since kernels take indices from buffers.
+pub unsafe trait Machine {
     /// Memory on the machine.
     type Buffer;
 
@@ -40,9 +44,13 @@ pub trait Machine {
 
     /// Runs a kernel.
     ///
+    /// # Safety
+    /// The arguments are what the kernel's head asks for: arrays are as long as it says for the numbers among the
+    /// arguments, and what it reads of them has been written, by an upload or by the kernels that come before it.
+    ///
     /// # Errors
     /// [`GpuError::Launch`] if it cannot be launched or fails.
-    fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, Self::Buffer>]) -> Result<(), GpuError>;
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, Self::Buffer>]) -> Result<(), GpuError>;
 }
 
 /// What a machine runs kernels with.

@@ -32,7 +32,8 @@ fn driver() -> GpuError {
     }
 }
 
-impl Machine for Failing {
+// SAFETY: all calls that do not fail are passed on.
+unsafe impl Machine for Failing {
     type Buffer = HostBuffer;
 
     fn name(&self) -> &'static str {
@@ -66,7 +67,7 @@ impl Machine for Failing {
         self.host.capabilities()
     }
 
-    fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, HostBuffer>]) -> Result<(), GpuError> {
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, HostBuffer>]) -> Result<(), GpuError> {
         self.call(|| GpuError::Launch {
             kernel: launch.kernel,
             report: "planted".to_owned(),

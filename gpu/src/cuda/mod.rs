@@ -63,14 +63,20 @@ impl Cuda {
             .context()
             .compute_capability()
             .map_err(|error| unavailable(&text(error)))?;
-        Cuda::with_image(stream, images::load(capability)?)
+        let image = images::load(capability)?;
+        // SAFETY: the code is that of this crate's sources: kept, compiled just now, or found in the user's cache under
+        // the digest of the sources.
+        unsafe { Cuda::with_image(stream, image) }
     }
 
     /// A stream, and kernels from other machine code, such as that of a source with a planted fault.
     ///
+    /// # Safety
+    /// The code is trusted: its kernels have the heads of this crate's, and access no memory but their arguments.
+    ///
     /// # Errors
     /// [`GpuError::Unavailable`] if the code does not run on the device or lacks a kernel.
-    pub fn with_image(stream: Arc<CudaStream>, image: Vec<u8>) -> Result<Cuda, GpuError> {
+    pub unsafe fn with_image(stream: Arc<CudaStream>, image: Vec<u8>) -> Result<Cuda, GpuError> {
         let context = stream.context();
         let module = context
             .load_module(Ptx::from_binary(image))
@@ -195,7 +201,8 @@ impl CudaBuffer {
     }
 }
 
-impl Machine for Cuda {
+// SAFETY: the one stream orders copies and launches, and the driver runs each.
+unsafe impl Machine for Cuda {
     type Buffer = CudaBuffer;
 
     fn name(&self) -> &'static str {
@@ -247,7 +254,7 @@ impl Machine for Cuda {
         self.capabilities
     }
 
-    fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, CudaBuffer>]) -> Result<(), GpuError> {
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, CudaBuffer>]) -> Result<(), GpuError> {
         let failed = |report: String| GpuError::Launch {
             kernel: launch.kernel,
             report,
@@ -293,9 +300,10 @@ impl Machine for Cuda {
             attrs: &mut overlap,
             numAttrs: u32::from(self.overlaps),
         };
-        // SAFETY: the parameters point to values that live through the call, in the order and of the types of the
-        // kernel's head, which the pipeline passes for both machines and the host machine checks; every buffer is
-        // borrowed for the call and ordered by the one stream. The attribute lives through the call.
+        // SAFETY: the parameters point to values that live through the call, as many and of the kinds that the kernel's
+        // head has, as was checked above. The caller vouches for what they hold, and the one who loaded the code for the
+        // kernel. Buffers outlive the kernel, since they are freed in the order of the stream. The attribute lives
+        // through the call.
         unsafe {
             sys::cuLaunchKernelEx(
                 &config,

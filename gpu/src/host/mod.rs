@@ -125,6 +125,24 @@ impl Host {
         self.schedule = schedule;
     }
 
+    /// Runs a kernel, with arguments of any kind: the machine checks them, and each access to them.
+    ///
+    /// # Errors
+    /// [`GpuError::Launch`] with what it finds, [`GpuError::Transfer`] if an argument is larger than its buffer.
+    pub fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, HostBuffer>]) -> Result<(), GpuError> {
+        let failed = |report| GpuError::Launch {
+            kernel: launch.kernel,
+            report,
+        };
+        let names = args.iter().map(|(name, _)| CString::new(*name));
+        let names = names
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| failed(error.to_string()))?;
+        let args = args.iter().zip(&names).map(|((_, arg), name)| RawArg::new(name, arg));
+        let args = args.collect::<Result<Vec<_>, _>>()?;
+        run(self.launch, launch, self.schedule, &args).map_err(failed)
+    }
+
     /// Two words of poison.
     fn fill(&self) -> u64 {
         u64::from(self.schedule.poison) << 32 | u64::from(self.schedule.poison)
@@ -152,7 +170,8 @@ impl HostBuffer {
     }
 }
 
-impl Machine for Host {
+// SAFETY: buffers are memory of this process, and a launch returns after its kernel.
+unsafe impl Machine for Host {
     type Buffer = HostBuffer;
 
     fn name(&self) -> &'static str {
@@ -197,18 +216,8 @@ impl Machine for Host {
         }
     }
 
-    fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, HostBuffer>]) -> Result<(), GpuError> {
-        let failed = |report| GpuError::Launch {
-            kernel: launch.kernel,
-            report,
-        };
-        let names = args.iter().map(|(name, _)| CString::new(*name));
-        let names = names
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| failed(error.to_string()))?;
-        let args = args.iter().zip(&names).map(|((_, arg), name)| RawArg::new(name, arg));
-        let args = args.collect::<Result<Vec<_>, _>>()?;
-        run(self.launch, launch, self.schedule, &args).map_err(failed)
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, HostBuffer>]) -> Result<(), GpuError> {
+        Host::launch(self, launch, args)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Planned, buffer, int, step};
 use crate::path::Call;
-use crate::path::buffers::{EXPERT_OUTPUT, OUTPUT, ROUTER_INDICES, ROUTING_WEIGHTS, ROW_OF};
+use crate::path::buffers::*;
 
 const COMBINE_THREADS: usize = 256;
 

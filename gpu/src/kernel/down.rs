@@ -2,7 +2,7 @@
 
 use super::tile::{TILE_THREADS, tiles};
 use super::{Planned, buffer, buffer_if, int, step};
-use crate::path::buffers::{ACTIVATED, DOWN_PROJ, DOWN_PROJ_BIAS, EXACT_ROWS, EXPERT_OUTPUT, ROW_STARTS, TILE_STARTS};
+use crate::path::buffers::*;
 use crate::path::{Call, Rows};
 
 pub(crate) fn down(call: &Call, rows: Rows) -> Planned {

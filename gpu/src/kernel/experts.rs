@@ -5,10 +5,7 @@ use super::tile::panels;
 use super::{Planned, buffer, buffer_if, float, int, named, step};
 use crate::error::INDEX_LIMIT;
 use crate::path::Call;
-use crate::path::buffers::{
-    ACTIVATED, DOWN_COLUMNS, DOWN_PACKED, EXPERT_OUTPUT, GATE_UP, GATE_UP_COLUMNS, GATE_UP_PACKED, LARGE_COUNTS,
-    PACKED_ACTIVATED, PACKED_TOKENS, PANEL_STARTS, PART_SUMS, PROGRESS, ROW_SCALES, ROW_STARTS,
-};
+use crate::path::buffers::*;
 use crate::{GpuError, Launch};
 
 const WARPGROUP: usize = 128;

@@ -2,10 +2,7 @@
 
 use super::tile::{TILE_THREADS, tiles};
 use super::{Planned, buffer, buffer_if, float, int, step};
-use crate::path::buffers::{
-    ACTIVATED, ASSIGNMENT_OF, EXACT_ROWS, GATE_UP, GATE_UP_PROJ, GATE_UP_PROJ_BIAS, HIDDEN_STATES, ROW_STARTS,
-    TILE_STARTS,
-};
+use crate::path::buffers::*;
 use crate::path::{Call, Rows};
 
 pub(crate) fn gate_up(call: &Call, rows: Rows) -> Planned {

@@ -2,7 +2,7 @@
 
 use super::split::{DEPTH_UNIT, PANEL_COLUMNS};
 use super::{Planned, buffer, int, named, step};
-use crate::path::buffers::EXACT_EXPERTS;
+use crate::path::buffers::*;
 use crate::plan::{BufferId, Value};
 
 const PACK_COLUMNS: usize = 64;

@@ -2,9 +2,7 @@
 
 use super::{Planned, WARP, buffer, int, step};
 use crate::path::Call;
-use crate::path::buffers::{
-    ASSIGNMENT_OF, BINS, COUNTS, PANEL_STARTS, ROUTER_INDICES, ROW_OF, ROW_STARTS, SORTED_INDICES, TILE_STARTS,
-};
+use crate::path::buffers::*;
 
 const ROUTE_TILE: usize = 256;
 const ROUTE_WARPS: usize = 4;

@@ -3,10 +3,7 @@
 use super::experts::progress_words;
 use super::{Planned, buffer, float, int, named, step};
 use crate::path::Call;
-use crate::path::buffers::{
-    EXACT_EXPERTS, EXACT_ROWS, HIDDEN_STATES, LARGE_COUNTS, NORMS, PACKED_TOKENS, PANEL_STARTS, PROGRESS,
-    ROUTER_INDICES, ROW_OF, ROW_SCALES, ROW_STARTS,
-};
+use crate::path::buffers::*;
 
 const SPLIT_THREADS: usize = 128;
 

@@ -1,10 +1,6 @@
 //! f32 on Hopper's tensor cores: each operand is split in two f16. What cannot be split is left to the portable kernels.
 
-use super::buffers::{
-    self, DOWN_COLUMNS, DOWN_PACKED, DOWN_PROJ, DOWN_PROJ_BIAS, EXACT_EXPERTS, EXACT_ROWS, GATE_UP_COLUMNS,
-    GATE_UP_PACKED, GATE_UP_PROJ, GATE_UP_PROJ_BIAS, LARGE_COUNTS, NORMS, PACKED_ACTIVATED, PACKED_TOKENS, PART_SUMS,
-    PROGRESS, ROW_SCALES,
-};
+use super::buffers::{self, *};
 use super::portable_fp32::{PORTABLE_FP32, products, route};
 use super::{Call, Path, Rows, WeightDims};
 use crate::GpuError;
