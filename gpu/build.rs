@@ -1,4 +1,4 @@
-//! Builds the kernels for the CPU where a C++17 compiler is found.
+//! Builds the kernels for the CPU where a C++20 compiler is found.
 //!
 //! Sets `cfg(host_machine)` on success. Without a compiler the crate builds all the same, and the variable
 //! `HOST_MACHINE_REASON` holds what `Host::new` answers.
@@ -13,7 +13,7 @@ fn main() {
     let mut build = cc::Build::new();
     build
         .cpp(true)
-        .std("c++17")
+        .std("c++20")
         .opt_level(2)
         .include("kernels")
         .include("host")

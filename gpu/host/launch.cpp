@@ -143,7 +143,7 @@ const Entry KERNELS[] = {
     KERNEL_ENTRY(pack_weights),
     KERNEL_ENTRY(split_tokens),
     KERNEL_ENTRY(experts),
-    KERNEL_ENTRY(mark_exact_rows),
+    KERNEL_ENTRY(mark_fallback_rows),
     KERNEL_ENTRY(combine),
 #ifdef SIMT_SELFTEST
     KERNEL_ENTRY(selftest_collectives),

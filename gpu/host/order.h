@@ -7,6 +7,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace simt {
 
@@ -45,20 +46,22 @@ void expect_released(const void *address, const char *name, int64_t index);
 // The scheduler's: a launch starts.
 void forget_accesses();
 
-// An integer or a word in memory that kernels write.
+// An integer, a structure of them or a word in memory that kernels write. A structure is read and written as a whole.
 template <class T>
 class Element {
+    static constexpr bool IS_WORD = std::is_same_v<T, unsigned long long>;
+
 public:
     explicit Element(Pointer<T> pointer) : pointer(pointer) {}
     Element(const Element &) = default;
 
     operator T() const {
-        if constexpr (sizeof(T) == sizeof(int)) note_access(pointer.address, Access::read, pointer.name, pointer.index);
+        if constexpr (!IS_WORD) note_access(pointer.address, Access::read, pointer.name, pointer.index);
         return *pointer.address;
     }
 
     T operator=(T value) const {
-        if constexpr (sizeof(T) == sizeof(int)) note_access(pointer.address, Access::write, pointer.name, pointer.index);
+        if constexpr (!IS_WORD) note_access(pointer.address, Access::write, pointer.name, pointer.index);
         else note_word(pointer.address);
         return *pointer.address = value;
     }

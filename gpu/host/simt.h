@@ -36,7 +36,7 @@ public:
     decltype(auto) operator[](int64_t index) const {
         if (accesses_left != 0 && --accesses_left == 0) pause_at_access();
         if (uint64_t(index) >= uint64_t(length)) fail_out_of_bounds(name, index, length);
-        if constexpr (std::is_same_v<T, int> || std::is_same_v<T, unsigned long long>)
+        if constexpr (std::is_same_v<T, int> || std::is_same_v<T, unsigned long long> || std::is_class_v<T>)
             return Element<T>({base + index, name, index});
         else
             return (base[index]);

@@ -9,7 +9,7 @@ use crate::GpuError;
 /// each launch runs, in its turn. The pipeline relies on it, since kernels take indices from buffers.
 pub unsafe trait Machine {
     /// Memory on the machine.
-    type Buffer;
+    type Buffer: std::fmt::Debug;
 
     /// The machine's name, as errors and reports give it.
     fn name(&self) -> &'static str;

@@ -10,8 +10,8 @@ use crate::{Arg, GpuError, Machine};
 /// Arguments cover exactly the bytes that the present plan needs, so a machine that checks bounds sees through what an
 /// earlier, larger problem left behind.
 #[derive(Debug)]
-pub(crate) struct Memory<B> {
-    regions: BTreeMap<BufferId, Region<B>>,
+pub(crate) struct Memory<M: Machine> {
+    regions: BTreeMap<BufferId, Region<M::Buffer>>,
 }
 
 #[derive(Debug)]
@@ -22,16 +22,16 @@ struct Region<B> {
     bytes: usize,
 }
 
-impl<B> Memory<B> {
+impl<M: Machine> Memory<M> {
     /// Without any buffer.
-    pub(crate) fn new() -> Memory<B> {
+    pub(crate) fn new() -> Memory<M> {
         Memory {
             regions: BTreeMap::new(),
         }
     }
 
     /// Makes every buffer of a plan at least as large as it asks for, and the contents undefined or zeros.
-    pub(crate) fn prepare<M: Machine<Buffer = B>>(&mut self, machine: &mut M, plan: &Plan) -> Result<(), GpuError> {
+    pub(crate) fn prepare(&mut self, machine: &mut M, plan: &Plan) -> Result<(), GpuError> {
         for region in self.regions.values_mut() {
             region.bytes = 0;
         }
@@ -60,12 +60,7 @@ impl<B> Memory<B> {
     }
 
     /// Copies to a buffer.
-    pub(crate) fn upload<M: Machine<Buffer = B>>(
-        &mut self,
-        machine: &mut M,
-        id: BufferId,
-        bytes: &[u8],
-    ) -> Result<(), GpuError> {
+    pub(crate) fn upload(&mut self, machine: &mut M, id: BufferId, bytes: &[u8]) -> Result<(), GpuError> {
         match self.regions.get_mut(&id) {
             Some(region) => machine.upload(&mut region.buffer, bytes),
             None => Err(absent(id)),
@@ -73,26 +68,21 @@ impl<B> Memory<B> {
     }
 
     /// Copies from a buffer.
-    pub(crate) fn download<M: Machine<Buffer = B>>(
-        &self,
-        machine: &mut M,
-        id: BufferId,
-        bytes: &mut [u8],
-    ) -> Result<(), GpuError> {
+    pub(crate) fn download(&self, machine: &mut M, id: BufferId, bytes: &mut [u8]) -> Result<(), GpuError> {
         match self.regions.get(&id) {
             Some(region) => machine.download(&region.buffer, bytes),
             None => Err(absent(id)),
         }
     }
 
-    fn arg(&self, id: BufferId) -> Option<Arg<'_, B>> {
+    fn arg(&self, id: BufferId) -> Option<Arg<'_, M::Buffer>> {
         let region = self.regions.get(&id)?;
         Some(Arg::Buffer(&region.buffer, region.bytes))
     }
 }
 
 /// Launches the steps of a path's plan. The memories have been prepared for it, and hold its inputs.
-pub(crate) fn run<M: Machine>(machine: &mut M, plan: &Plan, memories: &[&Memory<M::Buffer>]) -> Result<(), GpuError> {
+pub(crate) fn run<M: Machine>(machine: &mut M, plan: &Plan, memories: &[&Memory<M>]) -> Result<(), GpuError> {
     for step in &plan.steps {
         let arg = |&(name, value): &(&'static str, Value)| {
             let arg = match value {

@@ -9,7 +9,7 @@ use binned_experts_reference::{Dims, ExpertWeights, Problem};
 
 use crate::memory::{Memory, run};
 use crate::path::buffers::{
-    ACTIVATED, ASSIGNMENT_OF, BINS, DOWN_PROJ, DOWN_PROJ_BIAS, EXACT_ROWS, EXPERT_OUTPUT, GATE_UP, GATE_UP_PROJ,
+    ACTIVATED, ASSIGNMENT_OF, BINS, DOWN_PROJ, DOWN_PROJ_BIAS, EXPERT_OUTPUT, FALLBACK_ROWS, GATE_UP, GATE_UP_PROJ,
     GATE_UP_PROJ_BIAS, HIDDEN_STATES, OUTPUT, ROUTER_INDICES, ROUTING_WEIGHTS, ROW_OF, ROW_STARTS, SORTED_INDICES,
 };
 use crate::path::{Call, HOPPER_FP32, Path, WeightDims};
@@ -21,16 +21,16 @@ use crate::{GpuError, Machine};
 pub struct Pipeline<M: Machine> {
     machine: M,
     wish: &'static Path,
-    layer: Layer<M::Buffer>,
-    workspace: Memory<M::Buffer>,
+    layer: Layer<M>,
+    workspace: Memory<M>,
 }
 
 /// The weights of a layer, on the machine in the layout of the path that serves them.
 #[derive(Debug)]
-struct Layer<B> {
+struct Layer<M: Machine> {
     weights: Arc<ExpertWeights<f32>>,
     path: &'static Path,
-    memory: Memory<B>,
+    memory: Memory<M>,
     packed_bytes: usize,
 }
 
@@ -53,8 +53,8 @@ pub struct Stages {
     pub expert_output: Array2<f32>,
     /// The result, `[B,S,H]`.
     pub output: Array3<f32>,
-    /// How many rows the tensor cores left to the exact kernels; none where no tensor cores were used.
-    pub exact_rows: Option<usize>,
+    /// How many rows the tensor cores left to the fallback kernels; none where no tensor cores were used.
+    pub fallback_rows: Option<usize>,
 }
 
 impl<M: Machine> Pipeline<M> {
@@ -170,7 +170,7 @@ impl<M: Machine> Pipeline<M> {
             activated: self.read_rows(ACTIVATED, kept, intermediate)?,
             expert_output: self.read_rows(EXPERT_OUTPUT, kept, hidden)?,
             output: self.read_output(problem)?,
-            exact_rows: self.read_exact_rows(&call, &plan)?,
+            fallback_rows: self.read_fallback_rows(&call, &plan)?,
         })
     }
 
@@ -224,11 +224,11 @@ impl<M: Machine> Pipeline<M> {
         })
     }
 
-    fn read_exact_rows(&mut self, call: &Call, plan: &Plan) -> Result<Option<usize>, GpuError> {
-        if !plan.has(EXACT_ROWS) || call.max_rows() == 0 {
+    fn read_fallback_rows(&mut self, call: &Call, plan: &Plan) -> Result<Option<usize>, GpuError> {
+        if !plan.has(FALLBACK_ROWS) || call.max_rows() == 0 {
             return Ok(None);
         }
-        let count: Vec<i32> = self.read(EXACT_ROWS, 1)?;
+        let count: Vec<i32> = self.read(FALLBACK_ROWS, 1)?;
         Ok(count.first().and_then(|&count| usize::try_from(count).ok()))
     }
 
@@ -272,12 +272,8 @@ impl<M: Machine> Uploaded<'_, M> {
     }
 }
 
-impl<B> Layer<B> {
-    fn new<M: Machine<Buffer = B>>(
-        weights: Arc<ExpertWeights<f32>>,
-        machine: &mut M,
-        wish: &'static Path,
-    ) -> Result<Layer<B>, GpuError> {
+impl<M: Machine> Layer<M> {
+    fn new(weights: Arc<ExpertWeights<f32>>, machine: &mut M, wish: &'static Path) -> Result<Layer<M>, GpuError> {
         let (experts, intermediate, hidden) = weights.down_proj().dim();
         let dims = WeightDims {
             hidden,

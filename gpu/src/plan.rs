@@ -55,9 +55,6 @@ impl Plan {
 
 impl Buffer {
     /// A buffer of so many elements of so many bytes.
-    ///
-    /// # Errors
-    /// [`GpuError::SizeOverflow`].
     pub(crate) fn new(id: BufferId, element_bytes: usize, shape: &[usize]) -> Result<Buffer, GpuError> {
         let bytes = product(id.0, &[shape, &[element_bytes]].concat())?;
         Ok(Buffer {
@@ -68,17 +65,11 @@ impl Buffer {
     }
 
     /// A buffer of 32-bit integers.
-    ///
-    /// # Errors
-    /// [`GpuError::SizeOverflow`].
     pub(crate) fn i32(id: BufferId, shape: &[usize]) -> Result<Buffer, GpuError> {
         Buffer::new(id, size_of::<i32>(), shape)
     }
 
     /// A buffer of 32-bit floats.
-    ///
-    /// # Errors
-    /// [`GpuError::SizeOverflow`].
     pub(crate) fn f32(id: BufferId, shape: &[usize]) -> Result<Buffer, GpuError> {
         Buffer::new(id, size_of::<f32>(), shape)
     }

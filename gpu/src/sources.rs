@@ -11,7 +11,7 @@ pub const KERNELS: [SourceFile; 15] = [
     ("ptx.cuh", include_str!("../kernels/ptx.cuh")),
     ("swiglu.cuh", include_str!("../kernels/swiglu.cuh")),
     ("tile.cuh", include_str!("../kernels/tile.cuh")),
-    ("exact.cuh", include_str!("../kernels/exact.cuh")),
+    ("fallback.cuh", include_str!("../kernels/fallback.cuh")),
     ("split.cuh", include_str!("../kernels/split.cuh")),
     ("queue.cuh", include_str!("../kernels/queue.cuh")),
     ("finish.cuh", include_str!("../kernels/finish.cuh")),

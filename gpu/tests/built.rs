@@ -27,8 +27,8 @@ fn machines_share_no_state() {
     let (first, second, third) = (build(), build(), build());
     let expected = std::thread::scope(|scope| scope.spawn(|| stages(second)).join().unwrap());
     drop(third);
-    assert_eq!(expected.exact_rows, Some(0));
+    assert_eq!(expected.fallback_rows, Some(0));
     let found = stages(first);
     assert_eq!(bits(&found), bits(&expected));
-    assert_eq!(found.exact_rows, Some(0));
+    assert_eq!(found.fallback_rows, Some(0));
 }

@@ -15,7 +15,7 @@ const LAUNCH: &str = "launch.cpp";
 
 /// Libraries of several machines live in one process. Of each only the launch function may be seen from outside, since
 /// the dynamic linker would let them share the static variables of inline functions.
-const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
+const FLAGS: [&str; 4] = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
 
 /// The host machine without its kernels, compiled: [`build`](HostBuilder::build) adds those of the caller's choice.
 ///
@@ -41,7 +41,7 @@ impl HostBuilder {
     /// Compiles the machine with `CXX`, or `c++`.
     ///
     /// # Errors
-    /// [`GpuError::Unavailable`] if there is no compiler of C++17.
+    /// [`GpuError::Unavailable`] if there is no compiler of C++20.
     pub fn new() -> Result<HostBuilder, GpuError> {
         let builder = HostBuilder {
             folder: tempfile::tempdir().map_err(refused)?,

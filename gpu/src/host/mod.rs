@@ -1,6 +1,6 @@
 //! The host machine: the kernels on the CPU.
 //!
-//! Built by `build.rs` from `kernels/` and `host/` where a C++17 compiler is found.
+//! Built by `build.rs` from `kernels/` and `host/` where a C++20 compiler is found.
 
 mod build;
 

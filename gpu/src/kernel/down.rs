@@ -12,7 +12,7 @@ pub(crate) fn down(call: &Call, rows: Rows) -> Planned {
         buffer(DOWN_PROJ_BIAS),
         buffer(ROW_STARTS),
         buffer(TILE_STARTS),
-        buffer_if(rows == Rows::Fallback, EXACT_ROWS),
+        buffer_if(rows == Rows::Fallback, FALLBACK_ROWS),
         buffer(EXPERT_OUTPUT),
         int("hidden", call.dims.hidden),
         int("intermediate", call.dims.intermediate),

@@ -11,8 +11,8 @@ use crate::{GpuError, Launch};
 const WARPGROUP: usize = 128;
 const EXPERTS_THREADS: usize = 3 * WARPGROUP;
 const CONSUMER_WARPS: usize = 8;
-const STAGES: usize = 5;
-const STAGE_WORDS: usize = LEFT_WORDS + RIGHT_WORDS;
+const RING_SLOTS: usize = 5;
+const SLOT_WORDS: usize = LEFT_WORDS + RIGHT_WORDS;
 pub(crate) const DOWN_PARTS: usize = 3;
 
 pub(crate) fn experts(call: &Call) -> Planned {
@@ -51,7 +51,7 @@ pub(crate) fn experts(call: &Call) -> Planned {
     let mut step = step("experts", blocks(call), EXPERTS_THREADS, args)?;
     if let Some(step) = &mut step {
         step.launch = Launch {
-            shared: (STAGES * STAGE_WORDS * size_of::<u64>()) as u32,
+            shared: (RING_SLOTS * SLOT_WORDS * size_of::<u64>()) as u32,
             ..step.launch
         };
     }

@@ -13,7 +13,7 @@ pub(crate) fn gate_up(call: &Call, rows: Rows) -> Planned {
         buffer(ASSIGNMENT_OF),
         buffer(ROW_STARTS),
         buffer(TILE_STARTS),
-        buffer_if(rows == Rows::Fallback, EXACT_ROWS),
+        buffer_if(rows == Rows::Fallback, FALLBACK_ROWS),
         buffer_if(call.with_stages, GATE_UP),
         buffer(ACTIVATED),
         int("hidden", call.dims.hidden),

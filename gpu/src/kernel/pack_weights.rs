@@ -23,7 +23,7 @@ pub(crate) struct Matrices {
     pub(crate) width: usize,
     pub(crate) column_tiles: usize,
     /// Whether the depth is permuted, as the activations are.
-    pub(crate) weaves: bool,
+    pub(crate) permutes: bool,
 }
 
 pub(crate) fn pack_weights(of: Matrices) -> Planned {
@@ -33,11 +33,11 @@ pub(crate) fn pack_weights(of: Matrices) -> Planned {
         named("packed", of.packed),
         named("columns", of.columns),
         ("norms", of.norms.map_or(Value::Null, Value::Buffer)),
-        buffer(EXACT_EXPERTS),
+        buffer(FALLBACK_EXPERTS),
         int("depth", of.depth),
         int("width", of.width),
         int("column_tiles", of.column_tiles),
-        int("weaves", usize::from(of.weaves)),
+        int("permutes", usize::from(of.permutes)),
     ];
     let columns = of.experts.saturating_mul(of.column_tiles).saturating_mul(PANEL_COLUMNS);
     // A part takes a depth of DEPTH_UNIT at least.

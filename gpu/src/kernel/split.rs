@@ -3,15 +3,15 @@
 use super::tile::PANEL_ROWS;
 
 pub(crate) const PANEL_COLUMNS: usize = 192;
-const STEP: usize = 32;
+const K_BLOCK: usize = 32;
 const LINE_WORDS: usize = 16;
 pub(crate) const LEFT_WORDS: usize = PANEL_ROWS * LINE_WORDS;
 pub(crate) const RIGHT_WORDS: usize = PANEL_COLUMNS * LINE_WORDS;
 pub(super) const DEPTH_UNIT: usize = 64;
 
-/// Images of a depth.
-pub(crate) fn steps(depth: usize) -> usize {
-    depth.div_ceil(DEPTH_UNIT) * (DEPTH_UNIT / STEP)
+/// K-blocks of a depth, padding included.
+pub(crate) fn k_blocks(depth: usize) -> usize {
+    depth.div_ceil(DEPTH_UNIT) * (DEPTH_UNIT / K_BLOCK)
 }
 
 /// Column tiles of the first product. They cover the padding of the activations as well.

@@ -15,10 +15,10 @@ pub(crate) fn split_tokens(call: &Call) -> Planned {
         buffer(ROW_STARTS),
         buffer(PANEL_STARTS),
         buffer(NORMS),
-        buffer(EXACT_EXPERTS),
+        buffer(FALLBACK_EXPERTS),
         named("packed", PACKED_TOKENS),
         buffer(ROW_SCALES),
-        buffer(EXACT_ROWS),
+        buffer(FALLBACK_ROWS),
         buffer(LARGE_COUNTS),
         buffer(PROGRESS),
         int("hidden", call.dims.hidden),
@@ -31,16 +31,16 @@ pub(crate) fn split_tokens(call: &Call) -> Planned {
     step("split_tokens", tokens, SPLIT_THREADS, args)
 }
 
-pub(crate) fn mark_exact_rows(call: &Call) -> Planned {
+pub(crate) fn mark_fallback_rows(call: &Call) -> Planned {
     let args = [
         buffer(ROW_STARTS),
         buffer(LARGE_COUNTS),
-        buffer(EXACT_ROWS),
+        buffer(FALLBACK_ROWS),
         int("intermediate", call.dims.intermediate),
         int("experts", call.dims.experts),
     ];
     step(
-        "mark_exact_rows",
+        "mark_fallback_rows",
         call.max_rows().div_ceil(SPLIT_THREADS),
         SPLIT_THREADS,
         args,

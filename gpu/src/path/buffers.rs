@@ -54,7 +54,7 @@ pub(crate) const DOWN_COLUMNS: BufferId = BufferId("down_columns");
 /// Bounds of the columns of the first product, `[E,2]`, f32.
 pub(crate) const NORMS: BufferId = BufferId("norms");
 /// Experts that are left to the portable kernels, `[E]`, i32.
-pub(crate) const EXACT_EXPERTS: BufferId = BufferId("exact_experts");
+pub(crate) const FALLBACK_EXPERTS: BufferId = BufferId("fallback_experts");
 
 /// Rows as the tensor cores take them, by panel.
 pub(crate) const PACKED_TOKENS: BufferId = BufferId("packed_tokens");
@@ -63,7 +63,7 @@ pub(crate) const PACKED_ACTIVATED: BufferId = BufferId("packed_activated");
 /// Inverse scale of each row, and the scale of its activations, `[R,2]`, f32.
 pub(crate) const ROW_SCALES: BufferId = BufferId("row_scales");
 /// The number of rows left to the portable kernels, and whether each row is one, `[1+R]`, i32.
-pub(crate) const EXACT_ROWS: BufferId = BufferId("exact_rows");
+pub(crate) const FALLBACK_ROWS: BufferId = BufferId("fallback_rows");
 /// Activations of each row that are large enough, `[R]`, i32.
 pub(crate) const LARGE_COUNTS: BufferId = BufferId("large_counts");
 /// What has been drawn and finished of the tiles, i32.

@@ -6,8 +6,8 @@ use super::{Call, Path, Rows, WeightDims};
 use crate::GpuError;
 use crate::kernel::experts::{DOWN_PARTS, cut_tiles, experts, progress_words};
 use crate::kernel::pack_weights::{Matrices, pack_weights};
-use crate::kernel::split::{LEFT_WORDS, PANEL_COLUMNS, RIGHT_WORDS, down_tiles, gate_up_tiles, steps};
-use crate::kernel::split_tokens::{mark_exact_rows, split_tokens};
+use crate::kernel::split::{LEFT_WORDS, PANEL_COLUMNS, RIGHT_WORDS, down_tiles, gate_up_tiles, k_blocks};
+use crate::kernel::split_tokens::{mark_fallback_rows, split_tokens};
 use crate::kernel::tile::{PANEL_ROWS, panels};
 use crate::plan::{Buffer, Plan, Step};
 
@@ -41,7 +41,7 @@ fn weights(dims: WeightDims) -> Result<Plan, GpuError> {
         depth: hidden,
         width: 2 * intermediate,
         column_tiles: gate_up_tiles(intermediate),
-        weaves: false,
+        permutes: false,
     };
     let down = Matrices {
         matrices: DOWN_PROJ,
@@ -54,7 +54,7 @@ fn weights(dims: WeightDims) -> Result<Plan, GpuError> {
         depth: intermediate,
         width: hidden,
         column_tiles: down_tiles(hidden),
-        weaves: true,
+        permutes: true,
     };
     let mut buffers = buffers::weights(dims, size_of::<f32>())?;
     for of in [gate_up, down] {
@@ -62,12 +62,12 @@ fn weights(dims: WeightDims) -> Result<Plan, GpuError> {
         buffers.push(Buffer::new(
             of.packed,
             WORD,
-            &[tiles[0], tiles[1], steps(of.depth), RIGHT_WORDS],
+            &[tiles[0], tiles[1], k_blocks(of.depth), RIGHT_WORDS],
         )?);
         buffers.push(Buffer::f32(of.columns, &[tiles[0], tiles[1], PANEL_COLUMNS, 2])?);
     }
     buffers.push(Buffer::f32(NORMS, &[experts, 2])?.zeroed());
-    buffers.push(Buffer::i32(EXACT_EXPERTS, &[experts])?.zeroed());
+    buffers.push(Buffer::i32(FALLBACK_EXPERTS, &[experts])?.zeroed());
     let steps = [pack_weights(gate_up)?, pack_weights(down)?];
     Ok(Plan {
         buffers,
@@ -77,18 +77,18 @@ fn weights(dims: WeightDims) -> Result<Plan, GpuError> {
 
 fn forward(call: &Call) -> Result<Plan, GpuError> {
     let (panels, max_rows) = (panels(call), call.max_rows());
-    let packed = |id, depth| Buffer::new(id, WORD, &[panels, steps(depth), LEFT_WORDS]);
+    let packed = |id, depth| Buffer::new(id, WORD, &[panels, k_blocks(depth), LEFT_WORDS]);
     let mut buffers = buffers::forward(call, size_of::<f32>())?;
     buffers.extend([
         packed(PACKED_TOKENS, call.dims.hidden)?,
         packed(PACKED_ACTIVATED, call.dims.intermediate)?,
         Buffer::f32(ROW_SCALES, &[max_rows, 2])?,
-        Buffer::i32(EXACT_ROWS, &[1 + max_rows])?,
+        Buffer::i32(FALLBACK_ROWS, &[1 + max_rows])?,
         Buffer::i32(LARGE_COUNTS, &[max_rows])?,
         Buffer::i32(PROGRESS, &[progress_words(call)])?,
         Buffer::f32(PART_SUMS, &[cut_tiles(call), DOWN_PARTS, PANEL_ROWS, PANEL_COLUMNS])?,
     ]);
-    let on_tensor_cores = [split_tokens(call)?, experts(call)?, mark_exact_rows(call)?];
+    let on_tensor_cores = [split_tokens(call)?, experts(call)?, mark_fallback_rows(call)?];
     let on_tensor_cores: Vec<Step> = on_tensor_cores.into_iter().flatten().collect();
     let steps = [route(call)?, on_tensor_cores, products(call, Rows::Fallback)?].concat();
     Ok(Plan { buffers, steps })
