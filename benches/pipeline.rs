@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use binned_experts_gpu::{Cuda, GpuError, Host, Machine, Pipeline};
+use binned_experts_gpu::{Cuda, Emulator, GpuError, Machine, Pipeline};
 use binned_experts_reference::ExpertWeights;
 use clap::Parser;
 
@@ -99,8 +99,8 @@ fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// The machine of the test where there is no GPU.
-fn host() -> Option<(Host, Device)> {
-    match Host::new() {
+fn host() -> Option<(Emulator, Device)> {
+    match Emulator::new() {
         Ok(host) => Some((host, Device::of_host())),
         Err(reason) => {
             println!("nor is there a host machine: {reason}");

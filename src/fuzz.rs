@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use binned_experts_gpu::{GpuError, Host, Schedule};
+use binned_experts_gpu::{Emulator, GpuError, POISONS, Schedule};
 use clap::ValueEnum;
 
 use crate::case::{CaseSpec, Place, Profile, Special, SpecialValue, ValueProfile, mix, parse_case};
@@ -29,7 +29,7 @@ const SCHEDULE_BYTES: usize = size_of::<u64>();
 
 thread_local! {
     static ENGINES: RefCell<Vec<Box<dyn Engine>>> = RefCell::new(engines());
-    static HOST: RefCell<Result<GpuEngine<Host>, GpuError>> = RefCell::new(host());
+    static HOST: RefCell<Result<GpuEngine<Emulator>, GpuError>> = RefCell::new(host());
 }
 
 /// Any routing, in f32.
@@ -117,7 +117,7 @@ fn engines() -> Vec<Box<dyn Engine>> {
 }
 
 /// The kernels on the CPU; says on stderr if there are none.
-fn host() -> Result<GpuEngine<Host>, GpuError> {
+fn host() -> Result<GpuEngine<Emulator>, GpuError> {
     GpuEngine::host().inspect_err(|error| eprintln!("{error}; the reference is fuzzed in its place"))
 }
 
@@ -150,7 +150,7 @@ fn agrees(engine: &mut dyn Engine, prepared: &Prepared, spec: &CaseSpec) -> bool
     !matches!(verdict, Verdict::Skip(_))
 }
 
-fn interleavings_agree(host: &mut GpuEngine<Host>, spec: &CaseSpec, seed: u64) -> usize {
+fn interleavings_agree(host: &mut GpuEngine<Emulator>, spec: &CaseSpec, seed: u64) -> usize {
     let prepared = prepared(spec, &[Class::Fp32]);
     let bounds = prepared.bounds(Class::Fp32).expect("prepared for this class");
     let mut first: Option<Outcome> = None;
@@ -185,7 +185,7 @@ fn schedules(seed: u64) -> [Schedule; 4] {
         seed: mix(seed.wrapping_add(turn)),
         resident_blocks,
         access_interval,
-        poison: Schedule::POISONS[turn as usize % 3],
+        poison: POISONS[turn as usize % 3],
     };
     let [some, interval, ..] = seed.to_le_bytes();
     [

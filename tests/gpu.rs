@@ -10,7 +10,9 @@ use binned_experts::case::{After, Profile, RoutingProfile, SizeProfile};
 use binned_experts::engine::GpuEngine;
 use binned_experts::zoo::{Animal, Kernels};
 use binned_experts::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
-use binned_experts_gpu::{Cuda, GpuError, HOPPER_FP32, HostBuilder, PORTABLE_FP32, Pipeline, Schedule, cuda, sources};
+use binned_experts_gpu::{
+    Cuda, EmulatorBuilder, GpuError, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, Schedule, cuda, sources,
+};
 use binned_experts_reference::{ExpertWeights, Problem};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::{Array2, Array3};
@@ -42,7 +44,7 @@ fn main() {
     if let Some(reason) = &no_nvrtc {
         eprintln!("nvrtc: {reason}");
     }
-    let no_compiler = HostBuilder::new().err();
+    let no_compiler = EmulatorBuilder::new().err();
     if let Some(reason) = &no_compiler {
         eprintln!("host: {reason}");
     }
@@ -206,7 +208,7 @@ fn machine_with(source: &str) -> Result<Cuda, Failed> {
     let image = cuda::compile(source, &own.architecture()?)?.image;
     // SAFETY: compiled from this crate's sources. What a planted fault can spoil is device memory of this test alone.
     let machine = unsafe { Cuda::with_image(own.stream().clone(), image)? };
-    Ok(machine.with_poison(Schedule::POISONS[0]))
+    Ok(machine.with_poison(POISONS[0]))
 }
 
 /// The race of a published port, as the zoo has it: a histogram is read while other blocks still add to it.
@@ -255,7 +257,7 @@ fn a_race_fails_on_the_gpu() -> Result<(), Failed> {
 }
 
 fn a_race_fails_on_the_host_machine() -> Result<(), Failed> {
-    let host = HostBuilder::new()?.build(&patched_kernels()?, Schedule::default())?;
+    let host = EmulatorBuilder::new()?.build(&patched_kernels()?, Schedule::default())?;
     fails(&check_engine(
         &mut GpuEngine::on_host(host, &PORTABLE_FP32)?,
         &race_cases(),

@@ -2,7 +2,7 @@
 
 use binned_experts::case::{Profile, SizeProfile, ValueProfile};
 use binned_experts::{AnyProblem, CaseSpec, ElementType, Selection};
-use binned_experts_gpu::{Host, Pipeline};
+use binned_experts_gpu::{Emulator, Pipeline};
 use clap::ValueEnum;
 
 /// Cases of a profile.
@@ -18,7 +18,7 @@ struct Taken {
 
 /// Runs the cases of a profile whose sizes the tensor cores take; none where there is no C++ compiler.
 fn taken(values: ValueProfile) -> Option<Taken> {
-    let machine = match Host::new() {
+    let machine = match Emulator::new() {
         Ok(host) => host,
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
@@ -32,7 +32,7 @@ fn taken(values: ValueProfile) -> Option<Taken> {
         work: 1 << 20,
         ..Selection::default()
     };
-    let mut pipeline: Option<Pipeline<Host>> = None;
+    let mut pipeline: Option<Pipeline<Emulator>> = None;
     let mut machine = Some(machine);
     let mut taken = Taken::default();
     for seed in 0..SEEDS {

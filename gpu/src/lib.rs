@@ -1,7 +1,7 @@
 //! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32.
 //!
 //! [`Pipeline`] computes what [`binned_experts_ref`](binned_experts_reference::binned_experts_ref) computes, on a
-//! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Host`] runs them on the CPU, built
+//! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Emulator`] runs them on the CPU, built
 //! by a C++ compiler from the very source that a GPU runs, and stricter than a GPU: indices are checked, memory starts
 //! poisoned, accesses to integers must be ordered by barriers, and a seed decides how threads and blocks interleave.
 //!
@@ -36,8 +36,9 @@
 //! started before the one ahead of it has ended, and waits for it itself. Sums of floats have one order, whatever the
 //! order of the blocks, so two runs on one device give the same bits.
 //!
-//! ```
-//! use binned_experts_gpu::{GpuError, Host, Pipeline};
+#![cfg_attr(feature = "emulator", doc = "```")]
+#![cfg_attr(not(feature = "emulator"), doc = "```ignore")]
+//! use binned_experts_gpu::{GpuError, Emulator, Pipeline};
 //! use binned_experts_reference::{ExpertWeights, Problem, binned_experts_ref};
 //! use ndarray::{Array2, Array3, array};
 //!
@@ -49,7 +50,7 @@
 //! )?;
 //! let x = array![[[0.5f32], [1.0]]];
 //! let problem = Problem::new(x, array![[0], [1]], Array3::ones((1, 2, 2)), weights, 1)?;
-//! let machine = match Host::new() {
+//! let machine = match Emulator::new() {
 //!     Err(GpuError::Unavailable { .. }) => return Ok(()), // no C++ compiler
 //!     machine => machine?,
 //! };
@@ -59,20 +60,26 @@
 //! # Ok::<(), GpuError>(())
 //! ```
 
+#[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg(feature = "emulator")]
+mod emulator;
 mod error;
-mod host;
 mod kernel;
 mod machine;
 mod memory;
 mod path;
 mod pipeline;
 mod plan;
+mod poison;
 pub mod sources;
 
+#[cfg(feature = "cuda")]
 pub use cuda::Cuda;
+#[cfg(feature = "emulator")]
+pub use emulator::{Emulator, EmulatorBuffer, EmulatorBuilder, Schedule};
 pub use error::GpuError;
-pub use host::{Host, HostBuffer, HostBuilder, Schedule};
 pub use machine::{Arg, Capabilities, Launch, Machine, NamedArg};
 pub use path::{HOPPER_FP32, PORTABLE_FP32, Path};
 pub use pipeline::{Pipeline, Stages, Uploaded};
+pub use poison::POISONS;

@@ -24,21 +24,35 @@ pub const KERNELS: [SourceFile; 15] = [
     ("combine.cu", include_str!("../kernels/combine.cu")),
 ];
 
-/// The files of `host/` that the kernels are built with for the CPU.
-pub(crate) const HOST: [SourceFile; 13] = [
-    ("fiber.h", include_str!("../host/fiber.h")),
-    ("scheduler.h", include_str!("../host/scheduler.h")),
-    ("order.h", include_str!("../host/order.h")),
-    ("async_machine.h", include_str!("../host/async_machine.h")),
-    ("half.h", include_str!("../host/half.h")),
-    ("simt.h", include_str!("../host/simt.h")),
-    ("async.h", include_str!("../host/async.h")),
-    ("fiber.cpp", include_str!("../host/fiber.cpp")),
-    ("scheduler.cpp", include_str!("../host/scheduler.cpp")),
-    ("order.cpp", include_str!("../host/order.cpp")),
-    ("async_machine.cpp", include_str!("../host/async_machine.cpp")),
-    ("multiply.cpp", include_str!("../host/multiply.cpp")),
-    ("launch.cpp", include_str!("../host/launch.cpp")),
+/// The files of `emulator/` that the kernels are built with for the CPU.
+#[cfg(feature = "emulator")]
+pub(crate) const EMULATOR: [SourceFile; 26] = [
+    ("random.h", include_str!("../emulator/random.h")),
+    ("fiber.h", include_str!("../emulator/fiber.h")),
+    ("threads.h", include_str!("../emulator/threads.h")),
+    ("turns.h", include_str!("../emulator/turns.h")),
+    ("order.h", include_str!("../emulator/order.h")),
+    ("async_machine.h", include_str!("../emulator/async_machine.h")),
+    ("multiply.h", include_str!("../emulator/multiply.h")),
+    ("emulator.h", include_str!("../emulator/emulator.h")),
+    ("collectives.h", include_str!("../emulator/collectives.h")),
+    ("shared.h", include_str!("../emulator/shared.h")),
+    ("report.h", include_str!("../emulator/report.h")),
+    ("half.h", include_str!("../emulator/half.h")),
+    ("simt.h", include_str!("../emulator/simt.h")),
+    ("async.h", include_str!("../emulator/async.h")),
+    ("emulator.cpp", include_str!("../emulator/emulator.cpp")),
+    ("blocks.cpp", include_str!("../emulator/blocks.cpp")),
+    ("switching.cpp", include_str!("../emulator/switching.cpp")),
+    ("turns.cpp", include_str!("../emulator/turns.cpp")),
+    ("fiber.cpp", include_str!("../emulator/fiber.cpp")),
+    ("collectives.cpp", include_str!("../emulator/collectives.cpp")),
+    ("shared.cpp", include_str!("../emulator/shared.cpp")),
+    ("order.cpp", include_str!("../emulator/order.cpp")),
+    ("async_machine.cpp", include_str!("../emulator/async_machine.cpp")),
+    ("multiply.cpp", include_str!("../emulator/multiply.cpp")),
+    ("report.cpp", include_str!("../emulator/report.cpp")),
+    ("launch.cpp", include_str!("../emulator/launch.cpp")),
 ];
 
 /// A kernel's name and parameters.
@@ -96,7 +110,10 @@ fn head(file: &str, text: &'static str) -> Option<Head> {
 
 impl Head {
     /// Whether the arguments have the names and kinds of the parameters, in their order.
-    pub(crate) fn check<B>(&self, args: &[NamedArg<'_, B>]) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// What was expected, and what was found.
+    pub fn check<B>(&self, args: &[NamedArg<'_, B>]) -> Result<(), String> {
         let (expected, found) = (self.parameters.len(), args.len());
         if expected != found {
             return Err(format!("expected {expected} arguments, found {found}"));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use binned_experts::engine::{Engine, GpuEngine, built_in, serve};
-use binned_experts_gpu::{Cuda, HOPPER_FP32, PORTABLE_FP32, Schedule};
+use binned_experts_gpu::{Cuda, HOPPER_FP32, POISONS, PORTABLE_FP32};
 
 use super::engines::unknown;
 use super::{Failure, Serve};
@@ -24,7 +24,7 @@ fn with_image(name: &str, path: &Path) -> Result<Box<dyn Engine>, Failure> {
     let image = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     // SAFETY: the user names the file, as that of any program to run.
     let machine = unsafe { Cuda::with_image(Cuda::new()?.stream().clone(), image)? };
-    let machine = machine.with_poison(Schedule::POISONS[0]);
+    let machine = machine.with_poison(POISONS[0]);
     let path = match name {
         "cuda" => &HOPPER_FP32,
         "cuda-portable" => &PORTABLE_FP32,

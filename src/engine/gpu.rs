@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{Cuda, GpuError, HOPPER_FP32, Host, Machine, PORTABLE_FP32, Path, Pipeline, Schedule};
+use binned_experts_gpu::{
+    Cuda, Emulator, GpuError, HOPPER_FP32, Machine, POISONS, PORTABLE_FP32, Path, Pipeline, Schedule,
+};
 use binned_experts_reference::{ExpertWeights, Problem};
 use ndarray::{Array2, Array3};
 
@@ -22,12 +24,12 @@ pub struct GpuEngine<M: Machine> {
 /// run. Another number gives another choice.
 type Scheduler<M> = Box<dyn Fn(&mut M, &Problem<f32>, u64)>;
 
-impl GpuEngine<Host> {
+impl GpuEngine<Emulator> {
     /// A host machine and a path of the caller's choice, such as a machine with a planted fault.
     ///
     /// # Errors
     /// An error of the machine.
-    pub fn on_host(machine: Host, path: &'static Path) -> Result<GpuEngine<Host>, GpuError> {
+    pub fn on_host(machine: Emulator, path: &'static Path) -> Result<GpuEngine<Emulator>, GpuError> {
         GpuEngine::new("host", machine, path, schedule_of_case)
     }
 
@@ -35,16 +37,16 @@ impl GpuEngine<Host> {
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
-    pub fn host() -> Result<GpuEngine<Host>, GpuError> {
-        GpuEngine::on_host(Host::new()?, &PORTABLE_FP32)
+    pub fn host() -> Result<GpuEngine<Emulator>, GpuError> {
+        GpuEngine::on_host(Emulator::new()?, &PORTABLE_FP32)
     }
 
     /// The kernels for Hopper's tensor cores on the CPU, as on a GPU of three multiprocessors.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
-    pub fn host_tensor_cores() -> Result<GpuEngine<Host>, GpuError> {
-        GpuEngine::new("host-tensor-cores", Host::new()?, &HOPPER_FP32, schedule_of_case)
+    pub fn host_tensor_cores() -> Result<GpuEngine<Emulator>, GpuError> {
+        GpuEngine::new("host-tensor-cores", Emulator::new()?, &HOPPER_FP32, schedule_of_case)
     }
 
     /// Runs the cases to come under one schedule.
@@ -67,7 +69,7 @@ impl GpuEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda() -> Result<GpuEngine<Cuda>, GpuError> {
-        GpuEngine::on_cuda(Cuda::new()?.with_poison(Schedule::POISONS[0]), &HOPPER_FP32)
+        GpuEngine::on_cuda(Cuda::new()?.with_poison(POISONS[0]), &HOPPER_FP32)
     }
 
     /// As [`cuda`](GpuEngine::cuda), with the kernels that every GPU runs.
@@ -75,7 +77,7 @@ impl GpuEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda_portable() -> Result<GpuEngine<Cuda>, GpuError> {
-        let machine = Cuda::new()?.with_poison(Schedule::POISONS[0]);
+        let machine = Cuda::new()?.with_poison(POISONS[0]);
         GpuEngine::new("cuda-portable", machine, &PORTABLE_FP32, set_poison)
     }
 }
@@ -164,7 +166,7 @@ impl<M: Machine> GpuEngine<M> {
 /// Memory accesses between pauses, in one case of four.
 const ACCESS_INTERVAL: u32 = 64;
 
-fn schedule_of_case(host: &mut Host, problem: &Problem<f32>, order: u64) {
+fn schedule_of_case(host: &mut Emulator, problem: &Problem<f32>, order: u64) {
     let seed = number_of_case(problem, order);
     host.set_schedule(Schedule {
         seed,
@@ -183,7 +185,7 @@ fn set_poison(cuda: &mut Cuda, problem: &Problem<f32>, order: u64) {
 }
 
 fn poison_of(number: u64) -> u32 {
-    Schedule::POISONS[(mix(number) / 4 % 3) as usize]
+    POISONS[(mix(number) / 4 % 3) as usize]
 }
 
 /// A number that depends on the case and the order alone, so that a replay takes the same one.

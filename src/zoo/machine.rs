@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use binned_experts_gpu::{Cuda, GpuError, HostBuilder, Schedule, cuda, sources};
+use binned_experts_gpu::{Cuda, EmulatorBuilder, GpuError, Schedule, cuda, sources};
 use tempfile::TempDir;
 
 use super::{Animal, Habitat, Kernels, ZooError, own_kernels};
@@ -18,7 +18,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub enum Machine {
     /// The host machine.
-    Host(HostBuilder),
+    Host(EmulatorBuilder),
     /// The first GPU. Each engine is a program of its own, since a fault takes the context of its process along.
     Cuda {
         /// The command `binned-experts`.
@@ -34,7 +34,7 @@ impl Machine {
     /// # Errors
     /// [`ZooError::Machine`] without a C++ compiler.
     pub fn host() -> Result<Machine, ZooError> {
-        Ok(Machine::Host(HostBuilder::new()?))
+        Ok(Machine::Host(EmulatorBuilder::new()?))
     }
 
     /// The first GPU, run by the command `binned-experts` at this path.
@@ -69,7 +69,7 @@ impl Machine {
     }
 }
 
-fn on_host(builder: &HostBuilder, kernels: &Kernels, habitat: Habitat) -> Result<Box<dyn Engine>, BuildError> {
+fn on_host(builder: &EmulatorBuilder, kernels: &Kernels, habitat: Habitat) -> Result<Box<dyn Engine>, BuildError> {
     let host = builder.build(kernels, Schedule::default())?;
     Ok(Box::new(GpuEngine::on_host(host, habitat.path())?))
 }

@@ -114,7 +114,7 @@ impl Cuda {
     }
 
     /// The same machine, filling memory whose contents are undefined with a word, such as one of
-    /// [`Schedule::POISONS`](crate::Schedule::POISONS), so that a read of it shows.
+    /// [`POISONS`](crate::POISONS), so that a read of it shows.
     #[must_use]
     pub fn with_poison(self, poison: u32) -> Cuda {
         Cuda {
