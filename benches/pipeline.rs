@@ -6,7 +6,7 @@
 //! cargo bench --bench pipeline -- --test              # small ones in a moment, on the host machine if there is no GPU
 //! ```
 //!
-//! Without a GPU it times the reference alone; with `MOE_REQUIRE_GPU=1` that is a failure. The status is 1 if an
+//! Without a GPU it times the reference alone; with `BINNED_EXPERTS_REQUIRE_GPU=1` that is a failure. The status is 1 if an
 //! output is wrong.
 
 #[path = "pipeline/chart.rs"]
@@ -90,7 +90,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             let (device, clock) = (Device::of_cuda(&cuda)?, Clock::Events(cuda.stream().clone()));
             run_on(args, Some((cuda, device)), &clock)
         }
-        Err(reason @ GpuError::Unavailable { .. }) if std::env::var_os("MOE_REQUIRE_GPU").is_none() => {
+        Err(reason @ GpuError::Unavailable { .. }) if std::env::var_os("BINNED_EXPERTS_REQUIRE_GPU").is_none() => {
             println!("no GPU was found: {reason}");
             run_on(args, if args.test { host() } else { None }, &Clock::Wall)
         }

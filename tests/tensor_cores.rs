@@ -1,9 +1,8 @@
 //! How much of each profile of values the tensor cores take: a row that cannot be split goes to the fallback kernels.
 
-use binned_experts::case::{Profile, SizeProfile, ValueProfile};
-use binned_experts::{AnyProblem, CaseSpec, ElementType, Selection};
+use binned_experts_check::case::{SizeProfile, ValueProfile};
+use binned_experts_check::{AnyProblem, CaseSpec, ElementType, Selection};
 use binned_experts_gpu::{Emulator, Pipeline};
-use clap::ValueEnum;
 
 /// Cases of a profile.
 const SEEDS: u64 = 100;
@@ -28,7 +27,8 @@ fn taken(values: ValueProfile) -> Option<Taken> {
     };
     let selection = Selection {
         elements: vec![ElementType::F32],
-        profiles: vec![Profile::Size(SizeProfile::TileEdges), Profile::Values(values)],
+        sizes: vec![SizeProfile::TileEdges],
+        values: vec![values],
         work: 1 << 20,
         ..Selection::default()
     };
@@ -67,7 +67,7 @@ fn taken(values: ValueProfile) -> Option<Taken> {
 
 #[test]
 fn the_tensor_cores_take_the_rows_that_they_should() {
-    for values in ValueProfile::value_variants() {
+    for values in ValueProfile::ALL {
         let Some(taken) = taken(*values) else { return };
         let share = taken.fallback as f64 / taken.rows as f64;
         let found = format!("{values:?}: {taken:?}, {share:.3} of the rows fall back");

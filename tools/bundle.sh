@@ -35,7 +35,7 @@ set -euo pipefail
 what=${1:-all}
 out=$(mkdir -p "${2:-results}" && cd "${2:-results}" && pwd)
 cd "$(dirname "$0")"
-export MOE_REQUIRE_GPU=1 MOE_ROOT="$PWD" BENCH_COMMIT="$(cat commit)"
+export BINNED_EXPERTS_REQUIRE_GPU=1 BINNED_EXPERTS_ROOT="$PWD" BINNED_EXPERTS_COMMIT="$(cat commit)"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/device"
 runs() { [ "$what" = all ] || [ "$what" = "$1" ]; }
 if runs test; then

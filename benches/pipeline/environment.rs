@@ -85,9 +85,9 @@ impl Environment {
     }
 }
 
-/// The commit that was built, marked where the files differ from it; a bundle names it in `BENCH_COMMIT`.
+/// The commit that was built, marked where the files differ from it; a bundle names it in `BINNED_EXPERTS_COMMIT`.
 fn commit() -> String {
-    std::env::var("BENCH_COMMIT").unwrap_or_else(|_| {
+    std::env::var("BINNED_EXPERTS_COMMIT").unwrap_or_else(|_| {
         let described = output_of(
             "git",
             &["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

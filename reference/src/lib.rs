@@ -21,6 +21,8 @@
 //! rounds them; see [`Element`]. NaN and infinities are values: they behave as in PyTorch and stay in the rows that
 //! use them. What does not fit is an [`Error`].
 
+#![forbid(unsafe_code)]
+
 mod binned;
 mod bins;
 mod element;

@@ -3,6 +3,8 @@
 //! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the host machine
 //! with each patch and runs the cases of a check until one fails.
 
+#[cfg(feature = "cuda")]
+mod gpu;
 mod machine;
 mod report;
 mod visit;
@@ -34,8 +36,8 @@ pub struct Animal {
     pub class: BugClass,
     /// What happened, and how the patch plants it here.
     pub story: String,
-    /// The pipeline it lives in.
-    pub engine: Habitat,
+    /// The kernels it lives in.
+    pub path: KernelPath,
     /// The kernel file.
     pub file: String,
     /// Text that stands in the file once.
@@ -48,33 +50,33 @@ pub struct Animal {
     pub unseen_on_gpu: Option<String>,
 }
 
-/// The pipeline that a bug lives in.
+/// The kernels that a bug lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Habitat {
-    /// The kernels of every device.
-    Host,
+pub enum KernelPath {
+    /// The kernels of every GPU.
+    Portable,
     /// Those for Hopper's tensor cores.
-    HostTensorCores,
+    Hopper,
 }
 
-impl Habitat {
+impl KernelPath {
     /// Both.
-    pub const ALL: [Habitat; 2] = [Habitat::Host, Habitat::HostTensorCores];
+    pub const ALL: [KernelPath; 2] = [KernelPath::Portable, KernelPath::Hopper];
 
-    /// The name of the engine.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
-            Habitat::Host => "host",
-            Habitat::HostTensorCores => "host-tensor-cores",
+            KernelPath::Portable => "portable",
+            KernelPath::Hopper => "hopper",
         }
     }
 
     /// The path of the kernels.
     pub(super) fn path(self) -> &'static binned_experts_gpu::Path {
         match self {
-            Habitat::Host => &PORTABLE_FP32,
-            Habitat::HostTensorCores => &HOPPER_FP32,
+            KernelPath::Portable => &PORTABLE_FP32,
+            KernelPath::Hopper => &HOPPER_FP32,
         }
     }
 }

@@ -4,13 +4,9 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::{Animal, Habitat, Machine, ZooError};
-use crate::case::CaseSpec;
-use crate::engine::Engine;
-use crate::generate::Selection;
-use crate::judge::judge_spec;
-use crate::tensor::ElementType;
-use crate::verdict::{Mismatch, Verdict};
+use super::{Animal, KernelPath, Machine, ZooError};
+use binned_experts_check::judge::{Mismatch, judge_spec};
+use binned_experts_check::{CaseSpec, ElementType, Engine, Selection, Verdict};
 
 /// How many cases a bug has until it must have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,10 +94,10 @@ pub fn visit(
 }
 
 fn visit_one(machine: &Machine, animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
-    let mut engine = machine.engine(Some(animal), animal.engine)?;
+    let mut engine = machine.engine(Some(animal), animal.path)?;
     let start = Instant::now();
     Ok(Visit {
-        catch: hunt(&mut *engine, animal.engine, budget),
+        catch: hunt(&mut *engine, animal.path, budget),
         time: start.elapsed(),
         may_be_missed: machine.may_miss(animal),
         animal: animal.clone(),
@@ -112,20 +108,20 @@ fn visit_one(machine: &Machine, animal: &Animal, budget: Budget) -> Result<Visit
 ///
 /// # Errors
 /// [`ZooError::Build`].
-pub fn control(machine: &Machine, habitat: Habitat, budget: Budget) -> Result<Option<Catch>, ZooError> {
-    let mut engine = machine.engine(None, habitat)?;
-    Ok(hunt(&mut *engine, habitat, budget))
+pub fn control(machine: &Machine, path: KernelPath, budget: Budget) -> Result<Option<Catch>, ZooError> {
+    let mut engine = machine.engine(None, path)?;
+    Ok(hunt(&mut *engine, path, budget))
 }
 
 /// The first case of a check that fails.
-fn hunt(engine: &mut dyn Engine, habitat: Habitat, budget: Budget) -> Option<Catch> {
+fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: Budget) -> Option<Catch> {
     let selection = Selection {
         elements: vec![ElementType::F32],
         ..Selection::default()
     };
     (0..budget.cases).find_map(|index| {
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
-        if !habitat.path().takes(spec.hidden, spec.intermediate) {
+        if !path.path().takes(spec.hidden, spec.intermediate) {
             // Another path would serve.
             return None;
         }
@@ -139,7 +135,7 @@ fn caught_by(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Agree { .. } | Verdict::Skip(_) => None,
         Verdict::Disagree(mismatch) => Some(match **mismatch {
-            Mismatch::NotRepeated { .. } => "not repeatable".to_owned(),
+            Mismatch::NotDeterministic { .. } => "not deterministic".to_owned(),
             ref mismatch => mismatch.stage().to_string(),
         }),
         Verdict::Fault(fault) => {

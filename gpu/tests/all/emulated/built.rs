@@ -13,7 +13,8 @@ fn machines_share_no_state() {
     let builder = EmulatorBuilder::new().unwrap();
     let kernels = sources::KERNELS.map(|(name, text)| (name, text.to_owned()));
     let build = || {
-        let machine = builder.build(&kernels, Schedule::default()).unwrap();
+        // SAFETY: the kernels are this crate's.
+        let machine = unsafe { builder.build(&kernels, Schedule::default()) }.unwrap();
         machine.with_multiprocessors(2)
     };
     let problem = problem([40, 64, 64, 2, 1, 1000], 3);
