@@ -16,7 +16,7 @@ const LAUNCH: &str = "launch.cpp";
 
 /// Libraries of several emulators live in one process. Of each only the C interface may be seen from outside, since the
 /// dynamic linker would let them share the static variables of inline functions.
-const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
+const FLAGS: [&str; 4] = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
 
 /// The emulator without its kernels, compiled: [`build`](EmulatorBuilder::build) adds those of the caller's choice.
 ///
@@ -43,7 +43,7 @@ impl EmulatorBuilder {
     /// Compiles the machine with `CXX`, or `c++`.
     ///
     /// # Errors
-    /// [`GpuError::Unavailable`] if there is no compiler of C++17.
+    /// [`GpuError::Unavailable`] if there is no compiler of C++20.
     pub fn new() -> Result<EmulatorBuilder, GpuError> {
         let builder = EmulatorBuilder {
             folder: tempfile::tempdir().map_err(refused)?,
@@ -86,7 +86,7 @@ impl EmulatorBuilder {
         let interface = unsafe { Interface::of(&library) }.map_err(refused)?;
         Ok(Emulator {
             schedule,
-            tensor_cores: None,
+            multiprocessors: Emulator::MULTIPROCESSORS,
             // SAFETY: the functions are those of the library, which goes along. The kernels that they run do what the
             // built-in ones do, as the caller vouches: they stay within their arrays and keep nothing.
             instance: unsafe { Instance::new(interface, Some(library)) }?,

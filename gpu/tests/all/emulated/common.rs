@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{Emulator, Pipeline, Schedule, Stages};
+use binned_experts_gpu::{Emulator, PORTABLE_FP32, Pipeline, Schedule, Stages};
 use binned_experts_reference::{Activation, Dims, ExpertWeights, Problem, binned_experts_ref};
 use ndarray::{Array2, Array3, ArrayView, Dimension};
 
-/// A pipeline on the emulator.
+/// A pipeline of the portable path on the emulator.
 pub(super) fn pipeline(problem: &Problem<f32>, seed: u64) -> Pipeline<Emulator> {
-    Pipeline::new(problem.weights().clone(), emulator(seed)).unwrap()
+    Pipeline::with_path(problem.weights().clone(), emulator(seed), &PORTABLE_FP32).unwrap()
 }
 
 /// The emulator under a schedule.
