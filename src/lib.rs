@@ -1,4 +1,5 @@
-//! The kernels of [`binned_experts_gpu`] as engines for [`binned_experts_check`], what the fuzz targets run, and the zoo.
+//! The kernels of [`binned_experts_gpu`] as engines for [`binned_experts_check`], what the fuzz targets run, and the
+//! zoo.
 //!
 //! - [`engines`]: the engines that are built in, by name;
 //! - [`fuzz`]: what the fuzz targets run;

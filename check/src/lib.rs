@@ -6,11 +6,11 @@
 //! every element.
 //!
 //! - [`case`]: a case as printable text;
-//! - [`draw`]: the problem that a case stands for;
-//! - [`generate`]: from bytes to a case, for a fuzzer, a property test and a seed number alike;
-//! - [`oracle`]: what is right, how far a right result can lie from it, and what a case exercises;
-//! - [`engine`], [`program`]: what computes the function, in Rust or as a program in any language;
-//! - [`judge`]: what is wrong, where, and on how small a case;
+//! - [`draw`]: from a case to the problem that it describes;
+//! - [`generate`]: from bytes to a case; a fuzzer, a property test and a seed number use the same generator;
+//! - [`oracle`]: what is right, how far a right result may be from it, and what a case exercises;
+//! - [`engine`], [`program`]: a kernel, in Rust or as a program in any language;
+//! - [`judge`]: the verdict on one case, and the smallest case that still fails;
 //! - [`mod@check`], [`report`]: the run over many cases and what it prints.
 
 #![forbid(unsafe_code)]

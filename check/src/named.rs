@@ -10,7 +10,7 @@ pub trait Named: Copy + PartialEq + fmt::Debug + Send + Sync + 'static {
     /// The name of the variant.
     fn name(self) -> &'static str;
 
-    /// What the variant stands for, in one or two sentences.
+    /// The description of the variant, in a few sentences.
     fn about(self) -> String;
 
     /// The variant of a name.

@@ -1,4 +1,4 @@
-//! What a run prints.
+//! The text and the JSON that a run prints.
 
 use std::fmt::{self, Write};
 use std::time::Duration;

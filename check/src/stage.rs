@@ -31,7 +31,7 @@ named_enum! {
     }
 }
 
-/// What the rows of a stage are.
+/// The meaning of a stage's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// Positions, to be met exactly.
@@ -58,9 +58,9 @@ impl Stage {
 /// The values of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StageValues {
-    /// Of `sorted_indices` and `bins`.
+    /// The values of `sorted_indices` and `bins`.
     Indices(Vec<usize>),
-    /// Of all other stages; a stage of one value an assignment has one column.
+    /// The values of any other stage. A stage with one value for each assignment has one column.
     Rows(Array2<f64>),
 }
 
@@ -95,7 +95,7 @@ impl From<Vec<f64>> for StageValues {
 pub struct Stages(BTreeMap<Stage, StageValues>);
 
 impl Stages {
-    /// The same with one more stage: rows in the shape that [`Stage`] gives, or positions.
+    /// Adds a stage: rows in the shape that [`Stage`] gives, or positions.
     #[must_use]
     pub fn with(mut self, stage: Stage, values: impl Into<StageValues>) -> Stages {
         self.0.insert(stage, values.into());
@@ -112,14 +112,14 @@ impl Stages {
         self.0.get_mut(&stage)
     }
 
-    /// What is shown, in the order of the stages.
+    /// The stages that are shown, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (Stage, &StageValues)> {
         self.0.iter().map(|(stage, values)| (*stage, values))
     }
 
     /// The stages as tensors by name, in PyTorch's shapes and the problem's element type: kept rows as `[E,C,width]`
-    /// with zeros beyond an expert's count. A stage that has more elements in this shape, or does not fit the memory,
-    /// is left out.
+    /// with zeros beyond an expert's count. A stage that has more than `most_elements` in this shape, or does not fit
+    /// the memory, is left out.
     pub(crate) fn tensors(&self, problem: &AnyProblem, most_elements: usize) -> BTreeMap<String, Tensor> {
         let (bins, capacity, element) = (problem.bins(), problem.dims().capacity, problem.element());
         let tensor = |stage: Stage, values: &StageValues| match values {
@@ -138,7 +138,7 @@ impl Stages {
     }
 }
 
-/// Where a value stands.
+/// The place of a value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Location {
     /// Position in the sorted order, for the integer stages.
@@ -154,7 +154,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// What is known of it, by name.
+    /// The parts that are known, by name.
     pub fn parts(&self) -> impl Iterator<Item = (&'static str, usize)> {
         let parts = [
             ("position", self.position),
@@ -183,7 +183,7 @@ pub(crate) fn kept_rows(padded: &Array3<f64>, bins: &Bins, capacity: usize) -> A
     rows
 }
 
-/// The inverse of [`kept_rows`], rows beyond an expert's count zero; none where it cannot be had.
+/// The inverse of [`kept_rows`], with zero rows beyond an expert's count; none if it is too large.
 fn padded_rows(rows: &Array2<f64>, bins: &Bins, capacity: usize, most_elements: usize) -> Option<Array3<f64>> {
     let width = rows.ncols();
     let elements = bins.experts().checked_mul(capacity)?.checked_mul(width)?;

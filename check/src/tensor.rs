@@ -225,12 +225,12 @@ impl AnyProblem {
         with_problem!(self, problem => problem.bins())
     }
 
-    /// Whether the assignments stand in another order than the stable one.
+    /// Whether the order of the assignments is another than the stable one.
     pub fn has_explicit_order(&self) -> bool {
         with_problem!(self, problem => problem.explicit_order().is_some())
     }
 
-    /// The same problem with an explicit order of the assignments in place of the stable sort.
+    /// Replaces the stable sort by an explicit order of the assignments.
     ///
     /// # Errors
     /// An `Order…` variant if `order` is not a permutation of `0..T·K` sorted by expert.

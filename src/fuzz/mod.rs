@@ -4,8 +4,8 @@
 //! AddressSanitizer found included, and `cargo fuzz fmt TARGET FILE` shows that of any input. Put under `tests/cases/`
 //! as a file, that text is a regression test.
 //!
-//! Engines are opened once a thread. Those that are not available are left out of [`routing`] and [`values`], with a note
-//! on standard error; [`schedule`] needs the emulator.
+//! Engines are opened once a thread. Those that are not available are left out of [`routing`] and [`values`], with a
+//! note on standard error; [`schedule`] needs the emulator.
 
 #[cfg(feature = "emulator")]
 mod schedule;
@@ -27,8 +27,8 @@ pub use schedule::{ScheduleCase, schedule};
 
 use crate::engines::built_in;
 
-/// The engines of [`routing`] and [`values`]. The kernels for tensor cores leave cases as small as these to the portable
-/// ones.
+/// The engines of [`routing`] and [`values`]. The kernels for tensor cores leave cases as small as these to the
+/// portable ones.
 const ENGINES: [&str; 3] = ["reference", "emulator-portable", "cuda-portable"];
 
 thread_local! {

@@ -1,7 +1,7 @@
 //! The zoo: bugs that kernels had, planted in this crate's own, each of which a check must catch.
 //!
-//! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the host machine
-//! with each patch and runs the cases of a check until one fails.
+//! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the emulator with
+//! each patch and runs the cases of a check until one fails. `docs/zoo.md` lists the fields of a file.
 
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -40,13 +40,13 @@ pub struct Animal {
     pub path: KernelPath,
     /// The kernel file.
     pub file: String,
-    /// Text that stands in the file once.
+    /// Text that is in the file exactly once.
     pub old: String,
     /// Text in its place.
     pub new: String,
     /// Why no check can tell the patched kernels from right ones.
     pub equivalent: Option<String>,
-    /// Why a GPU need not show what the host machine does.
+    /// Why a GPU need not show what the emulator shows.
     pub unseen_on_gpu: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct Animal {
 pub enum KernelPath {
     /// The kernels of every GPU.
     Portable,
-    /// Those for Hopper's tensor cores.
+    /// The kernels for Hopper's tensor cores.
     Hopper,
 }
 
@@ -170,7 +170,7 @@ pub enum ZooError {
         name: String,
         /// The kernel file.
         file: String,
-        /// How often the text stands there.
+        /// How often the text is there.
         found: usize,
     },
     /// The machine cannot be built.

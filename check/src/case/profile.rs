@@ -1,4 +1,4 @@
-//! The names of what a case can be made of.
+//! The profiles that a case is made of, by name.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ named_enum! {
         ManyAssignments = "many-assignments",
         /// Up to 1,025 experts, the last of them used.
         ManyExperts = "many-experts",
-        /// More rows on one expert than kernels for tensor cores take together, in more than one tile of columns.
+        /// More than eight panels of 128 rows on one expert, in more than one tile of columns.
         ManyRows = "many-rows",
         /// No token at all.
         NoTokens = "no-tokens",
@@ -25,7 +25,7 @@ named_enum! {
 named_enum! {
     /// Which experts the tokens choose.
     ///
-    /// Of more than 64 experts the last is always used, except by [`AllToFirst`](RoutingProfile::AllToFirst),
+    /// With more than 64 experts the last one is always used, except by [`AllToFirst`](RoutingProfile::AllToFirst),
     /// [`AllToMiddle`](RoutingProfile::AllToMiddle) and [`EmptyRuns`](RoutingProfile::EmptyRuns).
     pub enum RoutingProfile {
         /// Any expert, duplicates within a token included.
@@ -60,7 +60,7 @@ named_enum! {
 }
 
 named_enum! {
-    /// How the capacity lies to the largest expert count n.
+    /// The capacity, relative to the largest expert count n.
     pub enum CapacityProfile {
         /// C = 0: everything is dropped.
         CapacityZero = "capacity-zero",
@@ -72,7 +72,7 @@ named_enum! {
         OneOver = "one-over",
         /// C = n / 4: far over.
         FarOver = "far-over",
-        /// C = (T·K·2) / E, the rule of the PyTorch benchmark.
+        /// C = (T·K·2) / E, as the PyTorch benchmark has it.
         CapacityRule = "capacity-rule",
         /// C > T·K.
         CapacityHuge = "capacity-huge",
@@ -90,30 +90,31 @@ named_enum! {
         LargeBias = "large-bias",
         /// x = 0: nothing but biases.
         PureBias = "pure-bias",
-        /// x tells token and column, the biases tell the expert, and the products copy single values, so that each output
-        /// value names its sources.
+        /// x encodes token and column, the biases encode the expert, and the products copy single values. So each
+        /// output value names its sources.
         Provenance = "provenance",
         /// Integers from −2 to 2.
         SmallIntegers = "small-integers",
-        /// Tokens, columns, single weights or features scaled by powers of two from 2^-60 to 2^60 (2^-5 to 2^5 in f16), and
-        /// subnormal values; biases scaled alike, or none.
+        /// Tokens, columns, single weights or features scaled by powers of two from 2^-60 to 2^60 (2^-5 to 2^5 in f16),
+        /// and subnormal values. Biases have the same scale, or are 0.
         WideRange = "wide-range",
-        /// Large terms in ± pairs whose sum is a small part of them: of the first product in experts of even number, of the
-        /// second in the others.
+        /// Large terms in ± pairs whose sum is small against them: in the first product of even experts, in the second
+        /// of odd ones.
         Cancelling = "cancelling",
-        /// Hidden states near 2^±118 and a first matrix near the inverse (2^±10 in f16), so that the terms of its sums are
-        /// neither.
+        /// Hidden states near 2^±118, and a first matrix near the inverse (2^±10 in f16). The terms of their sums are
+        /// of ordinary size.
         OppositeScales = "opposite-scales",
-        /// Gates and ups near one power of two from 2^16 to 2^56 (from 2^2 to 2^5 in f16), three in four gates positive, and
-        /// a limit that clamps few of them or none.
+        /// Gates and ups near one power of two, from 2^16 to 2^56 (2^2 to 2^5 in f16). Three in four gates are
+        /// positive, and the limit clamps few of them or none.
         HugeGates = "huge-gates",
-        /// Gates from −12 to −40 (−3 to −6 in f16), so that activations are nearly all far below what the norms of token and
-        /// weights let expect; the second biases are of their size or zero.
+        /// Gates from −12 to −40 (−3 to −6 in f16). Nearly all activations are then far below the bound that the norms
+        /// of token and weights give. The second biases are as small as the activations, or zero.
         LowGates = "low-gates",
-        /// Gentle, but that one token in 32 is 2^44 times the others, near 2^64 (2^5 times in f16).
+        /// Gentle, but one token in 32 is 2^44 times as large as the others, near 2^64 (2^5 times in f16).
         Outliers = "outliers",
-        /// Hidden states near 2^-81, whose squares leave the range, and a first matrix near 2^55, whose squares do not (2^-12
-        /// and 2^6 in f16); the first biases are far below the sums, the second ones of their size or zero.
+        /// Hidden states near 2^-81, whose squares underflow, and a first matrix near 2^55, whose squares do not
+        /// overflow (2^-12 and 2^6 in f16). The first biases are far below the sums. The second biases are as large as
+        /// the sums, or zero.
         LostSquares = "lost-squares",
     }
 }
@@ -125,17 +126,17 @@ named_enum! {
         Normalised = "normalised",
         /// Positive, of any sum.
         Unnormalised = "unnormalised",
-        /// Of either sign.
+        /// Positive and negative.
         Negative = "negative",
-        /// One in two is zero.
+        /// Half of them are zero.
         SomeZero = "some-zero",
-        /// One expert of each token has all the weight, and it is not 1.
+        /// One expert of each token has all the weight; its weight is not 1.
         OneHot = "one-hot",
     }
 }
 
 named_enum! {
-    /// A value that a case holds in one place.
+    /// A special value that a case contains in one place.
     pub enum SpecialValue {
         /// Not a number.
         Nan = "nan",
@@ -153,7 +154,7 @@ named_enum! {
 }
 
 named_enum! {
-    /// Where a [`SpecialValue`] stands.
+    /// The place of a [`SpecialValue`].
     pub enum Place {
         /// The hidden state of one token with a kept assignment.
         Token = "token",
@@ -172,18 +173,18 @@ named_enum! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Special {
-    /// What.
+    /// The value.
     pub value: SpecialValue,
-    /// Where.
+    /// The place.
     pub place: Place,
 }
 
 named_enum! {
-    /// A call that the engine gets just before a case, so that state kept between calls shows.
+    /// A call that the engine gets just before a case, to leave state behind.
     pub enum Warmup {
         /// The same case: an engine that claims to be deterministic must give the same bits.
         Same = "same",
-        /// The same shape with other values.
+        /// A case of the same shape with other values.
         OtherValues = "other-values",
         /// A larger case.
         Larger = "larger",
@@ -191,7 +192,8 @@ named_enum! {
 }
 
 named_enum! {
-    /// An explicit order of the assignments: sorted by expert, with equal experts as an unstable sort may leave them.
+    /// An explicit order of the assignments: sorted by expert, with equal experts in an order that an unstable sort may
+    /// give.
     pub enum OrderProfile {
         /// Equal experts in descending flat index.
         TiesReversed = "ties-reversed",

@@ -56,7 +56,7 @@ pub struct CaseSpec {
     pub alpha: f64,
     /// The clamp.
     pub limit: f64,
-    /// What all values are drawn from.
+    /// The seed of all values.
     pub seed: u32,
     /// The experts chosen.
     pub routing: Routing,
@@ -67,7 +67,7 @@ pub struct CaseSpec {
     /// A special value in one place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub special: Option<Special>,
-    /// A call that the engine gets just before, to leave state behind.
+    /// A call that the engine gets just before the case, to leave state behind.
     #[serde(default, alias = "after", skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Warmup>,
     /// An explicit order of the assignments, which decides what is dropped; none for the stable sort.
@@ -92,7 +92,7 @@ pub enum SpecError {
     /// Not TOML, or not with these fields.
     #[error("case: {message}")]
     Syntax {
-        /// What the parser says, with line and column.
+        /// The parser's message, with line and column.
         message: String,
     },
     /// A size is beyond what a case may have.
@@ -102,7 +102,7 @@ pub enum SpecError {
         what: &'static str,
         /// The limit.
         limit: usize,
-        /// What was found; `usize::MAX` where it overflows.
+        /// The value found; `usize::MAX` where it overflows.
         found: usize,
     },
     /// The routing table does not have a row for each token and an id for each slot.
@@ -145,7 +145,7 @@ impl CaseSpec {
         format!("{element} T={batch}·{sequence} H={hidden} I={intermediate} E={experts} K={top_k} C={capacity}")
     }
 
-    /// The case that the same engine computes just before this one.
+    /// The case of the warm-up call; none where there is no such call.
     pub fn predecessor(&self) -> Option<CaseSpec> {
         let alone = CaseSpec {
             warmup: None,

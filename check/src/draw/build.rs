@@ -31,7 +31,7 @@ impl CaseSpec {
     /// `router_indices` `[T,K]`, without building the rest.
     ///
     /// # Errors
-    /// As [`build`](CaseSpec::build).
+    /// The errors of [`build`](CaseSpec::build).
     pub fn router_indices(&self) -> Result<Array2<i64>, SpecError> {
         self.check_sizes()?;
         match &self.routing {

@@ -1,4 +1,4 @@
-//! From a case to the problem it stands for: pure, bounded, the same on every machine.
+//! From a case to the problem that it describes: pure, bounded, the same on every machine.
 
 mod build;
 mod numbers;

@@ -6,7 +6,7 @@
 
 use crate::case::CaseSpec;
 
-/// Tells what is drawn for one case apart.
+/// Tells apart the tensors and choices that are drawn for one case.
 #[derive(Clone, Copy)]
 pub(super) enum Stream {
     Routing = 1,
@@ -64,7 +64,7 @@ impl Draw {
     }
 }
 
-/// The same entries in a random order.
+/// The entries in a random order.
 pub(super) fn shuffled(mut ids: Vec<usize>, draw: Draw) -> Vec<usize> {
     for last in (1..ids.len()).rev() {
         ids.swap(last, draw.below(last + 1, [last, 0, 5]));

@@ -7,11 +7,11 @@ use crate::case::RoutingProfile;
 
 /// Tile sizes that expert counts are put around.
 pub(crate) const TILES: [usize; 5] = [16, 32, 64, 128, 256];
-/// Experts beyond which a drawn routing reaches the last one.
+/// With more experts than this, a drawn routing always uses the last one.
 const MANY: usize = 64;
 
 impl RoutingProfile {
-    /// Whether the profile itself says which experts are used, and the last one may be none of them.
+    /// Whether the profile decides which experts are used. The last one need not be among them.
     pub(crate) fn names_experts(self) -> bool {
         matches!(
             self,
@@ -49,7 +49,7 @@ pub(super) fn router_indices(
     Array2::from_shape_fn((tokens, top_k), |(token, slot)| ids[token * top_k + slot] as i64)
 }
 
-/// Makes the highest expert that is used the last one, which keeps counts, duplicates and order.
+/// Replaces the highest expert that is used by the last one. Counts, duplicates and order stay the same.
 fn reach_last(ids: &mut [usize], experts: usize) {
     let highest = ids.iter().copied().max();
     for id in ids.iter_mut().filter(|id| Some(**id) == highest) {
@@ -57,7 +57,7 @@ fn reach_last(ids: &mut [usize], experts: usize) {
     }
 }
 
-/// One assignment of a profile that treats each on its own.
+/// One assignment, for a profile whose assignments are independent.
 fn single(
     profile: RoutingProfile,
     (token, slot): (usize, usize),
@@ -95,7 +95,7 @@ fn single(
     }
 }
 
-/// K experts of one token, none twice as long as there are enough.
+/// K experts for one token, none twice where E ≥ K.
 fn distinct(token: usize, experts: usize, top_k: usize, draw: Draw) -> Vec<usize> {
     let mut chosen: Vec<usize> = Vec::with_capacity(top_k);
     for slot in 0..top_k {

@@ -63,7 +63,7 @@ struct SpecialDraw {
 }
 
 impl SpecialDraw {
-    /// Values that matter alone go into one cell, those that matter in numbers into all.
+    /// Writes a subnormal value or −0 to every cell, since one alone rarely shows, and any other value to one cell.
     fn put<'a>(&self, cells: impl ExactSizeIterator<Item = &'a mut f64>) {
         let everywhere = matches!(self.kind, SpecialValue::Subnormal | SpecialValue::NegativeZero);
         let one = self.draw.below(cells.len().max(1), [0, 0, 3]);
@@ -93,7 +93,7 @@ impl SpecialDraw {
     }
 }
 
-/// For each flat assignment whether the capacity keeps it.
+/// Whether the capacity keeps an assignment, for each flat index.
 pub(super) fn kept_assignments(
     router_indices: &Array2<i64>,
     order: Option<&[usize]>,

@@ -7,7 +7,7 @@ use ndarray::Array2;
 use super::numbers::Draw;
 use crate::case::OrderProfile;
 
-/// Flat indices sorted by expert, `[T·K]`. How two equal experts stand to one another depends on their positions alone.
+/// Flat indices sorted by expert, `[T·K]`. The order of two assignments of one expert depends on their positions alone.
 pub(super) fn sorted_indices(profile: OrderProfile, router_indices: &Array2<i64>, draw: Draw) -> Vec<usize> {
     let top_k = router_indices.ncols();
     let experts: Vec<i64> = router_indices.iter().copied().collect();

@@ -1,4 +1,4 @@
-//! What computes the function, and what it returns.
+//! Engines, and the outcome that they return.
 
 mod fault;
 mod reference;
@@ -44,7 +44,7 @@ pub trait Engine {
     /// Its name in reports.
     fn name(&self) -> &str;
 
-    /// The precision it claims on cases of an element type; none where it does not take them.
+    /// The precision that it claims on cases of an element type; none if it does not take that type.
     fn precision(&self, element: ElementType) -> Option<Precision>;
 
     /// Whether it claims to give the same bits for the same case.
@@ -52,17 +52,17 @@ pub trait Engine {
         false
     }
 
-    /// Runs a case a second time, with the threads in another order where the engine decides one. Where the engine
+    /// Runs a case a second time, in another order of threads if the engine can choose one. If the engine
     /// [is deterministic](Engine::is_deterministic), the bits must be those of [`forward`](Engine::forward).
     ///
     /// # Errors
-    /// As [`forward`](Engine::forward).
+    /// The errors of [`forward`](Engine::forward).
     fn rerun(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
         self.forward(problem)
     }
 
-    /// Whether it takes an explicit order of the assignments in place of the stable sort. A run with an engine that does
-    /// not draws its cases without.
+    /// Whether it takes an explicit order of the assignments in place of the stable sort. If one engine of a run does
+    /// not, no case of the run is drawn with an explicit order.
     fn takes_order(&self) -> bool {
         false
     }
@@ -74,12 +74,12 @@ pub trait Engine {
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault>;
 }
 
-/// What an engine returns: the output, and the stages that it exposes.
+/// The output of an engine, and the stages that it shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// `[B,S,H]`, of the case's element type.
     pub output: Tensor,
-    /// What else it shows.
+    /// Stages that it shows besides.
     pub stages: Stages,
 }
 

@@ -51,7 +51,8 @@ fn reference<T: CaseElement>(problem: &Problem<T>) -> Result<Outcome, Fault> {
     })
 }
 
-/// The definition in f64, rounded to the case's element type at the end. It is the yardstick, so it is not checked.
+/// The definition in f64, rounded to the case's element type at the end. Engines are compared with it, so it is not
+/// checked itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DefinitionEngine;
 

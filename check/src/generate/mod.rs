@@ -2,7 +2,7 @@
 //!
 //! One generator serves three callers: libFuzzer hands it its input, proptest a vector of bytes, and a seed number is
 //! expanded into bytes. It never rejects: bytes that run out read as zeros, and no bytes at all give the smallest case.
-//! Every case is valid, bounded in size, and made of what has broken kernels before.
+//! Every case is valid and bounded in size. Its parts are those that have broken kernels before.
 
 mod selection;
 mod sizes;
@@ -43,7 +43,7 @@ impl CaseSpec {
     }
 }
 
-/// Choices out of bytes; bytes that have run out choose the first of everything.
+/// Makes choices from bytes. Where the bytes have run out, it chooses the first of everything.
 struct Source<'a> {
     bytes: Unstructured<'a>,
     selection: &'a Selection,
@@ -97,7 +97,7 @@ impl Source<'_> {
         make_room(&mut spec, routing);
         self.split_batch(&mut spec);
         self.capacity(&mut spec);
-        // The last choice, so that none of the others hangs on it.
+        // The last choice, so that the others do not depend on it.
         spec.order = self.order();
         spec
     }
@@ -121,7 +121,7 @@ impl Source<'_> {
         }
     }
 
-    /// One of those that the selection names; none where it names none.
+    /// One of the profiles that the selection names; none if it names none.
     fn one_of<P: Copy>(&mut self, named: &[P]) -> Option<P> {
         if named.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! What cases are drawn from.
+//! The profiles that cases are drawn from.
 
 use super::MAX_ASSIGNMENTS;
 use crate::case::{
@@ -9,7 +9,7 @@ use crate::tensor::ElementType;
 /// The work of a case outside a fuzzer.
 pub(super) const USUAL_WORK: usize = 1 << 22;
 
-/// What cases are drawn from: a list for each axis, where an empty one stands for everything.
+/// The profiles that cases are drawn from: a list for each axis. An empty list means all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
     /// Element types.
@@ -18,7 +18,7 @@ pub struct Selection {
     pub sizes: Vec<SizeProfile>,
     /// Which experts the tokens choose.
     pub routings: Vec<RoutingProfile>,
-    /// How the capacity lies to the fullest expert.
+    /// The capacity, relative to the fullest expert.
     pub capacities: Vec<CapacityProfile>,
     /// Hidden states, projections and biases.
     pub values: Vec<ValueProfile>,
@@ -30,15 +30,14 @@ pub struct Selection {
     pub warmups: Vec<Warmup>,
     /// Explicit orders of the assignments.
     pub orders: Vec<OrderProfile>,
-    /// Whether one case in ten has an explicit order where none is named; the cases are the same but for it.
+    /// Whether one case in ten has an explicit order if `orders` is empty. Nothing else in a case depends on it.
     pub draws_orders: bool,
-    /// About how many multiplications a case may take, T·K·H·3I, and four times as many as a tensor has elements. What
-    /// a profile needs to be what its name says may exceed it.
+    /// The most multiplications of a case, T·K·H·3I, and four times the most elements of a tensor; both approximate. A
+    /// profile may exceed it to be what its name says.
     pub work: usize,
-    /// The most assignments and the most experts; exceeded as `work` is.
+    /// The most assignments and the most experts. A profile may exceed it as it may exceed `work`.
     pub assignments: usize,
-    /// The most experts that have rows, each of which takes tiles of its own in the products; one case in eight exceeds
-    /// it.
+    /// The most experts that have rows; each takes tiles of its own in the products. One case in eight exceeds it.
     pub busy_experts: usize,
 }
 
@@ -64,8 +63,8 @@ impl Default for Selection {
 }
 
 impl Selection {
-    /// Everything, in sizes that suit a fuzzer: just beyond a depth of 16, a tile of 256 assignments and the lanes of a
-    /// warp in experts. More busy experts would take half of its time.
+    /// All profiles, in sizes that suit a fuzzer: just above a depth of 16, a tile of 256 assignments, and as many
+    /// experts as a warp has lanes. More experts with rows would take half of the fuzzer's time.
     pub fn small() -> Selection {
         Selection {
             work: 1 << 13,
@@ -75,7 +74,7 @@ impl Selection {
         }
     }
 
-    /// The same with these profiles only, on each axis of which one is named.
+    /// Restricts each axis of which a profile is named to the named ones.
     #[must_use]
     pub fn with_profiles(mut self, profiles: impl IntoIterator<Item = Profile>) -> Selection {
         for profile in profiles {

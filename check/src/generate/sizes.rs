@@ -6,9 +6,9 @@ use crate::draw::TILES;
 
 /// The least H and I that kernels for tensor cores take.
 const DEEP: usize = 32;
-/// An I above which such a kernel may cut a sum in more than two parts.
+/// Above this I such a kernel may cut a sum in more than two parts.
 const LONG: usize = 128;
-/// Rows of more panels than such a kernel takes together, eight of 128.
+/// More rows than the eight panels of 128 that such a kernel takes together.
 const MANY_ROWS: usize = 9 * 128;
 
 impl Source<'_> {
@@ -46,13 +46,13 @@ impl Source<'_> {
                 if is_deep {
                     spec.hidden = deep(spec.hidden);
                     spec.intermediate = deep(spec.intermediate);
-                    // Few experts, so that some have more rows than a warp has lanes, though there are fewer tokens.
+                    // Few experts, so that some have more rows than a warp has lanes although there are fewer tokens.
                     spec.experts = spec.experts.min(4);
                 }
                 spec.top_k = self.top_k(spec.experts);
                 spec.sequence = self.edge(if is_deep { 129 } else { 385 });
                 if spec.hidden.min(spec.intermediate) >= DEEP && spec.intermediate > LONG {
-                    // Parts come in another order in a second run.
+                    // In a second run the parts are added in another order.
                     spec.warmup.get_or_insert(Warmup::Same);
                 }
             }
@@ -61,7 +61,7 @@ impl Source<'_> {
                 spec.intermediate = 65 + self.below(2);
                 spec.experts = 1 + self.below(3);
                 spec.top_k = [1, 2, 4][self.below(3)];
-                // And a last panel that is small, or just not.
+                // The last panel has at most 64 rows, or just more.
                 let rows = MANY_ROWS + [1, 30, 64, 65][self.below(4)];
                 spec.sequence = rows.div_ceil(spec.top_k);
             }
@@ -84,7 +84,8 @@ impl Source<'_> {
         }
     }
 
-    /// Lowers the numbers of experts and tokens to what the selection allows; decided by the seed where either would do.
+    /// Lowers the numbers of experts and tokens to what the selection allows. Where lowering either would do, the seed
+    /// decides.
     pub(super) fn fit(&self, spec: &mut CaseSpec) {
         let (work, elements) = (self.selection.work, self.selection.work / 4);
         let most_experts = elements / (2 * spec.hidden * spec.intermediate);
@@ -105,7 +106,7 @@ impl Source<'_> {
         }
     }
 
-    /// A size on or beside an edge of a tile, at most `max`.
+    /// A size at the edge of a tile or next to it, at most `max`.
     fn edge(&mut self, max: usize) -> usize {
         let pick = self.below(4);
         let tile = TILES[self.below(TILES.len())];
@@ -119,7 +120,7 @@ impl Source<'_> {
         if size <= max { size } else { any }
     }
 
-    /// I for an H: of the shapes that are taken for one another, or any.
+    /// An I for an H: equal, half or double, which kernels confuse, or any.
     fn related(&mut self, hidden: usize, widest: usize) -> usize {
         let any = self.edge(widest);
         match self.below(6) {
@@ -139,7 +140,7 @@ impl Source<'_> {
         }
     }
 
-    /// Splits T into B and S, where it divides.
+    /// Splits T into B and S if B divides it.
     pub(super) fn split_batch(&mut self, spec: &mut CaseSpec) {
         let batch = [1, 1, 2, 3, 4][self.below(5)];
         if spec.sequence.is_multiple_of(batch) {
@@ -149,7 +150,7 @@ impl Source<'_> {
     }
 }
 
-/// A size that is deep enough: itself, or one on or beside the least.
+/// A size of at least `DEEP`: the given one, or `DEEP` or one more.
 fn deep(size: usize) -> usize {
     if size < DEEP { DEEP + size % 2 } else { size }
 }

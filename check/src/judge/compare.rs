@@ -1,6 +1,7 @@
-//! Comparison of an engine's outcome with the oracle: integers first and exactly, then values stage by stage.
+//! Comparison of an engine's outcome with the oracle: integers first, which must be met exactly, then values stage by
+//! stage.
 //!
-//! Every test is written in its accepting form, so that a NaN can never pass for a number.
+//! Every test states what it accepts, so that NaN never passes for a number.
 
 use binned_experts_reference::Dims;
 use ndarray::{Array1, Array2, ArrayView2};
@@ -60,7 +61,7 @@ fn compare_rows(
     let (inputs, definition) = (expected.inputs(), expected.definition());
     let all: Vec<usize>;
     let weights: Array2<f64>;
-    // For each row found, its assignment and its row among the right values.
+    // The assignment of each row found, and its row among the right values.
     let (assignments, rows, value): (&[usize], Vec<usize>, ArrayView2<f64>) = match stage {
         Stage::SelectedWeights => {
             all = (0..inputs.dims.tokens * inputs.dims.top_k).collect();
@@ -114,10 +115,10 @@ fn output(expected: &Expected, found: &Tensor) -> Result<Array2<f64>, Box<Mismat
 /// The right values of a stage and their bounds.
 struct Field<'a> {
     stage: Stage,
-    /// For each row that is to be found, its row in the arrays below.
+    /// The row in the arrays below for each row that is expected.
     rows: &'a [usize],
     value: ArrayView2<'a, f64>,
-    /// None: met exactly.
+    /// None if the values must be met exactly.
     bound: Option<ArrayView2<'a, f64>>,
 }
 
@@ -170,7 +171,7 @@ impl Field<'_> {
     }
 }
 
-/// The share of its bound that a value uses, or none if it is wrong.
+/// The share of its bound that a value uses; none if the value is wrong.
 ///
 /// An infinite bound accepts any value, a bound of 0 the value itself (any NaN for NaN; +0 and −0 are equal).
 pub fn share_used(found: f64, value: f64, bound: f64) -> Option<f64> {
@@ -235,7 +236,7 @@ pub fn compare_runs(first: &Outcome, second: &Outcome) -> Result<(), Box<Mismatc
     StageRun::of_tensor(&first.output).compare(&StageRun::of_tensor(&second.output), Stage::Output)
 }
 
-/// What one run gave for a stage.
+/// The values of a stage in one run.
 struct StageRun {
     shape: Vec<usize>,
     values: Vec<f64>,

@@ -19,7 +19,7 @@ use crate::tensor::AnyProblem;
 #[derive(Debug, Clone)]
 pub struct Trial {
     problem: AnyProblem,
-    /// The call that an engine gets before the case.
+    /// The warm-up call before the case.
     warmup: Option<(Warmup, AnyProblem)>,
     expected: Expected,
     bounds: Vec<(Precision, Bounds)>,
@@ -80,7 +80,7 @@ impl Trial {
         &self.problem
     }
 
-    /// What is right.
+    /// The right results.
     pub fn expected(&self) -> &Expected {
         &self.expected
     }
@@ -116,7 +116,7 @@ impl Judgement {
     }
 }
 
-/// Runs an engine on a case, after what comes before it, and compares.
+/// Runs an engine on a case, after its warm-up call, and compares.
 pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     let start = Instant::now();
     let element = trial.problem.element();
@@ -143,7 +143,7 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     }
 }
 
-/// The outcome, and that of an earlier run of the same case where both must be the same.
+/// The outcome. If the engine must give the same bits twice, the outcome of an earlier run besides.
 fn run(engine: &mut dyn Engine, trial: &Trial) -> Result<(Outcome, Option<Outcome>), Fault> {
     let earlier = match &trial.warmup {
         None => None,

@@ -1,7 +1,7 @@
 //! From a case that fails to one that a person can read.
 //!
-//! Sizes, routing and values are made smaller or plainer step by step; a step is kept if the engine still fails. As
-//! values depend on their positions alone ([`CaseSpec`]), the rows and columns that remain keep their values.
+//! Sizes, routing and values are made smaller or plainer step by step. A step is kept if the engine still fails. Values
+//! depend on their positions alone ([`CaseSpec`]), so the rows and columns that remain keep their values.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const MAX_TRIES: usize = 2_000;
 const MAX_TIME: Duration = Duration::from_secs(20);
 /// Runs of the first case, to see how often it fails.
 const PROBES: usize = 4;
-/// Assignments up to which the routing is written out, so that single tokens can be taken away.
+/// The most assignments for which the routing is written out, so that single tokens can be removed.
 const MAX_TABLE: usize = 4096;
 
 /// A failing case and its verdict.
@@ -29,11 +29,11 @@ pub struct Shrunk {
     pub tries: usize,
 }
 
-/// Reduces a failing case. `judge` gives an engine's verdict on a case; `verdict` is that on `spec`.
+/// Reduces a failing case. `judge` gives an engine's verdict on a case; `verdict` is the verdict on `spec`.
 pub fn shrink(spec: &CaseSpec, verdict: Verdict, mut judge: impl FnMut(&CaseSpec) -> Option<Verdict>) -> Shrunk {
     let start = Instant::now();
     let failing = |verdict: Option<Verdict>| verdict.filter(Verdict::is_failure);
-    // A case that fails only now and then, such as a race, is given more than one chance.
+    // A case that fails only sometimes, such as a race, is tried more than once.
     let steady = (0..PROBES).all(|_| failing(judge(spec)).is_some());
     let chances = if steady { 1 } else { 2 * PROBES };
 
@@ -118,7 +118,7 @@ fn candidates(spec: &CaseSpec) -> Vec<CaseSpec> {
     all.push(with(&|spec| {
         spec.capacity = spec.capacity.min(spec.tokens() * spec.top_k)
     }));
-    // Some failures hang on how two sizes lie to each other.
+    // Some failures depend on the ratio of two sizes.
     all.extend(smaller(spec.tokens(), 0).into_iter().map(|tokens| {
         with(&|spec| {
             spec.capacity = in_proportion(spec.capacity, tokens, spec.tokens());
@@ -146,7 +146,7 @@ fn candidates(spec: &CaseSpec) -> Vec<CaseSpec> {
     all
 }
 
-/// Sizes below `size`: the least, then ever closer ones.
+/// Sizes below `size`: the least first, then closer and closer ones.
 fn smaller(size: usize, least: usize) -> Vec<usize> {
     let mut sizes = Vec::new();
     let mut step = size.saturating_sub(least);
@@ -157,7 +157,7 @@ fn smaller(size: usize, least: usize) -> Vec<usize> {
     sizes
 }
 
-/// A size beside one that goes from `whole` to `part`, rounded down.
+/// `size` · `part` / `whole`, rounded down.
 fn in_proportion(size: usize, part: usize, whole: usize) -> usize {
     (size as u128 * part as u128 / whole as u128) as usize
 }

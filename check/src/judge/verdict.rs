@@ -1,17 +1,17 @@
-//! What a comparison says.
+//! The verdict on an engine's outcome.
 
 use crate::engine::Fault;
 use crate::stage::{Location, Stage, StageValues};
 use crate::tensor::ElementType;
 
-/// The result of comparing one engine with the oracles on one case.
+/// The result of comparing one engine with the oracle on one case.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Everything that was shown is right.
     Agree {
         /// The largest share of a bound that was used, 0 to 1.
         used: f64,
-        /// Number of output elements whose value some order of summation leaves open.
+        /// Number of output elements whose value depends on the order of summation, near overflow.
         undecided: usize,
     },
     /// Something is wrong.
@@ -61,7 +61,7 @@ impl std::fmt::Display for SkipReason {
     }
 }
 
-/// What is wrong.
+/// The first thing that is wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mismatch {
     /// A stage has another shape.
@@ -86,13 +86,13 @@ pub enum Mismatch {
     Values {
         /// The first stage with wrong values.
         stage: Stage,
-        /// Where the first of them stands.
+        /// The place of the first of them.
         at: Location,
         /// Its value.
         found: f64,
         /// The right value.
         expected: f64,
-        /// How far a right result can lie from it; 0 where it must be met exactly.
+        /// How far a right result may be from it; 0 where it must be met exactly.
         bound: f64,
         /// Number of wrong values.
         wrong: usize,
@@ -119,7 +119,7 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
-    /// Indices where values are wanted, or the other way round.
+    /// Indices where values are expected, or values where indices are.
     pub(crate) fn kind_of(stage: Stage, found: &StageValues) -> Mismatch {
         let (expected, found) = match found {
             StageValues::Indices(_) => ("values", "indices"),
@@ -212,7 +212,7 @@ fn value(stage: Stage, value: f64) -> String {
     }
 }
 
-/// The fewest digits that tell a value from others of f32, where it is one, or of f64.
+/// The fewest digits that identify the value among those of f32 if it is one, else among those of f64.
 fn number(value: f64) -> String {
     let narrow = value as f32;
     if f64::from(narrow) == value {

@@ -1,18 +1,18 @@
-//! What a case exercises, so that a run can show that it exercised everything.
+//! The situations that a case exercises, so that a run can show that it exercised all of them.
 
 use ndarray::{Array, ArrayView1, Axis, Dimension};
 
 use super::{Definition, Expected, Inputs};
 use crate::tensor::power_of_two;
 
-/// A factor between values of a tensor that is called wide.
+/// Values of a tensor that are this factor apart count as wide.
 const WIDE: f64 = power_of_two(60);
-/// A limit that is called high.
+/// Limits from here on count as high.
 const HIGH_LIMIT: f64 = 1e4;
-/// The depth of a step of the tensor cores.
+/// H and I from here on suit the tensor cores.
 const DEEP: usize = 32;
 
-/// Which of the situations that kernels get wrong a case contains.
+/// The situations of a case, out of those that kernels get wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// T = 0.
@@ -45,13 +45,13 @@ pub struct Coverage {
     pub many_experts: bool,
     /// The weights of a token's slots do not sum to one.
     pub weights_unnormalised: bool,
-    /// Most sums of a product are below 1/32 of the root of their squared terms; looked at in the first assignment kept.
+    /// Most sums of a product are below 1/32 of the root of their squared terms, in the first assignment that is kept.
     pub cancelling: bool,
-    /// Values of a tensor, other than 0, are a factor of 2^60 apart.
+    /// Two values of a tensor, neither of them 0, are a factor of 2^60 apart.
     pub wide_range: bool,
     /// An input is subnormal.
     pub subnormal_input: bool,
-    /// Some expert takes its assignments in another order than that of their flat indices.
+    /// The assignments of some expert are not in the order of their flat indices.
     pub ties_reordered: bool,
     /// The limit is 10,000 or more.
     pub high_limit: bool,
@@ -60,7 +60,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Looks at the definition's stages.
+    /// Finds the situations in the inputs and in the definition's stages.
     pub fn new(expected: &Expected) -> Coverage {
         let (inputs, definition) = (expected.inputs(), expected.definition());
         let dims = inputs.dims;
@@ -158,7 +158,7 @@ impl Coverage {
     }
 }
 
-/// The sizes of a tensor's values other than 0, NaN and infinities; +∞ and 0 where there are none.
+/// Magnitudes of a tensor's values other than 0, NaN and infinities; +∞ and 0 where there are none.
 #[derive(Clone, Copy)]
 struct Sizes {
     least: f64,
@@ -185,7 +185,7 @@ impl Sizes {
     }
 }
 
-/// Whether some assignment comes after one of the same expert with a higher flat index.
+/// Whether some assignment comes after one with a higher flat index and the same expert.
 fn reorders_ties(inputs: &Inputs) -> bool {
     let mut last = vec![0; inputs.dims.experts];
     inputs.order.iter().any(|&flat| {

@@ -12,7 +12,7 @@ use super::Inputs;
 /// Every stage of every kept assignment. Rows of dropped assignments are zero and never read.
 #[derive(Debug, Clone)]
 pub struct Definition {
-    /// For each flat assignment whether its expert keeps it, `[T·K]`.
+    /// Whether its expert keeps an assignment, `[T·K]`.
     pub kept: Vec<bool>,
     /// First product and bias, `[T·K,2I]`.
     pub gate_up: Array2<f64>,

@@ -1,10 +1,10 @@
-//! What is right on one case.
+//! The right results of one case.
 
 use super::{Definition, Inputs};
 use crate::stage::Location;
 use crate::tensor::ElementType;
 
-/// What is right on one case.
+/// The right results of one case.
 #[derive(Debug, Clone)]
 pub struct Expected {
     inputs: Inputs,
@@ -76,7 +76,7 @@ impl Expected {
             .collect()
     }
 
-    /// Where an assignment stands.
+    /// The place of an assignment's value.
     pub(crate) fn locate(&self, flat: usize, column: Option<usize>) -> Location {
         let (token, slot, expert) = self.inputs.assignment(flat);
         Location {

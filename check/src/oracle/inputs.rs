@@ -73,7 +73,7 @@ impl Inputs {
     }
 }
 
-/// The same array in row-major layout, so that its rows are contiguous.
+/// Copies an array to row-major layout, so that its rows are contiguous.
 fn standard(array: Array3<f64>) -> Array3<f64> {
     if array.is_standard_layout() {
         array

@@ -1,4 +1,4 @@
-//! What is right on a case, and how far a right result can lie from it.
+//! The right results of a case, and how far a right kernel may be from them.
 
 mod bound;
 mod coverage;

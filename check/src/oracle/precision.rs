@@ -1,4 +1,4 @@
-//! What an engine claims of its arithmetic, and the roundings that follow.
+//! The precision that an engine claims, and the roundings that follow from it.
 
 use crate::named::named_enum;
 use crate::tensor::{ElementType, power_of_two};
@@ -96,20 +96,20 @@ impl Rounding {
 /// The roundings that an engine of a precision makes on a case of an element type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Roundings {
-    /// Of the operands of a product.
+    /// The rounding of a product's operands.
     pub operand: Rounding,
-    /// Of each step of a sum.
+    /// The rounding after each step of a sum.
     pub accumulate: Rounding,
-    /// Of each stored result.
+    /// The rounding of each stored result.
     pub store: Rounding,
     /// The largest finite value.
     pub max: f64,
-    /// What is left of a sigmoid whose exponential overflows.
+    /// The absolute error of a sigmoid whose exponential overflows.
     pub sigmoid_step: f64,
 }
 
 impl Roundings {
-    /// A precision of arithmetic on an element type: the coarser of the two at each place.
+    /// Takes the coarser rounding of precision and element type at each place.
     pub fn new(precision: Precision, element: ElementType) -> Roundings {
         let (operand, accumulate) = match precision {
             Precision::Fp64 => (Rounding::F64, Rounding::F64),
@@ -118,7 +118,7 @@ impl Roundings {
             Precision::Bf16 => (Rounding::BF16, Rounding::F32),
             Precision::F16 => (Rounding::F16, Rounding::F32),
         };
-        // Operands that the element type has rounded as coarsely are not changed again.
+        // Operands that the element type already rounds as coarsely do not change again.
         let rounded = Rounding::of(element);
         let operand = if operand.coarser(rounded) == rounded {
             Rounding::NONE

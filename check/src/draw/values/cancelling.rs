@@ -1,5 +1,5 @@
-//! Large terms in ± pairs whose sum is a small part of them: of the first product in experts of even number, of the
-//! second in the others.
+//! Large terms in ± pairs whose sum is small against them: in the first product of even experts, in the second of odd
+//! ones.
 
 use super::Values;
 use super::gentle::Gentle;
@@ -8,7 +8,7 @@ use crate::draw::numbers::{Draw, Stream, shuffled};
 
 /// Size of the terms of a first product that cancel.
 const TERMS: f64 = 128.0;
-/// What a pair that cancels leaves, in parts of its values.
+/// The sum of a pair, relative to its values.
 const REST: f64 = 1.0 / 256.0;
 
 pub(super) struct Cancelling {
@@ -26,7 +26,8 @@ impl Cancelling {
         }
     }
 
-    /// The number that the gate columns of a pair share, or its up columns, so that its activations are equal.
+    /// A column number that both gate columns of a pair share, and another that both up columns share. So the
+    /// activations of a pair are equal.
     fn equal_column(&self, j: usize) -> usize {
         2 * self.intermediate.number(j / 2) + j % 2
     }
@@ -72,23 +73,23 @@ impl Values for Cancelling {
     }
 }
 
-/// Whether it is the first product of expert e whose terms cancel, or the second.
+/// Whether terms cancel in the first product of expert e; otherwise they do in the second.
 fn cancels_first(e: usize) -> bool {
     e.is_multiple_of(2)
 }
 
-/// What stands at a position of a summed dimension, x and y being random.
+/// The value at a position of a summed dimension; x and y are random.
 #[derive(Clone, Copy)]
 enum Part {
     /// x.
     Value,
     /// REST · y − x.
     Partner,
-    /// REST · y: of an odd number of positions, one has no partner.
+    /// REST · y, for the one position without a partner where their number is odd.
     Alone,
 }
 
-/// Positions of a summed dimension in random pairs, so that partial sums are those of a random order.
+/// Positions of a summed dimension in random pairs, so that partial sums behave as in a random order.
 struct Pairs(Vec<(usize, Part)>);
 
 impl Pairs {

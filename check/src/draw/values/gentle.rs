@@ -4,7 +4,7 @@ use super::Values;
 use crate::case::CaseSpec;
 use crate::draw::numbers::{Draw, Stream};
 
-/// What the other profiles start from: normal values, scaled so that sums are of the size of their terms.
+/// Normal values, scaled so that sums are as large as their terms. The other profiles start from these.
 pub(in crate::draw) struct Gentle {
     pub(super) hidden: Draw,
     pub(super) gate_up: Draw,

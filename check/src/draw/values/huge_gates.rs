@@ -1,4 +1,4 @@
-//! Gates and ups near one power of two from 2^16 to 2^56 (from 2^2 to 2^5 in f16), three in four gates positive.
+//! Gates and ups near one power of two, from 2^16 to 2^56 (2^2 to 2^5 in f16). Three in four gates are positive.
 
 use super::Values;
 use super::gentle::Gentle;

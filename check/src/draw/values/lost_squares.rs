@@ -1,5 +1,6 @@
-//! Hidden states near 2^-81, whose squares leave the range, and a first matrix near 2^55, whose squares do not (2^-12
-//! and 2^6 in f16); the first biases are far below the sums, the second ones of their size or zero.
+//! Hidden states near 2^-81, whose squares underflow, and a first matrix near 2^55, whose squares do not overflow
+//! (2^-12 and 2^6 in f16). The first biases are far below the sums. The second biases are as large as the sums, or
+//! zero.
 
 use super::Values;
 use super::gentle::Gentle;
@@ -8,7 +9,7 @@ use crate::case::CaseSpec;
 use crate::draw::numbers::{Draw, Stream};
 use crate::tensor::power_of_two;
 
-/// How far the first biases lie below the sums, so that they do not stand for what the squares have lost.
+/// The first biases are 2^-8 of the sums, so that they cannot make up for the lost squares.
 const BIAS_BELOW: i32 = 8;
 
 pub(super) struct LostSquares {

@@ -1,5 +1,5 @@
-//! Gates from −12 to −40 (−3 to −6 in f16), so that activations are nearly all far below what the norms of token and
-//! weights let expect; the second biases are of their size or zero.
+//! Gates from −12 to −40 (−3 to −6 in f16). Nearly all activations are then far below the bound that the norms of token
+//! and weights give. The second biases are as small as the activations, or zero.
 
 use super::Values;
 use super::gentle::Gentle;
@@ -26,7 +26,7 @@ impl LowGates {
         }
     }
 
-    /// How far below zero the gates of an expert lie.
+    /// An expert's gates are around minus this.
     fn depth(&self, e: usize) -> f64 {
         let (least, range) = if self.is_f16 { (3, 4) } else { (12, 29) };
         (least + self.scale.below(range, [e, 0, 4])) as f64
@@ -47,7 +47,7 @@ impl Values for LowGates {
         }
     }
 
-    /// Of the size of the expert's activations for an alpha of 1.702 or, for half of the experts, 0.
+    /// As large as the expert's activations for an alpha of 1.702; 0 for half of the experts.
     fn down_bias(&self, e: usize, h: usize) -> f64 {
         let size = power_of_two(-(BITS_PER_GATE * self.depth(e)) as i32);
         self.gentle.down_bias(e, h) * (half_of_experts(self.scale, e) * size)

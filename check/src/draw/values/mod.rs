@@ -1,4 +1,4 @@
-//! The value of each cell of the hidden states, projections and biases. A file for each value profile.
+//! The value of each cell of the hidden states, projections and biases; a file for each value profile.
 
 mod cancelling;
 mod clamping;
@@ -20,9 +20,9 @@ use gentle::Gentle;
 
 use crate::case::{CaseSpec, ValueProfile};
 
-/// A value profile: draws a cell by its position. What a profile leaves out is that of [`Gentle`].
+/// A value profile: draws a cell by its position. A function that a profile leaves out is that of [`Gentle`].
 pub(super) trait Values {
-    /// What the profile starts from.
+    /// The values that the profile starts from.
     fn gentle(&self) -> &Gentle;
 
     /// Feature h of a token.

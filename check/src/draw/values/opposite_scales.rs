@@ -1,5 +1,5 @@
-//! Hidden states near 2^±118 and a first matrix near the inverse (2^±10 in f16), so that the terms of its sums are
-//! neither.
+//! Hidden states near 2^±118, and a first matrix near the inverse (2^±10 in f16). The terms of their sums are of
+//! ordinary size.
 
 use super::Values;
 use super::gentle::Gentle;

@@ -1,4 +1,4 @@
-//! Gentle, but that one token in 32 is 2^44 times the others, near 2^64 (2^5 times in f16).
+//! As [`Gentle`], but one token in 32 is 2^44 times as large as the others, near 2^64 (2^5 times in f16).
 
 use super::Values;
 use super::gentle::Gentle;

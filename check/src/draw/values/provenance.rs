@@ -1,5 +1,5 @@
-//! Values that name their sources: x tells token and column, the biases tell the expert, and the products copy single
-//! values.
+//! Values that name their sources. x encodes token and column, the biases encode the expert, and the products copy
+//! single values.
 
 use super::Values;
 use super::gentle::Gentle;

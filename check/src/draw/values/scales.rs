@@ -14,7 +14,8 @@ pub(super) struct Scales {
 }
 
 impl Scales {
-    /// `exponents` draws those of the hidden states and of the gates and ups, in f16 (`true`) or a wider type.
+    /// `exponents` draws the exponent of the hidden states and the one of the gates and ups; its flag says whether the
+    /// element type is f16.
     pub(super) fn new(spec: &CaseSpec, exponents: impl Fn(Draw, bool) -> (i32, i32)) -> Scales {
         let draw = spec.draw(Stream::Scale);
         let (hidden, gates) = exponents(draw, spec.element == ElementType::F16);
@@ -37,7 +38,7 @@ pub(super) fn between(draw: Draw, least: i32, most: i32, number: usize) -> i32 {
     least + draw.below((most - least + 1) as usize, [0, 0, number]) as i32
 }
 
-/// 1 or, for half of the experts, 0.
+/// 0 for half of the experts, 1 for the others.
 pub(super) fn half_of_experts(draw: Draw, e: usize) -> f64 {
     draw.below(2, [e, 0, 5]) as f64
 }

@@ -1,4 +1,4 @@
-//! Integers from −2 to 2; of the first matrix one in eight, the others 0.
+//! Integers from −2 to 2. Seven in eight weights of the first matrix are 0.
 
 use super::Values;
 use super::gentle::Gentle;

@@ -4,20 +4,20 @@ use crate::case::CaseSpec;
 use crate::draw::numbers::{Draw, Stream};
 use crate::tensor::{ElementType, power_of_two};
 
-/// Features from one large one to the next.
+/// Distance between two large features.
 const OUTLIER_DISTANCE: usize = 32;
 
-/// What has a power of two to itself.
+/// The part of a tensor that shares a power of two.
 #[derive(Clone, Copy)]
 enum Unit {
-    /// Each token; half of the experts have no biases, which would hide the small ones.
+    /// Each token. Half of the experts have no biases, since a bias would hide small tokens.
     Token,
     /// Each column of a matrix, with its bias.
     Column,
-    /// Each weight, and no weight of a column above its bias.
+    /// Each weight. No weight of a column exceeds the column's bias.
     Weight,
-    /// Each feature of the hidden states and of the activations: the matrices have the inverse, so that all terms of
-    /// a sum are of ordinary size.
+    /// Each feature of the hidden states and of the activations. The matrices have the inverse, so all terms of a sum
+    /// are of ordinary size.
     Feature,
     /// One feature of the hidden states in 32, far above the others; its weights have the inverse.
     Outlier,
@@ -28,9 +28,9 @@ pub(super) struct Spread {
     unit: Unit,
     /// The first large feature, if they are rare.
     place: usize,
-    /// Exponents lie from −reach to reach.
+    /// Exponents are from −reach to reach.
     reach: i32,
-    /// An exponent that makes most values subnormal; in f64 they are small only.
+    /// An exponent that makes most values subnormal; in f64 it only makes them small.
     subnormal: i32,
     lines: Draw,
     gate_up: Draw,
@@ -118,12 +118,12 @@ impl Spread {
         self.lines.below(2 * self.reach as usize + 1, at) as i32 - self.reach
     }
 
-    /// Of feature h of the hidden states.
+    /// The exponent of feature h of the hidden states.
     fn feature(&self, h: usize) -> i32 {
         self.top([h, 0, 4])
     }
 
-    /// Of feature h of the hidden states, where one in 32 is large.
+    /// The exponent of feature h of the hidden states, where one in 32 is large.
     fn outlier(&self, h: usize) -> i32 {
         if h % OUTLIER_DISTANCE == self.place {
             self.reach
@@ -132,7 +132,7 @@ impl Spread {
         }
     }
 
-    /// How far the activation of a gate column j is lowered; an up column has no part in it.
+    /// The negated exponent of gate column j, which lowers its activation; 0 for an up column.
     fn activation(&self, e: usize, j: usize) -> i32 {
         if j.is_multiple_of(2) {
             self.lines.below(self.reach as usize + 1, [e, j, 5]) as i32
@@ -141,7 +141,7 @@ impl Spread {
         }
     }
 
-    /// 1 or, for half of the experts, 0.
+    /// 0 for half of the experts, 1 for the others.
     fn bias(&self, e: usize) -> f64 {
         self.lines.below(2, [e, 0, 6]) as f64
     }

@@ -1,4 +1,4 @@
-//! The bound of the clamped SwiGLU; its derivation stands in the module above.
+//! The bound of the clamped SwiGLU. The derivation is in the parent module.
 
 use binned_experts_reference::Activation;
 
@@ -10,7 +10,7 @@ pub(super) const EVALUATION: f64 = 8.0;
 const ARGUMENT: f64 = 4.0;
 /// The largest slope of g·σ(g), rounded up.
 const SLOPE: f64 = 1.1;
-/// An argument below which |x·σ(x)| falls towards −∞; its largest value is at −1.28.
+/// Below this argument |x·σ(x)| falls towards −∞. Its largest value is at −1.28.
 const TAIL: f64 = -2.0;
 
 /// The error of the clamped SwiGLU whose inputs are known up to an error each.
@@ -28,7 +28,7 @@ pub(super) fn swiglu_bound(
         unit: roundings.store.unit + Rounding::F64.unit,
         ..roundings.store
     };
-    // The limit itself is rounded to the element type; an infinite one is not.
+    // The limit itself is rounded to the element type, unless it is infinite.
     let rounding = if limit.is_finite() {
         store.unit * limit.abs()
     } else {
@@ -54,7 +54,7 @@ pub(super) fn swiglu_bound(
     if upper <= TAIL {
         let size = |x: f64| (x / alpha * sigma(x)).abs();
         let (least, most) = (size(lower), size(upper));
-        // What f64 rounds of the difference is less than the evaluation's own rounding, below.
+        // The difference is rounded to f64. That error is smaller than the evaluation's own rounding, below.
         glu_error = glu_error.min((most - glu.abs()).max(glu.abs() - least));
         lost = lost.min(2.0 * sigma(upper));
     }
@@ -69,7 +69,7 @@ pub(super) fn swiglu_bound(
     if value.is_finite() && value.abs() + bound <= 0.5 * roundings.max {
         return bound;
     }
-    // NaN, an infinity that no finite factor of uncertain sign makes, or overflow.
+    // NaN, overflow, or an infinity whose factors have certain signs.
     let certain = up_error < up_size && glu_error < glu.abs();
     if value.is_nan() || (value.is_infinite() && certain) {
         0.0
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn far_below_zero_both_factors_fall_with_the_gate() {
-        // alpha · gate lies in −20 ± 12, so that f lies between 10 · σ(−20) and 4 · σ(−8).
+        // alpha · gate is in −20 ± 12, so f is between 10 · σ(−20) and 4 · σ(−8).
         let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
         let upper = 4.0 * sigma(-8.0) - 10.0 * sigma(-20.0);
         let propagated = 2.0 * upper + 10.0 * sigma(-20.0) * 0.25 + upper * 0.25;

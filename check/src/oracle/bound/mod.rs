@@ -1,7 +1,7 @@
-//! How far a right result can lie from the exact one.
+//! How far a right result may be from the exact one.
 //!
 //! A bound is computed for every element of every stage, from the f64 values of the
-//! [`Definition`] and from the roundings that a class of engines makes ([`Roundings`]).
+//! [`Definition`] and from the roundings that engines of one precision make ([`Roundings`]).
 //!
 //! # Derivation
 //!
@@ -23,19 +23,19 @@
 //! one inexact term many times: its errors then have one sign. The generator draws no such data; where a case from
 //! elsewhere is of that kind, an error of a few times the bound is not yet a bug.
 //!
-//! **Operands.** A class that rounds its operands (TF32 on f32 data) adds 2 errors per product of relative size
-//! u_operand: u_operand · (λ · sqrt(2) · r + 2·|S|), where the term in |S| covers equal operands, whose errors are
-//! equal too; and with a smallest step t the absolute errors λ · t · sqrt(Σa² + Σb²).
+//! **Operands.** An engine that rounds its operands (TF32 on f32 data) adds two errors of relative size u_operand to
+//! each product: u_operand · (λ · sqrt(2) · r + 2·|S|). The term in |S| covers equal operands, whose errors are equal
+//! too. With a smallest step t the absolute errors λ · t · sqrt(Σa² + Σb²) are added.
 //!
 //! **Stored results.** Each result that PyTorch stores, of a product and of the bias added to it, is rounded to the
 //! element type: u_store · |value|, not random, once each.
 //!
-//! **Activation.** With f(g) = g·σ(αg) and errors δg, δu of gate and up (no larger than what the clamps leave of
-//! them), |δa| ≤ |up + 1|·δf + |f|·δu + δf·δu, where δf = δg · min(1.1, |f'(g)| + |α|·δg/2): the slope of f nowhere
-//! exceeds 1.1, and changes by at most |α|/2. Where αg ≤ −2 for every g within δg, |f| and σ fall with αg, so δf is at
-//! most what |f| at one end differs from |f|. The evaluation itself adds (8 + 4·|αg|·(1 − σ)) · u_store · |a|: a few
-//! roundings, and those of αg magnified by the exponential; and where exp overflows, σ is 0 instead of 2^-126, or instead
-//! of at most 2·σ at that upper end.
+//! **Activation.** With f(g) = g·σ(αg) and errors δg, δu of gate and up (no larger than what the clamps leave of them),
+//! |δa| ≤ |up + 1|·δf + |f|·δu + δf·δu, where δf = δg · min(1.1, |f'(g)| + |α|·δg/2): the slope of f nowhere exceeds
+//! 1.1, and changes by at most |α|/2. Where αg ≤ −2 for every g within δg, |f| and σ fall with αg, so δf is at most
+//! what |f| at one end differs from |f|. The evaluation itself adds (8 + 4·|αg|·(1 − σ)) · u_store · |a|: a few
+//! roundings, and those of αg magnified by the exponential; and where exp overflows, σ is 0 instead of 2^-126, or
+//! instead of at most 2·σ at that upper end.
 //!
 //! **Second product.** The errors δa_i of its operands are independent unless the data make them equal: their
 //! effect is sqrt(Σ δa²d²) + |Σ δa·d|, where the second term covers one-sided weights. The activation's own
@@ -45,10 +45,10 @@
 //!
 //! # Special values
 //!
-//! NaN and infinities must stand in the same places; the bound of such an element is 0 and its value must be met
-//! exactly. Near overflow the order of a sum decides: where the positive or the negative terms of a sum can together
-//! pass the largest finite value, finite, infinite and NaN results are all right. The bound of such an element is +∞,
-//! and so is that of everything computed from it. These elements are counted apart.
+//! NaN and infinities must be in the same places. The bound of such an element is 0: its value must be met exactly.
+//! Near overflow the order of a sum decides: where the positive or the negative terms of a sum can together pass the
+//! largest finite value, finite, infinite and NaN results are all right. The bound of such an element is +∞, and so is
+//! that of everything computed from it. These elements are counted apart.
 
 mod activation;
 #[cfg(test)]
@@ -64,7 +64,7 @@ use crate::stage::Stage;
 /// Number of standard deviations that a sum of rounding errors may reach.
 const LAMBDA: f64 = 3.0;
 
-/// For each element of each stage how far a right result can lie from the definition's: +∞ where any result is right.
+/// How far a right result may be from the definition's, for each element of each stage; +∞ where any result is right.
 #[derive(Debug, Clone)]
 pub struct Bounds {
     /// `[T·K,2I]`.
@@ -78,7 +78,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Those of a stage, a row for each assignment or, for the output, for each token; none where it must be met exactly.
+    /// The bounds of a stage, with a row for each assignment (for the output: for each token); none if the stage must
+    /// be met exactly.
     pub fn of(&self, stage: Stage) -> Option<&Array2<f64>> {
         match stage {
             Stage::GateUp => Some(&self.gate_up),
@@ -212,7 +213,7 @@ impl Affine<'_> {
         }
     }
 
-    /// Whether no term and no partial sum can be anything but finite.
+    /// Whether all terms and all partial sums are finite.
     fn is_plain(&self, column: usize, sums: &Sums) -> bool {
         let terms = (self.x.len() as f64).sqrt() * (sums.square_sum.sqrt() + sums.error_square_sum.sqrt());
         self.value[column].is_finite() && terms + self.bias[column].abs() <= 0.5 * self.roundings.max
@@ -229,7 +230,7 @@ impl Affine<'_> {
         propagated + product_error(self.x.len() + 1, value, sum, root, self.roundings) + operands + stored
     }
 
-    /// The norm of both operands together, wanted only where they are rounded.
+    /// The norm of both operands together; needed only if they are rounded.
     fn operand_norm(&self, column: usize) -> f64 {
         if self.roundings.operand.step == 0.0 {
             return 0.0;
@@ -259,14 +260,14 @@ impl Affine<'_> {
     }
 }
 
-/// What a column's bound is made of.
+/// The sums that a column's bound is made of.
 struct Sums {
     square_sum: f64,
     error_square_sum: f64,
     error_sum: f64,
 }
 
-/// The same for all columns of a product.
+/// [`Sums`] for all columns of a product.
 struct Columns {
     square_sum: Vec<f64>,
     error_square_sum: Vec<f64>,
@@ -311,7 +312,7 @@ impl Columns {
 struct Terms {
     positive: f64,
     negative: f64,
-    /// Root of the sum of the squared terms, whose squares can pass the range of f64.
+    /// Root of the sum of the squared terms. A square can exceed the range of f64.
     root: f64,
     error_root: f64,
     error_sum: f64,
