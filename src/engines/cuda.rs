@@ -1,25 +1,37 @@
 //! The kernels on a GPU.
 
 use binned_experts_check::Engine;
-use binned_experts_gpu::{Cuda, GpuError, HOPPER_FP32, POISONS, PORTABLE_FP32, Path};
+use binned_experts_gpu::{Cuda, GpuError, HOPPER_FP32, Machine, POISONS, PORTABLE_FP32, Path};
 use binned_experts_reference::Problem;
 
 use super::PipelineEngine;
 use super::pipeline::{number_of_case, poison_of};
 
 impl PipelineEngine<Cuda> {
-    /// A GPU and a path of the caller's choice, such as a GPU with a planted fault; each case decides the poison, if it has one.
+    /// A GPU and a path of the caller's choice, such as a GPU with a planted fault; each case decides the poison, if it
+    /// has one.
     ///
     /// # Errors
-    /// An error of the machine.
+    /// [`GpuError::Unavailable`] if the GPU does not run the kernels of the path; an error of the machine.
     pub fn on_cuda(machine: Cuda, path: &'static Path) -> Result<PipelineEngine<Cuda>, GpuError> {
-        PipelineEngine::new("cuda-hopper", machine, path, set_poison)
+        if path.needs_hopper() && !machine.capabilities().has_hopper {
+            return Err(GpuError::Unavailable {
+                machine: machine.name(),
+                reason: "expected a device of compute capability 9.0; cuda-portable runs on any".to_owned(),
+            });
+        }
+        let name = if path.needs_hopper() {
+            "cuda-hopper"
+        } else {
+            "cuda-portable"
+        };
+        PipelineEngine::new(name, machine, path, set_poison)
     }
 
-    /// The kernels on the first GPU, whose workspace starts poisoned.
+    /// The kernels for Hopper's tensor cores on the first GPU, whose workspace starts poisoned.
     ///
     /// # Errors
-    /// [`GpuError::Unavailable`] if there is none.
+    /// [`GpuError::Unavailable`] if there is none, or it is of another architecture.
     pub fn cuda_hopper() -> Result<PipelineEngine<Cuda>, GpuError> {
         PipelineEngine::on_cuda(Cuda::new()?.with_poison(POISONS[0]), &HOPPER_FP32)
     }
@@ -29,8 +41,7 @@ impl PipelineEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda_portable() -> Result<PipelineEngine<Cuda>, GpuError> {
-        let machine = Cuda::new()?.with_poison(POISONS[0]);
-        PipelineEngine::new("cuda-portable", machine, &PORTABLE_FP32, set_poison)
+        PipelineEngine::on_cuda(Cuda::new()?.with_poison(POISONS[0]), &PORTABLE_FP32)
     }
 }
 

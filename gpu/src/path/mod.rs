@@ -64,6 +64,11 @@ impl Path {
         self.name
     }
 
+    /// Whether only devices with Hopper's tensor cores run it.
+    pub fn needs_hopper(&self) -> bool {
+        self.needs_hopper
+    }
+
     /// Whether it takes weights of these sizes.
     pub fn takes(&self, hidden: usize, intermediate: usize) -> bool {
         hidden.min(intermediate) >= self.least_depth

@@ -1,4 +1,4 @@
-//! The kernels for Hopper's tensor cores, on the emulator, against the reference.
+//! The kernels for Hopper's tensor cores, on the emulator, judged by the derived bounds.
 
 use binned_experts_gpu::{Pipeline, Stages};
 use binned_experts_reference::{Activation, ExpertWeights, Problem};
@@ -41,7 +41,7 @@ fn fallback_rows(problem: &Problem<f32>, seed: u64, what: &str) -> usize {
 }
 
 fn sizes_around_the_edges_of_panels_and_images() {
-    let mut numbers = Numbers::new(5);
+    let mut numbers = Numbers(5);
     for case in 0..24 {
         let depth = [32, 33, 63, 64, 65, 95, 96, 97, 128, 193];
         let mut pick = |from: &[usize]| from[numbers.below(from.len())];
