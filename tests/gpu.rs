@@ -10,7 +10,9 @@ use binned_experts::engines::PipelineEngine;
 use binned_experts::zoo::{Animal, Kernels};
 use binned_experts_check::case::{Profile, RoutingProfile, SizeProfile, Warmup};
 use binned_experts_check::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
-use binned_experts_gpu::{Cuda, EmulatorBuilder, GpuError, POISONS, Pipeline, Schedule, cuda, sources};
+use binned_experts_gpu::{
+    Cuda, EmulatorBuilder, GpuError, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, Schedule, cuda, sources,
+};
 use binned_experts_reference::{ExpertWeights, Problem};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::{Array2, Array3};
@@ -113,9 +115,9 @@ fn two_runs_give_the_same_bits() -> Result<(), Failed> {
 
 /// Without the poison, which initcheck would take for a write.
 fn unpoisoned_workspaces_agree() -> Result<(), Failed> {
-    for machine in [Cuda::new()?, Cuda::new()?.without_tensor_cores()] {
+    for path in [&HOPPER_FP32, &PORTABLE_FP32] {
         agrees(&check_engine(
-            &mut PipelineEngine::on_cuda(machine)?,
+            &mut PipelineEngine::on_cuda(Cuda::new()?, path)?,
             &f32_cases(60, Vec::new()),
         ))?;
     }
@@ -193,7 +195,7 @@ fn out_of_memory_is_an_error_and_nothing_is_lost() -> Result<(), Failed> {
 fn compiled_kernels_agree() -> Result<(), Failed> {
     let machine = machine_with(&cuda::source())?;
     agrees(&check_engine(
-        &mut PipelineEngine::on_cuda(machine)?,
+        &mut PipelineEngine::on_cuda(machine, &HOPPER_FP32)?,
         &f32_cases(100, Vec::new()),
     ))
 }
@@ -202,7 +204,10 @@ fn compiled_kernels_agree() -> Result<(), Failed> {
 fn machine_with(source: &str) -> Result<Cuda, Failed> {
     let own = Cuda::new()?;
     let image = cuda::compile(source, &own.architecture()?)?.image;
-    Ok(Cuda::with_image(own.stream().clone(), image)?.with_poison(POISONS[0]))
+    #[expect(unsafe_code, reason = "machine code can only be trusted")]
+    // SAFETY: compiled from this crate's sources. What a planted fault can spoil is device memory of this test alone.
+    let machine = unsafe { Cuda::with_image(own.stream().clone(), image) }?;
+    Ok(machine.with_poison(POISONS[0]))
 }
 
 /// The race of a published port, as the zoo has it: a histogram is read while other blocks still add to it.
@@ -244,10 +249,18 @@ fn a_race_fails_on_the_gpu() -> Result<(), Failed> {
     let machine = machine_with(&sources::joined(
         patched_kernels()?.iter().map(|(_, text)| text.as_str()),
     ))?;
-    fails(&check_engine(&mut PipelineEngine::on_cuda(machine)?, &race_cases()))
+    fails(&check_engine(
+        &mut PipelineEngine::on_cuda(machine, &HOPPER_FP32)?,
+        &race_cases(),
+    ))
 }
 
 fn a_race_fails_on_the_emulator() -> Result<(), Failed> {
-    let host = EmulatorBuilder::new()?.build(&patched_kernels()?, Schedule::default())?;
-    fails(&check_engine(&mut PipelineEngine::on_emulator(host)?, &race_cases()))
+    #[expect(unsafe_code, reason = "kernels with a planted race run in this process")]
+    // SAFETY: the kernels are this repository's, and so is the patch, which reads an array of theirs too early.
+    let emulator = unsafe { EmulatorBuilder::new()?.build(&patched_kernels()?, Schedule::default()) }?;
+    fails(&check_engine(
+        &mut PipelineEngine::on_emulator(emulator, &PORTABLE_FP32)?,
+        &race_cases(),
+    ))
 }

@@ -13,6 +13,8 @@
 //! - [`judge`]: the verdict on one case, and the smallest case that still fails;
 //! - [`mod@check`], [`report`]: the run over many cases and what it prints.
 
+#![forbid(unsafe_code)]
+
 pub mod case;
 pub mod check;
 pub mod draw;

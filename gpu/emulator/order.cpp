@@ -37,7 +37,7 @@ void Accesses::note(const void *address, Access access, const char *name, int64_
 }
 
 void Accesses::note_word(const void *address) {
-    if (current->block->launch->shared_bytes > 0) words.emplace_back(current, static_cast<const char *>(address));
+    words.emplace_back(current, static_cast<const char *>(address));
 }
 
 void Accesses::publish_words() {

@@ -27,7 +27,7 @@ public:
     // An access to an integer.
     void note(const void *address, Access access, const char *name, int64_t index);
 
-    // A word was written in a launch that copies.
+    // A word was written.
     void note_word(const void *address);
 
     // What the thread wrote may be copied from now on.

@@ -28,11 +28,11 @@ selftest_copies(Global<uint64> results, Global<const uint64> source, int64 fault
 }
 
 // words[thread] = 7, copied by the other block to its shared memory once it was signalled, and then to results [64].
-// Fault: the words are not published, or the copy does not wait for the signal. Grid: 2. Block: 64. Shared memory: 64
-// words. words [64]; counters [1], zero.
+// Fault: the words are not published, or the copy does not wait for the signal. Grid: 2. Block: 64. words [64];
+// counters [1], zero.
 KERNEL(64)
 selftest_publish(Global<uint64> results, Global<uint64> words, Global<int> counters, int64 publishes) {
-    LARGE_SHARED_ARRAY(uint64, copied, 64);
+    SHARED_ARRAY(uint64, copied, 64);
     SHARED_ARRAY(uint64, barrier, 1);
     if (blockIdx.x == 0) {
         words[threadIdx.x] = 7;

@@ -28,20 +28,22 @@ struct Pointer {
     int64_t index;
 };
 
-// An integer or a word in memory that kernels write.
+// An integer, a structure of them or a word in memory that kernels write. A structure is accessed as a whole.
 template <class T>
 class Element {
+    static constexpr bool IS_WORD = std::is_same_v<T, unsigned long long>;
+
 public:
     explicit Element(Pointer<T> pointer) : pointer(pointer) {}
     Element(const Element &) = default;
 
     operator T() const {
-        if constexpr (sizeof(T) == sizeof(int)) note(Access::read);
+        if constexpr (!IS_WORD) note(Access::read);
         return *pointer.address;
     }
 
     T operator=(T value) const {
-        if constexpr (sizeof(T) == sizeof(int)) note(Access::write);
+        if constexpr (!IS_WORD) note(Access::write);
         else current->emulator->accesses.note_word(pointer.address);
         return *pointer.address = value;
     }
@@ -76,7 +78,7 @@ public:
     decltype(auto) operator[](int64_t index) const {
         if (current->counts_accesses) current->emulator->count_access();
         if (uint64_t(index) >= uint64_t(length)) fail_out_of_bounds(name, index, length);
-        if constexpr (std::is_same_v<T, int> || std::is_same_v<T, unsigned long long>)
+        if constexpr (std::is_same_v<T, int> || std::is_same_v<T, unsigned long long> || std::is_class_v<T>)
             return Element<T>({base + index, name, index});
         else
             return (base[index]);
@@ -164,12 +166,6 @@ T __shfl_up_sync(unsigned mask, T value, unsigned distance, SIMT_SITE) {
 }
 
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned distance, SIMT_SITE) {
-    const unsigned lane = simt::current->lane;
-    return simt::shuffle(mask, value, lane + distance < simt::WARP_LANES ? lane + distance : lane, {file, line});
-}
-
-template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lanes, SIMT_SITE) {
     return simt::shuffle(mask, value, (simt::current->lane ^ unsigned(lanes)) % simt::WARP_LANES, {file, line});
 }
@@ -217,31 +213,9 @@ T atomicMax(P pointer, T value) {
     return old;
 }
 
-template <class P, class T>
-T atomicExch(P pointer, T value) {
-    T *const address = simt::begin_atomic(pointer);
-    const T old = *address;
-    *address = value;
-    return old;
-}
-
-template <class P, class T>
-T atomicCAS(P pointer, T expected, T value) {
-    T *const address = simt::begin_atomic(pointer);
-    const T old = *address;
-    if (old == expected) *address = value;
-    return old;
-}
-
 inline int __popc(unsigned bits) {
     return __builtin_popcount(bits);
 }
-
-inline int __ffs(int bits) {
-    return __builtin_ffs(bits);
-}
-
-inline void __threadfence() {}
 
 inline int __float_as_int(float value) {
     return int(simt::to_bits(value));

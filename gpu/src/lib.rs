@@ -8,6 +8,8 @@
 //! Symbols, always in this order: T tokens, H hidden, I intermediate, E experts, K top_k, C capacity; R is the number
 //! of rows that the capacity keeps.
 //!
+//! A [`Path`] is a way to compute a forward. [`PORTABLE_FP32`] runs everywhere:
+//!
 //! | kernel | writes | from |
 //! |---|---|---|
 //! | `count_assignments` | counts `[tiles,E]` | router_indices `[T,K]` |
@@ -18,17 +20,17 @@
 //! | `down` | expert_output `[R,H]` | activated |
 //! | `combine` | output `[T,H]` | expert_output, routing_weights `[T,E]` |
 //!
-//! On Hopper's tensor cores, where H and I are 32 or more, these come before `gate_up`:
+//! [`HOPPER_FP32`] runs on Hopper's tensor cores, where H and I are 32 or more. It has these kernels before `gate_up`:
 //!
 //! | kernel | writes | from |
 //! |---|---|---|
 //! | `pack_weights` | the weights as two f16 each, once | gate_up_proj, down_proj |
 //! | `split_tokens` | the rows as two f16 each, their scales, the rows that cannot be split | hidden_states, gathered |
 //! | `experts` | both products, activations between them as two f16 each | the packed rows and weights |
-//! | `mark_exact_rows` | exact_rows `[1+R]` | the rows whose tokens, weights or activations cannot be split |
+//! | `mark_fallback_rows` | fallback_rows `[1+R]` | the rows whose tokens, weights or activations cannot be split |
 //!
-//! `gate_up` and `down` then compute the rows that are left to them. The packed weights take as much memory as the
-//! weights, which stay resident beside them.
+//! `gate_up` and `down` then compute the fallback rows alone. The packed weights take as much memory as the weights,
+//! which stay resident beside them.
 //!
 //! Nothing returns to the host between the first kernel and the last. From compute capability 9.0 on, each kernel is
 //! started before the one ahead of it has ended, and waits for it itself. Sums of floats have one order, whatever the
@@ -63,19 +65,21 @@ pub mod cuda;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod error;
+mod kernel;
 mod machine;
-mod packed;
+mod memory;
+mod path;
 mod pipeline;
-pub mod plan;
+mod plan;
 mod poison;
 pub mod sources;
-mod workspace;
 
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 #[cfg(feature = "emulator")]
 pub use emulator::{Emulator, EmulatorBuffer, EmulatorBuilder, Schedule};
 pub use error::GpuError;
-pub use machine::{Arg, Launch, Machine};
+pub use machine::{Arg, Capabilities, Launch, Machine, NamedArg};
+pub use path::{HOPPER_FP32, PORTABLE_FP32, Path};
 pub use pipeline::{Pipeline, Stages, Uploaded};
 pub use poison::POISONS;

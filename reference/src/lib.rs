@@ -21,6 +21,8 @@
 //! them; see [`Element`]. NaN and infinities behave as in PyTorch, and stay in the rows that use them. Inputs that do
 //! not fit one another give an [`Error`].
 
+#![forbid(unsafe_code)]
+
 mod binned;
 mod bins;
 mod element;

@@ -1,7 +1,7 @@
 //! The kernels on the emulator.
 
 use binned_experts_check::draw::mix;
-use binned_experts_gpu::{Emulator, GpuError, Schedule};
+use binned_experts_gpu::{Emulator, GpuError, HOPPER_FP32, PORTABLE_FP32, Path, Schedule};
 use binned_experts_reference::Problem;
 
 use super::PipelineEngine;
@@ -11,12 +11,12 @@ use super::pipeline::{number_of_case, poison_of};
 const ACCESS_INTERVAL: u32 = 64;
 
 impl PipelineEngine<Emulator> {
-    /// An emulator of the caller's choice, such as one with a planted fault.
+    /// An emulator and a path of the caller's choice, such as an emulator with a planted fault.
     ///
     /// # Errors
     /// An error of the machine.
-    pub fn on_emulator(machine: Emulator) -> Result<PipelineEngine<Emulator>, GpuError> {
-        PipelineEngine::new("emulator-portable", machine, schedule_of_case)
+    pub fn on_emulator(machine: Emulator, path: &'static Path) -> Result<PipelineEngine<Emulator>, GpuError> {
+        PipelineEngine::new("emulator-portable", machine, path, schedule_of_case)
     }
 
     /// The kernels on the CPU; each case decides the order in which its threads run.
@@ -24,7 +24,7 @@ impl PipelineEngine<Emulator> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
     pub fn emulator_portable() -> Result<PipelineEngine<Emulator>, GpuError> {
-        PipelineEngine::on_emulator(Emulator::new()?)
+        PipelineEngine::on_emulator(Emulator::new()?, &PORTABLE_FP32)
     }
 
     /// The kernels for Hopper's tensor cores on the CPU, as on a GPU of three multiprocessors.
@@ -32,11 +32,7 @@ impl PipelineEngine<Emulator> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
     pub fn emulator_hopper() -> Result<PipelineEngine<Emulator>, GpuError> {
-        PipelineEngine::new(
-            "emulator-hopper",
-            Emulator::new()?.with_tensor_cores(3),
-            schedule_of_case,
-        )
+        PipelineEngine::new("emulator-hopper", Emulator::new()?, &HOPPER_FP32, schedule_of_case)
     }
 
     /// Runs the cases to come under one schedule.

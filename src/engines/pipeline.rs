@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{GpuError, Machine, POISONS, Pipeline};
+use binned_experts_gpu::{GpuError, Machine, POISONS, Path, Pipeline};
 use binned_experts_reference::{ExpertWeights, Problem};
 use ndarray::{Array2, Array3};
 
@@ -25,13 +25,14 @@ impl<M: Machine> PipelineEngine<M> {
     pub(super) fn new(
         name: &'static str,
         machine: M,
+        path: &'static Path,
         schedule: impl Fn(&mut M, &Problem<f32>, u64) + 'static,
     ) -> Result<PipelineEngine<M>, GpuError> {
         let (none, no_bias) = (Array3::zeros((0, 0, 0)), Array2::zeros((0, 0)));
         let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
         Ok(PipelineEngine {
             name,
-            pipeline: Pipeline::new(weights, machine)?,
+            pipeline: Pipeline::with_path(weights, machine, path)?,
             schedule: Box::new(schedule),
         })
     }

@@ -11,7 +11,7 @@ mod visit;
 
 use std::path::{Path, PathBuf};
 
-use binned_experts_gpu::{GpuError, sources};
+use binned_experts_gpu::{GpuError, HOPPER_FP32, PORTABLE_FP32, sources};
 use serde::Deserialize;
 
 pub use machine::{BuildError, Machine};
@@ -69,6 +69,14 @@ impl KernelPath {
         match self {
             KernelPath::Portable => "portable",
             KernelPath::Hopper => "hopper",
+        }
+    }
+
+    /// The path of the kernels.
+    pub(super) fn path(self) -> &'static binned_experts_gpu::Path {
+        match self {
+            KernelPath::Portable => &PORTABLE_FP32,
+            KernelPath::Hopper => &HOPPER_FP32,
         }
     }
 }

@@ -8,9 +8,6 @@ use super::{Animal, KernelPath, Machine, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
 use binned_experts_check::{CaseSpec, ElementType, Engine, Selection, Verdict};
 
-/// The least H and I for which the tensor cores are used.
-const LEAST_DEPTH: usize = 32;
-
 /// How many cases a bug has until it must have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
@@ -124,8 +121,8 @@ fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: Budget) -> Option<Cat
     };
     (0..budget.cases).find_map(|index| {
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
-        if path == KernelPath::Hopper && spec.hidden.min(spec.intermediate) < LEAST_DEPTH {
-            // The kernels of the tensor cores are not launched.
+        if !path.path().takes(spec.hidden, spec.intermediate) {
+            // Another path would serve.
             return None;
         }
         let by = caught_by(&judge_spec(engine, &spec)?)?;

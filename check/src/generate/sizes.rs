@@ -1,11 +1,9 @@
 //! T, H, I, E and K.
 
 use super::{MAX_ASSIGNMENTS, Source, USUAL_WORK};
-use crate::case::{CaseSpec, Place, RoutingProfile, SizeProfile, ValueProfile, Warmup};
+use crate::case::{CaseSpec, DEEP, Place, RoutingProfile, SizeProfile, ValueProfile, Warmup};
 use crate::draw::TILES;
 
-/// The least H and I that kernels for tensor cores take.
-const DEEP: usize = 32;
 /// Above this I such a kernel may cut a sum in more than two parts.
 const LONG: usize = 128;
 /// More rows than the eight panels of 128 that such a kernel takes together.

@@ -3,14 +3,13 @@
 use ndarray::{Array, ArrayView1, Axis, Dimension};
 
 use super::{Definition, Expected, Inputs};
+use crate::case::DEEP;
 use crate::tensor::power_of_two;
 
 /// Values of a tensor that are this factor apart count as wide.
 const WIDE: f64 = power_of_two(60);
 /// Limits from here on count as high.
 const HIGH_LIMIT: f64 = 1e4;
-/// H and I from here on suit the tensor cores.
-const DEEP: usize = 32;
 
 /// The situations of a case, out of those that kernels get wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -16,19 +16,20 @@ const LAUNCH: &str = "launch.cpp";
 
 /// Libraries of several emulators live in one process. Of each only the C interface may be seen from outside, since the
 /// dynamic linker would let them share the static variables of inline functions.
-const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
+const FLAGS: [&str; 4] = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
 
 /// The emulator without its kernels, compiled: [`build`](EmulatorBuilder::build) adds those of the caller's choice.
 ///
 /// ```
-/// use binned_experts_gpu::{GpuError, EmulatorBuilder, Schedule, sources};
+/// use binned_experts_gpu::{EmulatorBuilder, GpuError, Schedule, sources};
 ///
 /// let builder = match EmulatorBuilder::new() {
 ///     Err(GpuError::Unavailable { .. }) => return Ok(()), // no C++ compiler
 ///     builder => builder?,
 /// };
 /// let kernels = sources::KERNELS.map(|(name, text)| (name, text.replace("+ down_proj_bias[", "- down_proj_bias[")));
-/// let host = builder.build(&kernels, Schedule::default())?;
+/// // SAFETY: this crate's kernels, with a minus for a plus.
+/// let emulator = unsafe { builder.build(&kernels, Schedule::default()) }?;
 /// # Ok::<(), GpuError>(())
 /// ```
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl EmulatorBuilder {
     /// Compiles the machine with `CXX`, or `c++`.
     ///
     /// # Errors
-    /// [`GpuError::Unavailable`] if there is no compiler of C++17.
+    /// [`GpuError::Unavailable`] if there is no compiler of C++20.
     pub fn new() -> Result<EmulatorBuilder, GpuError> {
         let builder = EmulatorBuilder {
             folder: tempfile::tempdir().map_err(refused)?,
@@ -55,11 +56,17 @@ impl EmulatorBuilder {
         Ok(builder)
     }
 
-    /// The machine with these kernels: the files of [`sources::KERNELS`], changed.
+    /// An emulator with these kernels: the files of [`sources::KERNELS`], changed.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if the compiler refuses the source.
-    pub fn build(&self, kernels: &[(&str, String)], schedule: Schedule) -> Result<Emulator, GpuError> {
+    ///
+    /// # Safety
+    /// The text is compiled and runs in this process: its static initialisers in this call, its kernels in any launch.
+    /// The caller vouches for it as for code of their own. It must reach memory through the arrays that a kernel is
+    /// given and those that it declares, whose bounds are checked, do nothing else that C++ leaves undefined, and keep
+    /// nothing from one launch to the next.
+    pub unsafe fn build(&self, kernels: &[(&str, String)], schedule: Schedule) -> Result<Emulator, GpuError> {
         let folder = tempfile::tempdir().map_err(refused)?;
         let kernels: Vec<(&str, &str)> = kernels.iter().map(|(name, text)| (*name, text.as_str())).collect();
         write(folder.path(), &kernels)?;
@@ -72,15 +79,16 @@ impl EmulatorBuilder {
                 .arg(machine.join(LAUNCH))
                 .args(objects)
         })?;
-        // SAFETY: the library was built just now from this crate's own machine, whose start runs no code but that of
-        // the C++ runtime.
+        // SAFETY: the library was built just now from this crate's emulator, which runs nothing at its start, and from
+        // the kernels, for whose initialisers the caller vouches.
         let library = unsafe { Library::new(folder.path().join("kernels.so")) }.map_err(refused)?;
-        // SAFETY: the library holds this crate's `launch.cpp`.
+        // SAFETY: `launch.cpp` of this crate is part of the library.
         let interface = unsafe { Interface::of(&library) }.map_err(refused)?;
         Ok(Emulator {
             schedule,
-            tensor_cores: None,
-            // SAFETY: the functions are those of the library, which goes along.
+            multiprocessors: Emulator::MULTIPROCESSORS,
+            // SAFETY: the functions are those of the library, which goes along. The kernels that they run do what the
+            // built-in ones do, as the caller vouches: they stay within their arrays and keep nothing.
             instance: unsafe { Instance::new(interface, Some(library)) }?,
         })
     }

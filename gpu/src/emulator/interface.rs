@@ -97,8 +97,9 @@ pub(super) struct Instance {
     _library: Option<Library>,
 }
 
-// SAFETY: the state is reached by this value alone. Between two launches it refers to no thread: its one thread-local
-// variable, the thread that runs, is set by each launch before it is read. Memory is freed on any thread.
+// SAFETY: the state is reached through this value alone, and nothing in it belongs to a thread of the operating system:
+// the one thread-local variable, the kernel's thread that runs, is set by each launch before it is read, and kernels keep
+// nothing, as `new` demands. A launch begins and ends on one thread, so that no fiber goes to another one.
 unsafe impl Send for Instance {}
 
 impl Instance {
@@ -106,7 +107,8 @@ impl Instance {
     ///
     /// # Safety
     /// The functions must be those of `launch.cpp`, and remain callable: for as long as the library is loaded, or for
-    /// ever without one.
+    /// ever without one. The kernels that they run must stay within their arrays, and keep nothing from one launch to the
+    /// next.
     pub(super) unsafe fn new(interface: Interface, library: Option<Library>) -> Result<Instance, GpuError> {
         // SAFETY: the function takes nothing; the caller promises that it can be called.
         let state = unsafe { (interface.create)() };

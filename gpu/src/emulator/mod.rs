@@ -1,6 +1,6 @@
 //! The emulator: the kernels on the CPU.
 //!
-//! Built by `build.rs` from `kernels/` and `emulator/` where a C++17 compiler is found.
+//! Built by `build.rs` from `kernels/` and `emulator/` where a C++20 compiler is found.
 
 mod build;
 mod interface;
@@ -8,7 +8,7 @@ mod interface;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
 
-use crate::{Arg, GpuError, Launch, Machine, POISONS};
+use crate::{Arg, Capabilities, GpuError, Launch, Machine, NamedArg, POISONS};
 
 pub use build::EmulatorBuilder;
 use interface::{Instance, Interface};
@@ -24,7 +24,7 @@ const NAME: &str = "emulator";
 #[derive(Debug)]
 pub struct Emulator {
     schedule: Schedule,
-    tensor_cores: Option<u32>,
+    multiprocessors: u32,
     instance: Instance,
 }
 
@@ -63,6 +63,10 @@ pub struct EmulatorBuffer {
 }
 
 impl Emulator {
+    /// Multiprocessors of an emulator, unless it is given another number: few, so that small problems have several
+    /// rounds of tiles.
+    pub const MULTIPROCESSORS: u32 = 3;
+
     /// The emulator with the default schedule.
     ///
     /// # Errors
@@ -78,20 +82,21 @@ impl Emulator {
     pub fn with_schedule(schedule: Schedule) -> Result<Emulator, GpuError> {
         let reason = option_env!("EMULATOR_REASON").unwrap_or("built without a C++ compiler");
         let interface = Interface::built_in().ok_or_else(|| unavailable(reason))?;
-        // SAFETY: the functions are linked into the program.
+        // SAFETY: the functions are linked into the program. This crate's kernels reach memory through checked arrays,
+        // and have no variables but those of their threads and blocks.
         let instance = unsafe { Instance::new(interface, None) }?;
         Ok(Emulator {
             schedule,
-            tensor_cores: None,
+            multiprocessors: Emulator::MULTIPROCESSORS,
             instance,
         })
     }
 
-    /// The same machine with tensor cores, on as many multiprocessors.
+    /// The same machine with another number of multiprocessors, at least 1.
     #[must_use]
-    pub fn with_tensor_cores(self, multiprocessors: u32) -> Emulator {
+    pub fn with_multiprocessors(self, multiprocessors: u32) -> Emulator {
         Emulator {
-            tensor_cores: Some(multiprocessors.max(1)),
+            multiprocessors: multiprocessors.max(1),
             ..self
         }
     }
@@ -99,6 +104,24 @@ impl Emulator {
     /// The schedule of the launches to come.
     pub fn set_schedule(&mut self, schedule: Schedule) {
         self.schedule = schedule;
+    }
+
+    /// Runs a kernel, with arguments of any kind: the machine checks them, and each access to them.
+    ///
+    /// # Errors
+    /// [`GpuError::Launch`] with what it finds, [`GpuError::Transfer`] if an argument is larger than its buffer.
+    pub fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, EmulatorBuffer>]) -> Result<(), GpuError> {
+        let failed = |report| GpuError::Launch {
+            kernel: launch.kernel,
+            report,
+        };
+        let names = args.iter().map(|(name, _)| CString::new(*name));
+        let names = names
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| failed(error.to_string()))?;
+        let args = args.iter().zip(&names).map(|((_, arg), name)| RawArg::new(name, arg));
+        let args = args.collect::<Result<Vec<_>, _>>()?;
+        run(&mut self.instance, launch, self.schedule, &args).map_err(failed)
     }
 
     /// Two words of poison.
@@ -128,7 +151,8 @@ impl EmulatorBuffer {
     }
 }
 
-impl Machine for Emulator {
+// SAFETY: buffers are memory of this process, and a launch returns after its kernel.
+unsafe impl Machine for Emulator {
     type Buffer = EmulatorBuffer;
 
     fn name(&self) -> &'static str {
@@ -166,16 +190,15 @@ impl Machine for Emulator {
         Ok(())
     }
 
-    fn tensor_cores(&self) -> Option<u32> {
-        self.tensor_cores
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            multiprocessors: self.multiprocessors,
+            has_hopper: true,
+        }
     }
 
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, EmulatorBuffer>]) -> Result<(), GpuError> {
-        let args = args.iter().map(RawArg::new).collect::<Result<Vec<_>, _>>()?;
-        run(&mut self.instance, launch, self.schedule, &args).map_err(|report| GpuError::Launch {
-            kernel: launch.kernel,
-            report,
-        })
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, EmulatorBuffer>]) -> Result<(), GpuError> {
+        Emulator::launch(self, launch, args)
     }
 }
 
@@ -183,6 +206,7 @@ impl Machine for Emulator {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 struct RawArg {
+    name: *const c_char,
     kind: u32,
     bits_f32: u32,
     bits_i64: i64,
@@ -191,8 +215,10 @@ struct RawArg {
 }
 
 impl RawArg {
-    fn new(arg: &Arg<'_, EmulatorBuffer>) -> Result<RawArg, GpuError> {
+    /// Points to the name and the buffer.
+    fn new(name: &CStr, arg: &Arg<'_, EmulatorBuffer>) -> Result<RawArg, GpuError> {
         let null = RawArg {
+            name: name.as_ptr(),
             kind: 0,
             bits_f32: 0,
             bits_i64: 0,

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use binned_experts_gpu::cuda::{ARCHITECTURES, compile, compiler_version, prebuilt, source};
-use binned_experts_gpu::plan::{KERNELS, TENSOR_CORE_KERNELS};
+use binned_experts_gpu::sources::heads;
 use libtest_mimic::{Failed, Trial};
 
 use crate::trial;
@@ -31,19 +31,19 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn check(architecture: &str) -> Result<(), Failed> {
     let compiled = compile(&source(), architecture)?;
-    for kernel in KERNELS {
-        check_log(kernel, MOST_REGISTERS, &compiled.log)?;
-    }
-    for kernel in TENSOR_CORE_KERNELS {
+    for head in heads() {
+        let kernel = head.kernel;
+        if head.needs_hopper && architecture != "sm_90a" {
+            if compiled.log.contains(&format!("'{kernel}'")) {
+                return Err(format!("{kernel} is for sm_90a").into());
+            }
+            continue;
+        }
         let most = match kernel {
             "experts" => MOST_REGISTERS_ALONE,
             _ => MOST_REGISTERS,
         };
-        match architecture {
-            "sm_90a" => check_log(kernel, most, &compiled.log)?,
-            _ if compiled.log.contains(&format!("'{kernel}'")) => return Err(format!("{kernel} is for sm_90a").into()),
-            _ => {}
-        }
+        check_log(kernel, most, &compiled.log)?;
     }
     if compiled.log.contains("C75") {
         return Err(format!("a performance note:\n{}", compiled.log).into());

@@ -1,6 +1,6 @@
 //! The emulator finds the faults that are planted in `emulator/selftest_async.cu`, and multiplies as tensor cores do.
 
-use binned_experts_gpu::{Arg, Emulator, GpuError, Launch, Machine, Schedule};
+use binned_experts_gpu::{Arg, Emulator, EmulatorBuffer, GpuError, Launch, Machine, NamedArg, Schedule};
 use bytemuck::Pod;
 
 use super::common::emulator;
@@ -25,7 +25,7 @@ fn run<T: Pod>(
     launch: Launch,
     values: &[T],
     other: Option<&[u64]>,
-    numbers: &[Arg<'_, binned_experts_gpu::EmulatorBuffer>],
+    numbers: &[NamedArg<'_, EmulatorBuffer>],
 ) -> Result<Vec<T>, GpuError> {
     let mut buffer = emulator.alloc(size_of_val(values))?;
     emulator.upload(&mut buffer, bytemuck::cast_slice(values))?;
@@ -37,8 +37,12 @@ fn run<T: Pod>(
             Some((buffer, size_of_val(other)))
         }
     };
-    let mut args = vec![Arg::Buffer(&buffer, size_of_val(values))];
-    args.extend(second.as_ref().map(|(buffer, bytes)| Arg::Buffer(buffer, *bytes)));
+    let mut args = vec![("results", Arg::Buffer(&buffer, size_of_val(values)))];
+    args.extend(
+        second
+            .as_ref()
+            .map(|(buffer, bytes)| ("source", Arg::Buffer(buffer, *bytes))),
+    );
     args.extend_from_slice(numbers);
     emulator.launch(launch, &args)?;
     let mut results = values.to_vec();
@@ -69,7 +73,13 @@ fn copies(emulator: &mut Emulator, fault: i64) -> Result<Vec<u64>, GpuError> {
 fn copies_by(threads: u32, emulator: &mut Emulator, fault: i64) -> Result<Vec<u64>, GpuError> {
     let source: Vec<u64> = (100..164).collect();
     let copies = launch("selftest_copies", threads, 0);
-    run(emulator, copies, &[0u64; 64], Some(&source), &[Arg::I64(fault)])
+    run(
+        emulator,
+        copies,
+        &[0u64; 64],
+        Some(&source),
+        &[("fault", Arg::I64(fault))],
+    )
 }
 
 fn copies_are_there_after_the_wait_and_not_before() {
@@ -113,13 +123,13 @@ fn words_are_published_before_they_are_copied() {
             let (words, mut counters) = (emulator.alloc(64 * 8)?, emulator.alloc(4)?);
             emulator.upload(&mut counters, &[0; 4])?;
             let more = [
-                Arg::Buffer(&words, 64 * 8),
-                Arg::Buffer(&counters, 4),
-                Arg::I64(publishes),
+                ("words", Arg::Buffer(&words, 64 * 8)),
+                ("counters", Arg::Buffer(&counters, 4)),
+                ("publishes", Arg::I64(publishes)),
             ];
             let two = Launch {
                 grid: 2,
-                ..launch("selftest_publish", 64, 64 * 8)
+                ..launch("selftest_publish", 64, 0)
             };
             run(&mut emulator, two, &[0u64; 64], None, &more)
         };
@@ -157,7 +167,7 @@ fn barriers_of_some_threads_hold_those_who_wait() {
     let mut early = 0;
     for seed in 0..40 {
         let mut emulator = emulator(seed);
-        let numbers = |waits, threads| [Arg::I64(waits), Arg::I64(threads)];
+        let numbers = |waits, threads| [("waits", Arg::I64(waits)), ("threads", Arg::I64(threads))];
         let waiting = run(&mut emulator, groups, &[0.0f32; 32], None, &numbers(1, 64)).unwrap();
         assert_eq!(waiting, expected, "seed {seed}");
         let at_once = run(&mut emulator, groups, &[0.0f32; 32], None, &numbers(0, 64)).unwrap();
@@ -189,7 +199,7 @@ fn half(value: i32) -> u16 {
 
 fn product(emulator: &mut Emulator, lines: &[u64], fault: i64, start: f32) -> Result<Vec<f32>, GpuError> {
     let results = vec![0.0f32; 128 * 96];
-    let numbers = [Arg::I64(fault), Arg::F32(start)];
+    let numbers = [("fault", Arg::I64(fault)), ("start", Arg::F32(start))];
     run(
         emulator,
         launch("selftest_product", 128, SHARED),
@@ -240,7 +250,7 @@ fn faults_of_products_are_found() {
     let plain = report(product(&mut emulator, &lines, 3, 0.0));
     assert!(plain.contains("not swizzled"), "{plain}");
     let small = launch("selftest_product", 128, SHARED - 1);
-    let numbers = [Arg::I64(0), Arg::F32(0.0)];
+    let numbers = [("fault", Arg::I64(0)), ("start", Arg::F32(0.0))];
     let small = report(run(&mut emulator, small, &[0.0f32; 128 * 96], Some(&lines), &numbers));
     assert!(small.contains("the launch asks for 32767"), "{small}");
 }

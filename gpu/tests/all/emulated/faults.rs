@@ -3,7 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use binned_experts_gpu::{Arg, Emulator, EmulatorBuffer, GpuError, Launch, Machine, Pipeline};
+use binned_experts_gpu::{
+    Capabilities, Emulator, EmulatorBuffer, GpuError, HOPPER_FP32, Launch, Machine, NamedArg, PORTABLE_FP32, Path,
+    Pipeline,
+};
 
 use super::common::{emulator, problem};
 use super::{Test, test};
@@ -36,7 +39,8 @@ fn driver() -> GpuError {
     }
 }
 
-impl Machine for Failing {
+// SAFETY: all calls that do not fail are passed on.
+unsafe impl Machine for Failing {
     type Buffer = EmulatorBuffer;
 
     fn name(&self) -> &'static str {
@@ -66,11 +70,11 @@ impl Machine for Failing {
         self.emulator.discard(buffer)
     }
 
-    fn tensor_cores(&self) -> Option<u32> {
-        self.emulator.tensor_cores()
+    fn capabilities(&self) -> Capabilities {
+        self.emulator.capabilities()
     }
 
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, EmulatorBuffer>]) -> Result<(), GpuError> {
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, EmulatorBuffer>]) -> Result<(), GpuError> {
         self.call(|| GpuError::Launch {
             kernel: launch.kernel,
             report: "planted".to_owned(),
@@ -79,20 +83,15 @@ impl Machine for Failing {
     }
 }
 
-fn expect_recovery(with_tensor_cores: bool) {
-    let machine = emulator(1);
-    let emulator = if with_tensor_cores {
-        machine.with_tensor_cores(2)
-    } else {
-        machine
-    };
+fn expect_recovery(path: &'static Path) {
+    let emulator = emulator(1);
     let left = Rc::new(Cell::new(None));
     let machine = Failing {
         emulator,
         left: left.clone(),
     };
     let (small, large) = (problem([5, 40, 33, 2, 2, 4], 1), problem([90, 40, 33, 3, 2, 50], 2));
-    let mut pipeline = Pipeline::new(small.weights().clone(), machine).unwrap();
+    let mut pipeline = Pipeline::with_path(small.weights().clone(), machine, path).unwrap();
     let expected = pipeline.forward(&small).unwrap();
     let mut failures = 0;
     for calls in 0.. {
@@ -121,9 +120,9 @@ fn expect_recovery(with_tensor_cores: bool) {
 }
 
 fn the_pipeline_is_usable_after_any_failure() {
-    expect_recovery(false);
+    expect_recovery(&PORTABLE_FP32);
 }
 
 fn the_pipeline_is_usable_after_any_failure_with_tensor_cores() {
-    expect_recovery(true);
+    expect_recovery(&HOPPER_FP32);
 }

@@ -16,7 +16,7 @@ use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let missing = Emulator::new().err().map(|error| error.to_string());
-    let needing_nothing = [test(is_there_or_says_why_not), test(common::the_comparison_refuses_nan)];
+    let needing_nothing = [test(is_there_or_says_why_not)];
     let needing_a_compiler = [
         async_machine::tests(),
         built::tests(),

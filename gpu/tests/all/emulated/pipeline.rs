@@ -1,12 +1,13 @@
-//! The pipeline on the emulator against the reference.
+//! The pipeline on the emulator, judged by the derived bounds.
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
-use binned_experts_gpu::{GpuError, POISONS, Schedule};
-use binned_experts_reference::{Activation, Dims, ExpertWeights, Problem};
+use binned_experts_gpu::{GpuError, POISONS, Schedule, Stages};
+use binned_experts_reference::{Activation, ExpertWeights, Problem};
 use ndarray::{Array2, Array3, Axis};
 
-use super::common::{Numbers, bits, expect_stages, pipeline, problem, problem_with, weights};
+use super::common::{Numbers, bits, expect_stages, pipeline, problem, with_weights};
 use super::{Test, test};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -19,6 +20,7 @@ pub(super) fn tests() -> Vec<Test> {
         test(an_explicit_order_takes_the_place_of_the_stable_one),
         test(every_schedule_gives_the_same_bits),
         test(one_workspace_serves_large_and_small_problems),
+        test(a_wrong_stage_is_refused),
         test(pipelines_side_by_side_do_not_disturb_each_other),
         test(a_pipeline_is_usable_after_an_error),
         test(nan_and_infinity_stay_in_the_rows_that_use_them),
@@ -42,7 +44,7 @@ fn check(problem: &Problem<f32>, seed: u64, what: &str) {
 
 fn sizes_around_the_edges_of_tiles() {
     let edges = [1, 3, 15, 16, 17, 63, 64, 65];
-    let mut numbers = Numbers::new(11);
+    let mut numbers = Numbers(11);
     for case in 0..60 {
         let mut edge = || edges[numbers.below(edges.len())];
         let (tokens, hidden, intermediate) = (edge(), edge(), edge());
@@ -111,7 +113,7 @@ fn empty_and_extreme_sizes() {
 }
 
 fn an_explicit_order_takes_the_place_of_the_stable_one() {
-    let mut numbers = Numbers::new(5);
+    let mut numbers = Numbers(5);
     for case in 0..12 {
         let problem = problem([70 + 30 * case, 3, 2, 1 + case % 5, 2, 20], case as u64);
         let bins = problem.bins();
@@ -146,37 +148,37 @@ fn every_schedule_gives_the_same_bits() {
 }
 
 fn one_workspace_serves_large_and_small_problems() {
-    let dims = Dims {
-        tokens: 200,
-        hidden: 9,
-        intermediate: 5,
-        experts: 4,
-        top_k: 2,
-        capacity: 150,
-    };
-    let mut numbers = Numbers::new(3);
-    let weights = weights(dims, &mut numbers);
-    let mut with = |tokens, top_k, capacity| {
-        let dims = Dims {
-            tokens,
-            top_k,
-            capacity,
-            ..dims
-        };
-        problem_with(dims, weights.clone(), &mut numbers)
-    };
-    let problems = [
-        with(200, 2, 150),
-        with(3, 2, 1),
-        with(0, 1, 1),
-        with(30, 9, 9),
-        with(200, 1, 0),
-        with(7, 2, 150),
-    ];
-    let mut pipeline = pipeline(&problems[0], 1);
-    for (index, problem) in problems.iter().enumerate() {
+    let first = problem([200, 9, 5, 4, 2, 150], 3);
+    let others = [(3, 2, 1), (0, 1, 1), (30, 9, 9), (200, 1, 0), (7, 2, 150)];
+    let others = others.map(|(tokens, top_k, capacity)| {
+        with_weights(&problem([tokens, 9, 5, 4, top_k, capacity], 4), first.weights().clone())
+    });
+    let mut pipeline = pipeline(&first, 1);
+    for (index, problem) in std::iter::once(&first).chain(&others).enumerate() {
         let stages = pipeline.forward_with_stages(problem).unwrap();
         expect_stages(problem, &stages, &format!("problem {index}"));
+    }
+}
+
+/// One value changed in any stage is seen.
+fn a_wrong_stage_is_refused() {
+    let problem = problem([20, 8, 6, 3, 2, 20], 1);
+    let right = pipeline(&problem, 1).forward_with_stages(&problem).unwrap();
+    let changes: [fn(&mut Stages); 8] = [
+        |stages| stages.sorted_indices.swap(0, 1),
+        |stages| stages.bins[0] += 1,
+        |stages| stages.row_of[0] += 1,
+        |stages| stages.assignment_of.swap(0, 1),
+        |stages| stages.gate_up[[0, 0]] += 0.01,
+        |stages| stages.activated[[1, 1]] = f32::NAN,
+        |stages| stages.expert_output[[2, 2]] -= 0.01,
+        |stages| stages.output[[0, 3, 3]] = f32::NAN,
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let mut wrong = right.clone();
+        change(&mut wrong);
+        let refused = catch_unwind(|| expect_stages(&problem, &wrong, "changed"));
+        assert!(refused.is_err(), "change {index} was not seen");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The emulator finds the faults that are planted in `emulator/selftest.cu`.
 
 use super::{Test, test};
-use binned_experts_gpu::{Arg, Emulator, EmulatorBuffer, GpuError, Launch, Machine, POISONS, Schedule};
+use binned_experts_gpu::{Arg, Emulator, EmulatorBuffer, GpuError, Launch, Machine, NamedArg, POISONS, Schedule};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -36,11 +36,11 @@ fn run<T: bytemuck::Pod>(
     kernel: &'static str,
     (grid, block): (u32, u32),
     values: &[T],
-    more: &[Arg<'_, EmulatorBuffer>],
+    more: &[NamedArg<'_, EmulatorBuffer>],
 ) -> Result<Vec<T>, GpuError> {
     let mut buffer = emulator.alloc(size_of_val(values))?;
     emulator.upload(&mut buffer, bytemuck::cast_slice(values))?;
-    let mut args = vec![Arg::Buffer(&buffer, size_of_val(values))];
+    let mut args = vec![("values", Arg::Buffer(&buffer, size_of_val(values)))];
     args.extend_from_slice(more);
     emulator.launch(
         Launch {
@@ -70,7 +70,7 @@ pub(super) fn plain_sum(emulator: &mut Emulator) -> Result<f32, GpuError> {
 
 /// A race, whose report names the thread and the element where it shows first.
 pub(super) fn race(emulator: &mut Emulator) -> Result<i32, GpuError> {
-    let more = [Arg::I64(0), Arg::I64(0)];
+    let more = [("between", Arg::I64(0)), ("then", Arg::I64(0))];
     run(emulator, "selftest_order", (2, 64), &[0i32; 128], &more).map(|flags| flags[0])
 }
 
@@ -129,20 +129,20 @@ fn an_index_out_of_bounds_is_reported_with_buffer_index_and_length() {
     let mut results = emulator.alloc(32 * 4).unwrap();
     emulator.discard(&mut results).unwrap();
     for (index, bad) in [(9, "values[40] of length 40"), (-1, "values[-1] of length 40")] {
-        let more = [Arg::Buffer(&results, 32 * 4), Arg::I64(index)];
+        let more = [("results", Arg::Buffer(&results, 32 * 4)), ("index", Arg::I64(index))];
         let report = report(run(&mut emulator, "selftest_read", (1, 32), &values, &more));
         assert!(report.contains("selftest_read: out of bounds: "), "{report}");
         assert!(report.contains(bad), "{report}");
         assert!(report.contains("in block (0, 0, 0), thread ("), "{report}");
     }
-    let more = [Arg::Buffer(&results, 32 * 4), Arg::I64(8)];
+    let more = [("results", Arg::Buffer(&results, 32 * 4)), ("index", Arg::I64(8))];
     run(&mut emulator, "selftest_read", (1, 32), &values, &more).unwrap();
     let shared = report(run(
         &mut emulator,
         "selftest_shared_index",
         (1, 32),
         &values,
-        &[Arg::I64(1)],
+        &[("index", Arg::I64(1))],
     ));
     assert!(shared.contains("values[32] of length 32"), "{shared}");
 }
@@ -157,12 +157,17 @@ fn an_argument_covers_only_the_bytes_that_it_names() {
         block: 32,
         shared: 0,
     };
-    let args = [Arg::Buffer(&values, 31 * 4), Arg::Buffer(&results, 32 * 4), Arg::I64(0)];
-    let report = report(emulator.launch(launch, &args));
+    let args = |bytes| {
+        [
+            ("values", Arg::Buffer(&values, bytes)),
+            ("results", Arg::Buffer(&results, 32 * 4)),
+            ("index", Arg::I64(0)),
+        ]
+    };
+    let report = report(emulator.launch(launch, &args(31 * 4)));
     assert!(report.contains("values[31] of length 31"), "{report}");
-    let args = [Arg::Buffer(&values, 65 * 4), Arg::Buffer(&results, 32 * 4), Arg::I64(0)];
     let expected = GpuError::Transfer { bytes: 256, found: 260 };
-    assert_eq!(emulator.launch(launch, &args), Err(expected));
+    assert_eq!(emulator.launch(launch, &args(65 * 4)), Err(expected));
 }
 
 fn memory_starts_poisoned() {
@@ -219,10 +224,10 @@ fn a_race_between_blocks_shows_within_fifty_seeds() {
             .unwrap();
         let bins = emulator.alloc(experts * 4).unwrap();
         let more = [
-            Arg::Buffer(&counts, experts * 4),
-            Arg::Buffer(&bins, experts * 4),
-            Arg::I64(assignments as i64),
-            Arg::I64(experts as i64),
+            ("counts", Arg::Buffer(&counts, experts * 4)),
+            ("bins", Arg::Buffer(&bins, experts * 4)),
+            ("assignments", Arg::I64(assignments as i64)),
+            ("experts", Arg::I64(experts as i64)),
         ];
         run(&mut emulator, "selftest_racing_bins", (4, 32), &expert_of, &more).unwrap();
         let mut found = [0.0f32; 4];
@@ -254,7 +259,7 @@ fn accesses_that_no_barrier_orders_are_reported() {
     for seed in 0..40 {
         let mut emulator = emulator(seeded(seed));
         let mut order = |(between, then)| {
-            let more = [Arg::I64(between), Arg::I64(then)];
+            let more = [("between", Arg::I64(between)), ("then", Arg::I64(then))];
             run(&mut emulator, "selftest_order", (2, 64), &[0i32; 128], &more)
         };
         for case in sound {
@@ -264,7 +269,7 @@ fn accesses_that_no_barrier_orders_are_reported() {
         }
         for case in racing {
             let race = report(order(case));
-            assert!(race.contains("race: flags["), "{case:?}: {race}");
+            assert!(race.contains("race: values["), "{case:?}: {race}");
             assert!(race.contains("with no barrier between"), "{case:?}: {race}");
         }
         let counters = run(&mut emulator, "selftest_counters", (3, 64), &[0i32; 193], &[]).unwrap();
@@ -296,10 +301,10 @@ fn launches_that_do_not_fit_are_refused() {
         "selftest_atomic_sum",
         (1, 32),
         &[0.0f32],
-        &[Arg::I64(1)],
+        &[("index", Arg::I64(1))],
     ));
     assert!(surplus.contains("expected 1 arguments, found 2"), "{surplus}");
-    let more = [Arg::F32(1.0), Arg::I64(1)];
+    let more = [("results", Arg::F32(1.0)), ("index", Arg::I64(1))];
     let kind = report(run(&mut emulator, "selftest_read", (1, 32), &[0.0f32], &more));
     assert!(kind.contains("results: expected a buffer, found an f32"), "{kind}");
     let size = report(run(&mut emulator, "selftest_atomic_sum", (1, 32), &[0u8; 5], &[]));

@@ -93,7 +93,7 @@ fn pipelines_give_what_they_give_alone() {
     let problems = [problem([40, 64, 33, 3, 2, 20], 1), problem([60, 40, 64, 6, 1, 5], 2)];
     let pipeline = |index: usize| {
         let machine = Emulator::with_schedule(schedule(index as u64)).unwrap();
-        Pipeline::new(problems[index].weights().clone(), machine.with_tensor_cores(2)).unwrap()
+        Pipeline::new(problems[index].weights().clone(), machine.with_multiprocessors(2)).unwrap()
     };
     let stages = |index: usize, pipeline: &mut Pipeline<Emulator>| {
         bits(&pipeline.forward_with_stages(&problems[index]).unwrap())

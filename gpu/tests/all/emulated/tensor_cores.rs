@@ -1,4 +1,4 @@
-//! The kernels for Hopper's tensor cores, on the emulator, against the reference.
+//! The kernels for Hopper's tensor cores, on the emulator, judged by the derived bounds.
 
 use binned_experts_gpu::{Pipeline, Stages};
 use binned_experts_reference::{Activation, ExpertWeights, Problem};
@@ -13,18 +13,18 @@ pub(super) fn tests() -> Vec<Test> {
         test(depths_of_eight_parts_and_many_slots),
         test(small_depths_are_left_to_the_portable_kernels),
         test(any_schedule_gives_the_same_bits_on_any_number_of_multiprocessors),
-        test(rows_without_a_bound_of_their_activations_are_left_to_the_exact_kernels),
-        test(rows_that_cannot_be_split_are_left_to_the_exact_kernels),
+        test(rows_without_a_bound_of_their_activations_are_left_to_the_fallback_kernels),
+        test(rows_that_cannot_be_split_are_left_to_the_fallback_kernels),
         test(rows_of_any_magnitude_are_split_by_their_own_scale),
         test(zero_tokens_are_split),
-        test(experts_that_cannot_be_split_are_left_to_the_exact_kernels),
-        test(limits_and_alphas_that_bound_nothing_are_left_to_the_exact_kernels),
+        test(experts_that_cannot_be_split_are_left_to_the_fallback_kernels),
+        test(limits_and_alphas_that_bound_nothing_are_left_to_the_fallback_kernels),
     ]
 }
 
 /// Runs a problem with all stages, on so many multiprocessors.
 fn stages(problem: &Problem<f32>, multiprocessors: u32, seed: u64) -> Stages {
-    let machine = emulator(seed).with_tensor_cores(multiprocessors);
+    let machine = emulator(seed).with_multiprocessors(multiprocessors);
     let mut pipeline = Pipeline::new(problem.weights().clone(), machine).unwrap();
     let stages = pipeline.forward_with_stages(problem).unwrap();
     // Without stages the kernels write less, and the same.
@@ -33,15 +33,15 @@ fn stages(problem: &Problem<f32>, multiprocessors: u32, seed: u64) -> Stages {
     stages
 }
 
-/// Compares every stage, and returns how many rows were left to the exact kernels.
-fn exact_rows(problem: &Problem<f32>, seed: u64, what: &str) -> usize {
+/// Compares every stage, and returns how many rows were left to the fallback kernels.
+fn fallback_rows(problem: &Problem<f32>, seed: u64, what: &str) -> usize {
     let stages = stages(problem, 3, seed);
     expect_stages(problem, &stages, what);
-    stages.exact_rows.expect("the sizes are those of the tensor cores")
+    stages.fallback_rows.expect("the sizes are those of the tensor cores")
 }
 
 fn sizes_around_the_edges_of_panels_and_images() {
-    let mut numbers = Numbers::new(5);
+    let mut numbers = Numbers(5);
     for case in 0..24 {
         let depth = [32, 33, 63, 64, 65, 95, 96, 97, 128, 193];
         let mut pick = |from: &[usize]| from[numbers.below(from.len())];
@@ -55,16 +55,16 @@ fn sizes_around_the_edges_of_panels_and_images() {
             pick(&[1, 2]),
             pick(&[64, 128, 129, 1000]),
         ];
-        let exact = exact_rows(&problem(sizes, case), case, &format!("sizes {sizes:?}"));
-        assert_eq!(exact, 0, "sizes {sizes:?}: these values can be split");
+        let left = fallback_rows(&problem(sizes, case), case, &format!("sizes {sizes:?}"));
+        assert_eq!(left, 0, "sizes {sizes:?}: these values can be split");
     }
 }
 
 fn depths_of_eight_parts_and_many_slots() {
     // Columns are packed in at most eight parts of 64; half of the rows are dropped.
     let sizes = [5, 577, 64, 3, 131, 109];
-    let exact = exact_rows(&problem(sizes, 4), 1, &format!("sizes {sizes:?}"));
-    assert_eq!(exact, 0);
+    let left = fallback_rows(&problem(sizes, 4), 1, &format!("sizes {sizes:?}"));
+    assert_eq!(left, 0);
 }
 
 fn small_depths_are_left_to_the_portable_kernels() {
@@ -72,7 +72,7 @@ fn small_depths_are_left_to_the_portable_kernels() {
         let problem = problem([5, hidden, intermediate, 2, 1, 5], 1);
         let stages = stages(&problem, 3, 0);
         expect_stages(&problem, &stages, "small depths");
-        assert_eq!(stages.exact_rows, None);
+        assert_eq!(stages.fallback_rows, None);
     }
 }
 
@@ -93,7 +93,7 @@ fn any_schedule_gives_the_same_bits_on_any_number_of_multiprocessors() {
     }
 }
 
-fn rows_without_a_bound_of_their_activations_are_left_to_the_exact_kernels() {
+fn rows_without_a_bound_of_their_activations_are_left_to_the_fallback_kernels() {
     // Squares beyond f32 times columns of zeros: all that the gates are is their bias, and alpha turns it round.
     let (hidden, inner) = (32, 64);
     let weights = ExpertWeights::new(
@@ -113,8 +113,8 @@ fn rows_without_a_bound_of_their_activations_are_left_to_the_exact_kernels() {
         alpha: -1.0,
         limit: 7.0,
     });
-    let exact = exact_rows(&large, 1, "no bound");
-    assert_eq!(exact, 3);
+    let left = fallback_rows(&large, 1, "no bound");
+    assert_eq!(left, 3);
 }
 
 /// A problem of 40 tokens, each with one expert of two in turns, whose hidden states are changed.
@@ -135,7 +135,7 @@ fn with_tokens(change: impl Fn(usize, usize, f32) -> f32) -> Problem<f32> {
     .with_activation(random.activation())
 }
 
-fn rows_that_cannot_be_split_are_left_to_the_exact_kernels() {
+fn rows_that_cannot_be_split_are_left_to_the_fallback_kernels() {
     // One value in each of three tokens; a row with a single large value; a row that is mostly zeros.
     let changed = with_tokens(|token, column, value| match (token, column) {
         (3, 7) => f32::INFINITY,
@@ -145,23 +145,23 @@ fn rows_that_cannot_be_split_are_left_to_the_exact_kernels() {
         (20, column) if column > 20 => 0.0,
         _ => value,
     });
-    let exact = exact_rows(&changed, 1, "single values");
-    assert_eq!(exact, 5);
+    let left = fallback_rows(&changed, 1, "single values");
+    assert_eq!(left, 5);
 }
 
 fn rows_of_any_magnitude_are_split_by_their_own_scale() {
     let tokens = with_tokens(|token, _, value| value * 2f32.powi(3 * (token as i32 - 20)));
-    let exact = exact_rows(&tokens, 2, "magnitudes");
+    let left = fallback_rows(&tokens, 2, "magnitudes");
     // The activations of the largest differ so much that few of them are large.
-    assert!(exact < 40, "{exact} of 40 rows");
+    assert!(left < 40, "{left} of 40 rows");
 }
 
 fn zero_tokens_are_split() {
-    let exact = exact_rows(&with_tokens(|_, _, _| 0.0), 2, "zeros");
-    assert_eq!(exact, 0);
+    let left = fallback_rows(&with_tokens(|_, _, _| 0.0), 2, "zeros");
+    assert_eq!(left, 0);
 }
 
-fn experts_that_cannot_be_split_are_left_to_the_exact_kernels() {
+fn experts_that_cannot_be_split_are_left_to_the_fallback_kernels() {
     let plain = with_tokens(|_, _, value| value);
     let (old, mut gate_up_proj) = (plain.weights(), plain.weights().gate_up_proj().clone());
     gate_up_proj[[1, 3, 5]] = f32::NEG_INFINITY;
@@ -180,11 +180,11 @@ fn experts_that_cannot_be_split_are_left_to_the_exact_kernels() {
         1000,
     )
     .unwrap();
-    let exact = exact_rows(&problem, 4, "an infinite weight");
-    assert_eq!(exact, 20, "the rows of expert 1");
+    let left = fallback_rows(&problem, 4, "an infinite weight");
+    assert_eq!(left, 20, "the rows of expert 1");
 }
 
-fn limits_and_alphas_that_bound_nothing_are_left_to_the_exact_kernels() {
+fn limits_and_alphas_that_bound_nothing_are_left_to_the_fallback_kernels() {
     let plain = with_tokens(|_, _, value| value);
     for (alpha, limit) in [
         (1.702, f64::INFINITY),
@@ -195,6 +195,6 @@ fn limits_and_alphas_that_bound_nothing_are_left_to_the_exact_kernels() {
         (1.0, -1.0),
     ] {
         let problem = plain.clone().with_activation(Activation { alpha, limit });
-        exact_rows(&problem, 6, &format!("alpha {alpha}, limit {limit}"));
+        fallback_rows(&problem, 6, &format!("alpha {alpha}, limit {limit}"));
     }
 }
