@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench pipeline                        # all workloads, on the first GPU and by the reference
 //! cargo bench --bench pipeline -- B1_S512 --out DIR   # those whose name contains it; results to DIR
-//! cargo bench --bench pipeline -- --test              # small ones in a moment, on the host machine if there is no GPU
+//! cargo bench --bench pipeline -- --test              # small ones in a moment, on the emulator if there is no GPU
 //! ```
 //!
 //! Without a GPU it times the reference alone; with `BINNED_EXPERTS_REQUIRE_GPU=1` that is a failure. The status is 1 if an
@@ -103,7 +103,7 @@ fn host() -> Option<(Emulator, Device)> {
     match Emulator::new() {
         Ok(host) => Some((host, Device::of_host())),
         Err(reason) => {
-            println!("nor is there a host machine: {reason}");
+            println!("nor is there an emulator: {reason}");
             None
         }
     }

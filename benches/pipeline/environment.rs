@@ -47,7 +47,7 @@ impl Device {
     pub(crate) fn of_host() -> Device {
         Device {
             kind: "host",
-            description: "host machine: the kernels on this CPU, for the test alone".to_owned(),
+            description: "emulator: the kernels on this CPU, for the test alone".to_owned(),
             gpu: String::new(),
             cuda: String::new(),
             compute_capability: String::new(),
