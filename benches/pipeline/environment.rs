@@ -46,7 +46,7 @@ impl Device {
 
     pub(crate) fn of_host() -> Device {
         Device {
-            kind: "host",
+            kind: "emulator",
             description: "emulator: the kernels on this CPU, for the test alone".to_owned(),
             gpu: String::new(),
             cuda: String::new(),

@@ -53,7 +53,7 @@ pub const BUILT_IN: [BuiltIn; 6] = [
     },
     BuiltIn {
         name: "emulator-hopper",
-        about: "the same: the kernels for Hopper's tensor cores",
+        about: "binned-experts-gpu on the CPU, in a strict emulator of a GPU: the kernels for Hopper's tensor cores",
         open: open::emulator_hopper,
         is_per_thread: true,
         is_checked: true,
@@ -67,7 +67,7 @@ pub const BUILT_IN: [BuiltIn; 6] = [
     },
     BuiltIn {
         name: "cuda-hopper",
-        about: "the same: the kernels for Hopper's tensor cores",
+        about: "binned-experts-gpu on the first GPU: the kernels for Hopper's tensor cores",
         open: open::cuda_hopper,
         is_per_thread: false,
         is_checked: true,

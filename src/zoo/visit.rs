@@ -82,11 +82,7 @@ pub fn visit(
         .par_iter()
         .with_max_len(1)
         .map(|animal| {
-            // The host machine keeps the stacks of its threads as long as the thread that runs it.
-            let visit = std::thread::scope(|scope| {
-                let visit = scope.spawn(|| visit_one(machine, animal, budget));
-                visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })?;
+            let visit = visit_one(machine, animal, budget)?;
             watch(&visit);
             Ok(visit)
         })
