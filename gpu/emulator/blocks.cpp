@@ -58,26 +58,23 @@ void Emulator::admit(Block &slot) {
     }
 }
 
+// All that a fiber runs. Its end is no function of its own, which would not return: before the call of such a function
+// AddressSanitizer clears the stack, and reports an error of its own making on a fiber.
 void Emulator::thread_main() {
-    entered(*current->emulator->left);
-    const Launch &launch = *current->block->launch;
-    launch.call(launch.values);
-    current->emulator->end_thread();
-}
-
-// Does not return.
-void Emulator::end_thread() {
+    Emulator &self = *current->emulator;
+    entered(*self.left);
     Block &block = *current->block;
+    block.launch->call(block.launch->values);
     current->state = State::done;
     current->warp->done |= 1u << current->lane;
     block.live--;
     if (block.live > 0 && block.at_barrier == block.live) release_barrier(block);
     // The end of a block belongs to the run, which would draw the same thread once more.
     Fiber &own = current->fiber;
-    Thread *const next = block.live > 0 ? next_thread() : nullptr;
+    Thread *const next = block.live > 0 ? self.next_thread() : nullptr;
     own.has_ended = true;
     if (next) current = next;
-    switch_to(own.context, next ? next->fiber.context : context, true);
+    self.switch_to(own.context, next ? next->fiber.context : self.context, true);
     abort();
 }
 

@@ -83,7 +83,6 @@ private:
     void admit(Block &slot);
     void run_to_end();
     void replace(Block &block);
-    [[noreturn]] void end_thread();
     static void thread_main();
 
     // Draws the thread that runs next; none if no thread can run.
