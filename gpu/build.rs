@@ -12,10 +12,7 @@ fn main() {
 #[cfg(feature = "emulator")]
 mod emulator {
     use std::env;
-    use std::path::{Path, PathBuf};
-
-    /// The file of the emulator that includes the kernels.
-    const LAUNCH: &str = "emulator/launch.cpp";
+    use std::path::PathBuf;
 
     pub(super) fn build() {
         println!("cargo::rerun-if-changed=kernels");
@@ -42,10 +39,13 @@ mod emulator {
                 "--param=asan-use-after-return=0"
             });
         }
-        // The kernels, included by one file.
+        let (kernel_files, machine_files): (Vec<PathBuf>, Vec<PathBuf>) = sources().into_iter().partition(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("kernels_")
+        });
         let mut kernels = build.clone();
-        kernels.file(LAUNCH);
-        build.files(machine_files());
+        kernels.files(kernel_files);
+        build.files(machine_files);
         // cargo-fuzz asks rustc for the coverage that libFuzzer reads; only clang can give the same. The machine is left
         // out, since what it does hangs on draws, and comparisons are, since no byte of an input is an index of a kernel.
         if rustc_flags_contain("sancov-module") && is_clang {
@@ -64,12 +64,12 @@ mod emulator {
         }
     }
 
-    /// The other files of the emulator.
-    fn machine_files() -> Vec<PathBuf> {
+    /// The emulator's files that are compiled, each on its own.
+    fn sources() -> Vec<PathBuf> {
         let files = std::fs::read_dir("emulator").into_iter().flatten().flatten();
         let mut files: Vec<PathBuf> = files
             .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "cpp") && path != Path::new(LAUNCH))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "cpp"))
             .collect();
         files.sort();
         files

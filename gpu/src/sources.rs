@@ -26,7 +26,7 @@ pub const KERNELS: [SourceFile; 15] = [
 
 /// The files of `emulator/` that the kernels are built with for the CPU.
 #[cfg(feature = "emulator")]
-pub(crate) const EMULATOR: [SourceFile; 26] = [
+pub(crate) const EMULATOR: [SourceFile; 34] = [
     ("random.h", include_str!("../emulator/random.h")),
     ("fiber.h", include_str!("../emulator/fiber.h")),
     ("threads.h", include_str!("../emulator/threads.h")),
@@ -52,7 +52,18 @@ pub(crate) const EMULATOR: [SourceFile; 26] = [
     ("async_machine.cpp", include_str!("../emulator/async_machine.cpp")),
     ("multiply.cpp", include_str!("../emulator/multiply.cpp")),
     ("report.cpp", include_str!("../emulator/report.cpp")),
+    ("table.h", include_str!("../emulator/table.h")),
     ("launch.cpp", include_str!("../emulator/launch.cpp")),
+    ("kernels_route.cpp", include_str!("../emulator/kernels_route.cpp")),
+    ("kernels_gate_up.cpp", include_str!("../emulator/kernels_gate_up.cpp")),
+    ("kernels_down.cpp", include_str!("../emulator/kernels_down.cpp")),
+    ("kernels_pack.cpp", include_str!("../emulator/kernels_pack.cpp")),
+    (
+        "kernels_split_tokens.cpp",
+        include_str!("../emulator/kernels_split_tokens.cpp"),
+    ),
+    ("kernels_experts.cpp", include_str!("../emulator/kernels_experts.cpp")),
+    ("kernels_combine.cpp", include_str!("../emulator/kernels_combine.cpp")),
 ];
 
 /// A kernel's name and parameters.

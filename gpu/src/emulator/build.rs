@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libloading::Library;
 use tempfile::TempDir;
@@ -11,8 +12,8 @@ use super::interface::{Instance, Interface};
 use super::{Emulator, Schedule, unavailable};
 use crate::{GpuError, sources};
 
-/// The file that includes the kernels; the machine's other files do without them.
-const LAUNCH: &str = "launch.cpp";
+/// How the files that hold kernels begin; the others are the machine.
+const KERNELS: &str = "kernels_";
 
 /// Libraries of several emulators live in one process. Of each only the C interface may be seen from outside, since the
 /// dynamic linker would let them share the static variables of inline functions.
@@ -34,13 +35,13 @@ const FLAGS: [&str; 4] = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-co
 /// ```
 #[derive(Debug)]
 pub struct EmulatorBuilder {
-    /// The machine's sources and objects.
+    /// The emulator's sources, this crate's kernels, and the objects of both.
     folder: TempDir,
     compiler: OsString,
 }
 
 impl EmulatorBuilder {
-    /// Compiles the machine with `CXX`, or `c++`.
+    /// Compiles the emulator with `CXX`, or `c++`, on all cores.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if there is no compiler of C++20.
@@ -49,10 +50,10 @@ impl EmulatorBuilder {
             folder: tempfile::tempdir().map_err(refused)?,
             compiler: std::env::var_os("CXX").unwrap_or_else(|| "c++".into()),
         };
-        write(builder.folder.path(), &sources::EMULATOR)?;
-        builder.compile(builder.folder.path(), |command| {
-            command.args(["-O3", "-c"]).args(machine_files())
-        })?;
+        let folder = builder.folder.path();
+        write(folder, &sources::EMULATOR)?;
+        write(folder, &sources::KERNELS)?;
+        builder.compile_each(folder, &compiled().collect::<Vec<_>>())?;
         Ok(builder)
     }
 
@@ -70,14 +71,18 @@ impl EmulatorBuilder {
         let folder = tempfile::tempdir().map_err(refused)?;
         let kernels: Vec<(&str, &str)> = kernels.iter().map(|(name, text)| (*name, text.as_str())).collect();
         write(folder.path(), &kernels)?;
-        let machine = self.folder.path();
-        self.compile(folder.path(), |command| {
-            let objects = machine_files().map(|name| machine.join(name).with_extension("o"));
-            command
-                .args(["-O1", "-shared", "-o", "kernels.so", "-I.", "-I"])
-                .arg(machine)
-                .arg(machine.join(LAUNCH))
-                .args(objects)
+        let changed: Vec<&str> = compiled().filter(|file| includes_change(file, &kernels)).collect();
+        self.compile_each(folder.path(), &changed)?;
+        let objects = compiled().map(|file| {
+            let own = if changed.contains(&file) {
+                folder.path()
+            } else {
+                self.folder.path()
+            };
+            own.join(file).with_extension("o")
+        });
+        self.run(folder.path(), |command| {
+            command.args(["-shared", "-o", "kernels.so"]).args(objects)
         })?;
         // SAFETY: the library was built just now from this crate's emulator, which runs nothing at its start, and from
         // the kernels, for whose initialisers the caller vouches.
@@ -93,8 +98,40 @@ impl EmulatorBuilder {
         })
     }
 
+    /// Compiles files of the emulator, several at a time, with the kernels of a folder. The objects are written there.
+    fn compile_each(&self, folder: &Path, files: &[&str]) -> Result<(), GpuError> {
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<(), GpuError> {
+            while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // Kernels are run for a few cases, the machine for every access.
+                let level = if file.starts_with(KERNELS) { "-O1" } else { "-O3" };
+                self.run(folder, |command| {
+                    let machine = self.folder.path();
+                    command
+                        .args([level, "-c", "-I.", "-I"])
+                        .arg(machine)
+                        .arg(machine.join(file))
+                })?;
+            }
+            Ok(())
+        };
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(files.len());
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    }
+
     /// Runs the compiler in a folder.
-    fn compile(&self, folder: &Path, arguments: impl Fn(&mut Command) -> &mut Command) -> Result<(), GpuError> {
+    fn run<'a>(
+        &self,
+        folder: &Path,
+        arguments: impl FnOnce(&mut Command) -> &mut Command + 'a,
+    ) -> Result<(), GpuError> {
         let mut command = Command::new(&self.compiler);
         let output = arguments(command.current_dir(folder).args(FLAGS))
             .output()
@@ -106,10 +143,27 @@ impl EmulatorBuilder {
     }
 }
 
-/// What is compiled without kernels.
-fn machine_files() -> impl Iterator<Item = &'static str> {
+/// The files that are compiled, each on its own.
+fn compiled() -> impl Iterator<Item = &'static str> {
     let names = sources::EMULATOR.iter().map(|(name, _)| *name);
-    names.filter(|name| name.ends_with(".cpp") && *name != LAUNCH)
+    names.filter(|name| name.ends_with(".cpp"))
+}
+
+/// Whether a file of the emulator includes a kernel file that differs from this crate's own, through whatever others.
+fn includes_change(file: &str, kernels: &[(&str, &str)]) -> bool {
+    let text = |of: &[(&str, &'static str)], name: &str| of.iter().find(|(own, _)| *own == name).map(|(_, text)| *text);
+    let given = |name: &str| kernels.iter().find(|(given, _)| *given == name).map(|(_, text)| *text);
+    let own = text(&sources::KERNELS, file);
+    if own.is_some() && own != given(file) {
+        return true;
+    }
+    let included = own
+        .or_else(|| text(&sources::EMULATOR, file))
+        .unwrap_or_default()
+        .lines();
+    included
+        .filter_map(|line| line.strip_prefix("#include \"")?.strip_suffix('"'))
+        .any(|name| includes_change(name, kernels))
 }
 
 fn write(folder: &Path, files: &[(&str, &str)]) -> Result<(), GpuError> {
