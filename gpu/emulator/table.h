@@ -45,7 +45,7 @@ struct Refusal {
     std::string text;
 };
 
-void expect_kind(const Arg &arg, uint32_t kind) {
+inline void expect_kind(const Arg &arg, uint32_t kind) {
     static const char *const KINDS[] = {"a buffer", "an i64", "an f32"};
     if (arg.kind == kind) return;
     throw Refusal{std::string(arg.name) + ": expected " + KINDS[kind] + ", found " +

@@ -15,6 +15,9 @@ use crate::{GpuError, sources};
 /// How the files that hold kernels begin; the others are the machine.
 const KERNELS: &str = "kernels_";
 
+/// The folder of this crate's kernels and of the objects.
+const OWN: &str = "own";
+
 /// Libraries of several emulators live in one process. Of each only the C interface may be seen from outside, since the
 /// dynamic linker would let them share the static variables of inline functions.
 const FLAGS: [&str; 4] = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
@@ -35,7 +38,8 @@ const FLAGS: [&str; 4] = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-co
 /// ```
 #[derive(Debug)]
 pub struct EmulatorBuilder {
-    /// The emulator's sources, this crate's kernels, and the objects of both.
+    /// The emulator's sources, and in a folder of its own ([`OWN`]) this crate's kernels with the objects of all. An
+    /// include is looked for beside the file first, so no kernels may be beside the emulator.
     folder: TempDir,
     compiler: OsString,
 }
@@ -50,10 +54,11 @@ impl EmulatorBuilder {
             folder: tempfile::tempdir().map_err(refused)?,
             compiler: std::env::var_os("CXX").unwrap_or_else(|| "c++".into()),
         };
-        let folder = builder.folder.path();
-        write(folder, &sources::EMULATOR)?;
-        write(folder, &sources::KERNELS)?;
-        builder.compile_each(folder, &compiled().collect::<Vec<_>>())?;
+        let own = builder.folder.path().join(OWN);
+        std::fs::create_dir(&own).map_err(refused)?;
+        write(builder.folder.path(), &sources::EMULATOR)?;
+        write(&own, &sources::KERNELS)?;
+        builder.compile_each(&own, &compiled().collect::<Vec<_>>())?;
         Ok(builder)
     }
 
@@ -73,13 +78,14 @@ impl EmulatorBuilder {
         write(folder.path(), &kernels)?;
         let changed: Vec<&str> = compiled().filter(|file| includes_change(file, &kernels)).collect();
         self.compile_each(folder.path(), &changed)?;
+        let unchanged = self.folder.path().join(OWN);
         let objects = compiled().map(|file| {
-            let own = if changed.contains(&file) {
+            let built = if changed.contains(&file) {
                 folder.path()
             } else {
-                self.folder.path()
+                &unchanged
             };
-            own.join(file).with_extension("o")
+            built.join(file).with_extension("o")
         });
         self.run(folder.path(), |command| {
             command.args(["-shared", "-o", "kernels.so"]).args(objects)
