@@ -23,7 +23,7 @@ constexpr int MATRIX_WORDS = MATRIX_BYTES / 8;
 constexpr int LINE_BYTES = STEP_DEPTH * 2;
 constexpr int LINE_WORDS = LINE_BYTES / 8;
 constexpr int MOST_SLOTS = 8;
-constexpr int TILES_AHEAD = 4;
+constexpr int TILES_AHEAD = 2;
 constexpr int64 BEYOND = 1ll << 40;  // of chunks or columns: nothing is stored there
 constexpr int SIXTEEN = 32 >> 4;  // of an operand: 16 further on in the depth
 
@@ -176,7 +176,7 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
     ALIGNED_SHARED_ARRAY(float, biases, TILES_AHEAD * MATRIX_LINES);
     SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
-    ALIGNED_SHARED_ARRAY(uint64, turns, CONSUMER_WARPS * TURN_BYTES / 8);
+    ALIGNED_SHARED_ARRAY(uint64, turns, 3 * TURNS * TURN_BYTES / 8);
     Ring<TILES_AHEAD> tiles = {shared_address(tile_barriers), TILES_AHEAD};
     Slots slots = {{shared_address(slot_barriers), MOST_SLOTS}, shared_address(ring), 0};
     if (threadIdx.x == 0) {
@@ -196,8 +196,9 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
         release_registers<32>();
         if (threadIdx.x == 0) {
             const uint64 policy = read_once();
-            for (;; tiles.next()) {
-                const WideTile tile = tile_at(work, atomicAdd(&progress[0], 1));
+            // Each block's first tile needs no drawing.
+            for (int number = blockIdx.x;; tiles.next(), number = int(gridDim.x) + atomicAdd(&progress[0], 1)) {
+                const WideTile tile = tile_at(work, number);
                 barrier_wait(tiles.empty(), tiles.parity ^ 1);
                 const int word = tiles.slot * TILE_WORDS;
                 words[word + KIND] = tile.kind;
@@ -235,7 +236,8 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
     } else {
         claim_registers<160>();
         const int warp = int(threadIdx.x - WARPGROUP) / WARP;
-        const Address turn = shared_address(turns) + warp * TURN_BYTES;
+        const int warpgroup = warp / (WARPGROUP / WARP);
+        const Address turn = shared_address(turns) + warpgroup * TURNS * TURN_BYTES;
         // The code that finishes a tile is fetched while the first images come: two turns that store nothing.
         for (int turns_ahead = 2;;) {
             const bool fetches = turns_ahead > 0;
@@ -255,16 +257,16 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
             const int line = tiles.slot * MATRIX_LINES + warp * 16 + lane / 4;
             const int rows = fetches ? 1 : words[word + ROWS];
             const float bias[2] = {fetches ? 0.0f : biases[line], fetches ? 0.0f : biases[line + 8]};
-            const int64 first = fetches ? BEYOND : int64(words[word + LINE_TILE]) * CONSUMER_WARPS + warp;
+            const int64 first = fetches ? BEYOND : int64(words[word + LINE_TILE]) * 3 + warpgroup;
             if (kind == GATE_UP) {
                 const GateUp to = {activated, words[word + FIRST_LINE], words[word + LINES], work.steps[DOWN],
-                                   first, alpha, limit};
+                                   first * 4, alpha, limit};
                 finish_gate_up(to, turn, rows, height, bias, sums);
                 publish();
                 __syncwarp();
                 if (!fetches && lane == 0) signal(progress, 1 + words[word + PANEL]);
             } else {
-                const Down to = {expert_output, words[word + FIRST_ROW], hidden, first * 16};
+                const Down to = {expert_output, words[word + FIRST_ROW], hidden, first * 64};
                 finish_down(to, turn, rows, height, bias, sums);
             }
             if (fetches) continue;

@@ -8,7 +8,7 @@
 #ifdef HOPPER
 
 constexpr int CHUNKS_AT_ONCE = 4;  // that a lane loads
-constexpr int MOST_ROUTED = 4096;  // assignments of route_gather_bf16
+constexpr int MOST_ROUTED = 1024;  // assignments of route_gather_bf16
 
 // Where an assignment's row stands: its first chunk, and the chunks from one image to the next; -1 if it is dropped.
 struct Line {

@@ -21,7 +21,7 @@ constexpr int STEP_DEPTH = 64;
 constexpr int PANEL_ROWS_BF16 = 256;
 constexpr int LINES_UNIT = 16;  // of a panel: two blocks of sums, of 8 rows or more
 constexpr int PANELS_TOGETHER = 8;
-constexpr int LARGEST_EXPERTS = 1024;
+constexpr int LARGEST_EXPERTS = 512;
 constexpr int EXPERTS_THREADS = 4 * WARPGROUP;
 
 enum Kind { GATE_UP, DOWN, END };
