@@ -24,11 +24,12 @@ constexpr int LINE_BYTES = STEP_DEPTH * 2;
 constexpr int LINE_WORDS = LINE_BYTES / 8;
 constexpr int MOST_SLOTS = 8;
 constexpr int TILES_AHEAD = 2;
-constexpr int64 BEYOND = 1ll << 40;  // of chunks or columns: nothing is stored there
+constexpr int BEYOND = 1 << 30;  // of the tiles across a matrix: nothing is stored there
+constexpr int LONE_ROWS = 16;      // of a block of sums, up to which a step does not fill the time of its wait
 constexpr int SIXTEEN = 32 >> 4;  // of an operand: 16 further on in the depth
 
 // Words of a tile in shared memory.
-enum Word { KIND, PANEL, LINE_TILE, FIRST_ROW, ROWS, FIRST_LINE, LINES, TILE_WORDS };
+enum Word { KIND, PANEL, LINE_TILE, FIRST_ROW, ROWS, FIRST_LINE, LINES, STEPS, TILE_WORDS };
 
 // A place in a ring of `count` slots. `parity` is that of the phase of `full` in which the slot fills. The barriers
 // stand one after the other, MOST of `full` and then as many of `empty`.
@@ -46,6 +47,9 @@ struct Ring {
     }
     __device__ __forceinline__ Address full() const { return barriers + 8 * slot; }
     __device__ __forceinline__ Address empty() const { return barriers + 8 * (MOST + slot); }
+    __device__ __forceinline__ Address empty_before() const {
+        return barriers + 8 * (MOST + (slot > 0 ? slot : count) - 1);
+    }
     __device__ __forceinline__ void init(unsigned to_fill, unsigned to_empty) const {
         for (int i = 0; i < MOST; i++) {
             barrier_init(barriers + 8 * i, to_fill);
@@ -107,12 +111,13 @@ __device__ __forceinline__ void products_with(uint64 left, uint64 right, float (
 }
 
 // sums = the products of this warpgroup's 64 lines of the matrix with two blocks of `height` rows, over so many steps.
-// `height` is the same for the warp. The switch stands inside of the loop, where the sums keep their registers.
+// `height` is the same for the warp. The switch stands inside of the loop, where the sums keep their registers. With many
+// rows a slot is given back as soon as can be, while the other warpgroups multiply; with few, whose products take less
+// time than the wait for them, two steps are under way.
 __device__ __forceinline__ void multiply(Slots &slots, int height, int steps, float (&sums)[WIDE_SUMS]) {
     const int first_line = (int(threadIdx.x) / WARPGROUP - 1) * 64;
 #pragma unroll
     for (int i = 0; i < WIDE_SUMS; i++) sums[i] = 0.0f;
-    Address held = 0;
     for (int step = 0; step < steps; step++) {
         barrier_wait(slots.full(), slots.parity);
         const uint64 left = operand(slots.matrix() + first_line * LINE_BYTES), right = operand(slots.rows());
@@ -140,13 +145,17 @@ __device__ __forceinline__ void multiply(Slots &slots, int height, int steps, fl
         }
 #undef PRODUCTS_WITH
         products_commit();
-        products_wait_but_last();
-        if (step > 0) release(held);
-        held = slots.empty();
+        if (height > LONE_ROWS) {
+            products_wait();
+            release(slots.empty());
+        } else {
+            products_wait_but_last();
+            if (step > 0) release(slots.empty_before());
+        }
         slots.next();
     }
     products_wait();
-    release(held);
+    if (height <= LONE_ROWS) release(slots.empty_before());
     hold_some<0, WIDE_SUMS>(sums);
 }
 
@@ -214,6 +223,7 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
                 words[word + ROWS] = tile.rows;
                 words[word + FIRST_LINE] = tile.first_line;
                 words[word + LINES] = tile.lines;
+                words[word + STEPS] = steps;
                 barrier_arrive_expecting(tiles.full(), MATRIX_LINES * 4);
                 bulk_copy(shared_address(biases) + tiles.slot * MATRIX_LINES * 4,
                           tile.kind == GATE_UP ? gate_up_bias : down_bias, of_all * (MATRIX_LINES / 2),
@@ -235,9 +245,6 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
         }
     } else {
         claim_registers<160>();
-        const int warp = int(threadIdx.x - WARPGROUP) / WARP;
-        const int warpgroup = warp / (WARPGROUP / WARP);
-        const Address turn = shared_address(turns) + warpgroup * TURNS * TURN_BYTES;
         // The code that finishes a tile is fetched while the first images come: two turns that store nothing.
         for (int turns_ahead = 2;;) {
             const bool fetches = turns_ahead > 0;
@@ -245,29 +252,31 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
             int kind = --turns_ahead;
             if (!fetches) {
                 barrier_wait(tiles.full(), tiles.parity);
-                kind = words[word + KIND];
-                if (kind == END) break;
+                if (words[word + KIND] == END) break;
             }
             float sums[WIDE_SUMS];
             int height = LINES_UNIT / 2;  // rows of a block of sums
             if (!fetches) {
-                height = __shfl_sync(ALL_LANES, words[word + LINES] / 2, 0);
-                multiply(slots, height, work.steps[kind], sums);
+                multiply(slots, __shfl_sync(ALL_LANES, words[word + LINES] / 2, 0), words[word + STEPS], sums);
+                height = words[word + LINES] / 2;
+                kind = words[word + KIND];
             }
+            const int warp = int(threadIdx.x - WARPGROUP) / WARP, warpgroup = warp / (WARPGROUP / WARP);
+            const Address turn = shared_address(turns) + warpgroup * TURNS * TURN_BYTES;
             const int line = tiles.slot * MATRIX_LINES + warp * 16 + lane / 4;
-            const int rows = fetches ? 1 : words[word + ROWS];
+            const auto of_tile = [&](int which, int if_none) { return fetches ? if_none : words[word + which]; };
             const float bias[2] = {fetches ? 0.0f : biases[line], fetches ? 0.0f : biases[line + 8]};
-            const int64 first = fetches ? BEYOND : int64(words[word + LINE_TILE]) * 3 + warpgroup;
+            const int64 first = int64(of_tile(LINE_TILE, BEYOND)) * 3 + warpgroup;
             if (kind == GATE_UP) {
-                const GateUp to = {activated, words[word + FIRST_LINE], words[word + LINES], work.steps[DOWN],
-                                   first * 4, alpha, limit};
-                finish_gate_up(to, turn, rows, height, bias, sums);
+                const GateUp to = {activated, of_tile(FIRST_LINE, 0), of_tile(LINES, 0),
+                                   ceil_div(intermediate, STEP_DEPTH), first * 4, alpha, limit};
+                finish_gate_up(to, turn, of_tile(ROWS, 1), height, bias, sums);
                 publish();
                 __syncwarp();
                 if (!fetches && lane == 0) signal(progress, 1 + words[word + PANEL]);
             } else {
-                const Down to = {expert_output, words[word + FIRST_ROW], hidden, first * 64};
-                finish_down(to, turn, rows, height, bias, sums);
+                const Down to = {expert_output, of_tile(FIRST_ROW, 0), hidden, first * 64};
+                finish_down(to, turn, of_tile(ROWS, 1), height, bias, sums);
             }
             if (fetches) continue;
             __syncwarp();

@@ -8,7 +8,7 @@
 #ifdef HOPPER
 
 constexpr int CHUNKS_AT_ONCE = 4;  // that a lane loads
-constexpr int MOST_ROUTED = 1024;  // assignments of route_gather_bf16
+constexpr int MOST_ROUTED = 2048;  // assignments of route_gather_bf16
 
 // Where an assignment's row stands: its first chunk, and the chunks from one image to the next; -1 if it is dropped.
 struct Line {
@@ -98,19 +98,21 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
     SHARED_ARRAY(int, starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(int, counts, LARGEST_EXPERTS);
     SHARED_ARRAY(int, ranks, WARP);
+    SHARED_ARRAY(int, own_experts, WARP);
     SHARED_ARRAY(int, sums, EXPERTS_THREADS / WARP);
     SHARED_ARRAY(Line, lines, WARP);
     const int experts = int(n_experts), assignments = int(tokens * top_k), own = int(blockIdx.x * top_k);
     for (int expert = threadIdx.x; expert < experts; expert += EXPERTS_THREADS) counts[expert] = 0;
     if (threadIdx.x < WARP) ranks[threadIdx.x] = 0;
-    __syncthreads();
     wait_for_earlier_kernels();
+    if (threadIdx.x < top_k) own_experts[threadIdx.x] = int(router_indices[own + threadIdx.x]);
+    __syncthreads();
     for (int first = 0; first < assignments; first += EXPERTS_THREADS) {
         const int assignment = first + int(threadIdx.x);
         const int expert = assignment < assignments ? int(router_indices[assignment]) : -1;
         if (expert >= 0) atomicAdd(&counts[expert], 1);
         for (int slot = 0; slot < top_k; slot++) {
-            const bool is_earlier = assignment < own + slot && expert == int(router_indices[own + slot]);
+            const bool is_earlier = assignment < own + slot && expert == own_experts[slot];
             const unsigned earlier = __ballot_sync(ALL_LANES, is_earlier);
             if (earlier && threadIdx.x % WARP == 0) atomicAdd(&ranks[slot], __popc(earlier));
         }
@@ -134,7 +136,7 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
     if (blockIdx.x == 0)
         for (int expert = threadIdx.x; expert <= experts; expert += EXPERTS_THREADS) row_starts[expert] = starts[expert];
     if (threadIdx.x < top_k) {
-        const int rank = ranks[threadIdx.x], expert = int(router_indices[own + threadIdx.x]);
+        const int rank = ranks[threadIdx.x], expert = own_experts[threadIdx.x];
         const int row = rank < capacity ? starts[expert] + rank : -1;
         row_of[own + threadIdx.x] = row;
         lines[threadIdx.x] = line_of(all, expert, row, steps);

@@ -19,6 +19,12 @@ __device__ __forceinline__ float from_bf16(Bf16 bits) {
 }
 
 #ifdef __CUDACC__
+#define KERNEL_PAIRED(threads) extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(threads, 1)
+#else
+#define KERNEL_PAIRED(threads) KERNEL_ALONE(threads)
+#endif
+
+#ifdef __CUDACC__
 
 // Two floats rounded to bf16, the first in the low half.
 __device__ __forceinline__ unsigned to_bf16_pair(float first, float second) {
@@ -74,6 +80,46 @@ __device__ __forceinline__ void bulk_copy_hinted(Address target, Global<const ui
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
             target),
         "l"(source + first), "r"(words * 8), "r"(barrier), "l"(policy)
+        : "memory");
+}
+
+// Which block of its pair this one is.
+__device__ __forceinline__ int rank_in_pair() {
+    int rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+// Waits for all threads of the pair that have not ended.
+__device__ __forceinline__ void pair_wait() {
+    asm volatile("barrier.cluster.arrive;\nbarrier.cluster.wait;" ::: "memory");
+}
+
+// Arrives at a barrier that stands at the same place in the other block.
+__device__ __forceinline__ void barrier_arrive_at_peer(Address barrier, int peer) {
+    asm volatile(
+        "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(barrier),
+        "r"(peer)
+        : "memory");
+}
+
+// Writes a word to its place in the other block, and counts its bytes at the other block's barrier.
+__device__ __forceinline__ void send_to_peer(Address word, int value, Address barrier, int peer) {
+    asm volatile(
+        "{\n.reg .b32 place, remote;\nmapa.shared::cluster.u32 place, %0, %3;\nmapa.shared::cluster.u32 remote, %2, %3;\n"
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [place], %1, [remote];\n}" ::"r"(word),
+        "r"(value), "r"(barrier), "r"(peer)
+        : "memory");
+}
+
+// As bulk_copy, to the same place in both blocks of the pair, counted at the barrier of each.
+__device__ __forceinline__ void bulk_copy_to_pair(Address target, Global<const uint64> source, int64 first,
+                                                  unsigned words, Address barrier) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::
+            "r"(target),
+        "l"(source + first), "r"(words * 8), "r"(barrier), "h"((unsigned short)3)
         : "memory");
 }
 

@@ -103,18 +103,14 @@ __device__ __forceinline__ Rows<RowStarts> find_rows(RowStarts row_starts, Share
     SHARED_ARRAY(int, largest, EXPERTS_THREADS / WARP);
     const int share = (experts + EXPERTS_THREADS - 1) / EXPERTS_THREADS;
     const int first = int(smaller(experts, int64(threadIdx.x) * share)), end = int(smaller(experts, first + share));
-    int most = 0;
+    int panels = 0, lines = 0, most = 0;
     for (int expert = first; expert < end; expert++) {
-        const int rows = row_starts[expert + 1] - row_starts[expert];
-        if (rows > most) most = rows;
-    }
-    most = largest_of(most, largest);
-    int panels = 0, lines = 0;
-    for (int expert = first; expert < end; expert++) {
-        const int rows = row_starts[expert + 1] - row_starts[expert];
+        const int rows = row_starts[expert + 1] - row_starts[expert], height = panel_height(rows);
         panels += panels_of(rows);
         lines += lines_of_expert(rows);
+        if (height > most) most = height;
     }
+    most = largest_of(most, largest);
     int all_panels, all_lines;
     int panel = sum_before(panels, panel_sums, all_panels), line = sum_before(lines, line_sums, all_lines);
     for (int expert = first; expert < end; expert++) {
@@ -129,8 +125,7 @@ __device__ __forceinline__ Rows<RowStarts> find_rows(RowStarts row_starts, Share
         line_starts[experts] = all_lines;
     }
     __syncthreads();
-    const int most_lines = lines_of(most < PANEL_ROWS_BF16 ? most : PANEL_ROWS_BF16);
-    return {row_starts, panel_starts, line_starts, experts, all_panels, most_lines};
+    return {row_starts, panel_starts, line_starts, experts, all_panels, most};
 }
 
 // Where a chunk of a panel stands in images of so many steps.
