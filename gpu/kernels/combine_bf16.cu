@@ -9,6 +9,8 @@
 
 #ifdef HOPPER
 
+namespace bf16 {
+
 constexpr int COMBINE_THREADS = 256;
 
 // Grid: ceil(T · H / 8 / COMBINE_THREADS). Block: COMBINE_THREADS, one thread 8 columns of a token.
@@ -46,5 +48,7 @@ combine_bf16(Global<const Bf16> expert_output, Global<const int64> router_indice
         sum.words[i / 4] |= uint64(to_bf16_pair(sums[i], sums[i + 1])) << i % 4 * 16;
     store_chunk(output, token * hidden + column, sum);
 }
+
+}  // namespace bf16
 
 #endif

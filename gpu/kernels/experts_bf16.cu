@@ -9,13 +9,16 @@
 // A block draws tiles (tiles_bf16.cuh). One warpgroup copies and three multiply, 64 lines of the matrix each.
 // One thread draws the tiles and copies the matrix, from images that pack_weights_bf16 made; it never waits for
 // activations, so that memory is read while gate_up ends. Another one copies the rows, gate_up's from the images that
-// pack_rows_bf16 made and down's from those that tiles of gate_up leave. A step of both stands in one slot of a ring, of
+// gather_bf16 made and down's from those that tiles of gate_up leave. A step of both stands in one slot of a ring, of
 // as many slots as there is room for: few rows take little.
 //
-// Every sum has one order, so two runs give the same bits.
+// A tile waits only for tiles drawn before it, by blocks that run, so that any number of blocks comes to an end. Every sum
+// has one order, so two runs give the same bits.
 #include "finish_bf16.cuh"
 
 #ifdef HOPPER
+
+namespace bf16 {
 
 constexpr int RING_BYTES = 209 * 1024;
 constexpr int MATRIX_BYTES = MATRIX_LINES * STEP_DEPTH * 2;
@@ -25,7 +28,7 @@ constexpr int LINE_WORDS = LINE_BYTES / 8;
 constexpr int MOST_SLOTS = 8;
 constexpr int TILES_AHEAD = 2;
 constexpr int BEYOND = 1 << 30;  // of the tiles across a matrix: nothing is stored there
-constexpr int LONE_ROWS = 16;      // of a block of sums, up to which a step does not fill the time of its wait
+constexpr int LONE_ROWS = 16;    // of a block of sums, up to which a step does not fill the time of its wait
 constexpr int SIXTEEN = 32 >> 4;  // of an operand: 16 further on in the depth
 
 // Words of a tile in shared memory.
@@ -161,7 +164,7 @@ __device__ __forceinline__ void multiply(Slots &slots, int height, int steps, fl
 
 // Grid: at most one block a multiprocessor. Block: EXPERTS_THREADS. Shared memory: RING_BYTES.
 // With line_tiles and steps as in tiles_bf16.cuh:
-//   packed_rows      [lines, steps · 64]                       read; from pack_rows_bf16
+//   packed_rows      [lines, steps · 64]                       read; from gather_bf16 or route_gather_bf16
 //   row_starts       [E + 1]                                   read
 //   gate_up_packed   [E, line_tiles, steps, MATRIX_WORDS]      read; from pack_weights_bf16
 //   gate_up_bias     [E, line_tiles · 192]   f32               read; from pack_weights_bf16
@@ -175,8 +178,8 @@ __device__ __forceinline__ void multiply(Slots &slots, int height, int steps, fl
 KERNEL_ALONE(EXPERTS_THREADS)
 experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Global<const uint64> gate_up_packed,
              Global<const uint64> gate_up_bias, Global<const uint64> down_packed, Global<const uint64> down_bias,
-             Global<int> progress, Global<Bf16> activated, Global<Bf16> expert_output,
-             int64 hidden, int64 intermediate, int64 n_experts, float alpha, float limit) {
+             Global<int> progress, Global<Bf16> activated, Global<Bf16> expert_output, int64 hidden,
+             int64 intermediate, int64 n_experts, float alpha, float limit) {
     let_next_kernel_start();
     LARGE_SHARED_ARRAY(uint64, ring, RING_BYTES / 8);
     SHARED_ARRAY(uint64, slot_barriers, 2 * MOST_SLOTS);
@@ -205,9 +208,8 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
         release_registers<32>();
         if (threadIdx.x == 0) {
             const uint64 policy = read_once();
-            // Each block's first tile needs no drawing.
-            for (int number = blockIdx.x;; tiles.next(), number = int(gridDim.x) + atomicAdd(&progress[0], 1)) {
-                const WideTile tile = tile_at(work, number);
+            for (;; tiles.next()) {
+                const WideTile tile = tile_at(work, atomicAdd(&progress[0], 1));
                 barrier_wait(tiles.empty(), tiles.parity ^ 1);
                 const int word = tiles.slot * TILE_WORDS;
                 words[word + KIND] = tile.kind;
@@ -246,10 +248,10 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
     } else {
         claim_registers<160>();
         // The code that finishes a tile is fetched while the first images come: two turns that store nothing.
-        for (int turns_ahead = 2;;) {
-            const bool fetches = turns_ahead > 0;
+        for (int kind = END;;) {
+            kind--;
+            const bool fetches = kind >= GATE_UP;
             const int word = tiles.slot * TILE_WORDS;
-            int kind = --turns_ahead;
             if (!fetches) {
                 barrier_wait(tiles.full(), tiles.parity);
                 if (words[word + KIND] == END) break;
@@ -279,11 +281,14 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
                 finish_down(to, turn, of_tile(ROWS, 1), height, bias, sums);
             }
             if (fetches) continue;
+            kind = GATE_UP;
             __syncwarp();
             release(tiles.empty());
             tiles.next();
         }
     }
 }
+
+}  // namespace bf16
 
 #endif

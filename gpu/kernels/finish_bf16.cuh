@@ -10,6 +10,8 @@
 
 #ifdef HOPPER
 
+namespace bf16 {
+
 constexpr int CONSUMER_WARPS = 3 * WARPGROUP / WARP;
 constexpr int GATE_UP_ROWS = 32, DOWN_ROWS = 16;  // turned at a time
 constexpr int TURN_BYTES = GATE_UP_ROWS * 64;     // of a warpgroup; as many as DOWN_ROWS * 128
@@ -111,5 +113,7 @@ __device__ __forceinline__ void finish_down(const Down &to, Address turns, int r
         turn_wait();
     }
 }
+
+}  // namespace bf16
 
 #endif

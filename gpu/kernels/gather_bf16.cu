@@ -7,6 +7,8 @@
 
 #ifdef HOPPER
 
+namespace bf16 {
+
 constexpr int CHUNKS_AT_ONCE = 4;  // that a lane loads
 constexpr int MOST_ROUTED = 2048;  // assignments of route_gather_bf16
 
@@ -144,5 +146,7 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
     __syncthreads();
     copy_token(hidden_states, packed, blockIdx.x, hidden, steps, lines, int(top_k), threadIdx.x, EXPERTS_THREADS);
 }
+
+}  // namespace bf16
 
 #endif

@@ -8,6 +8,8 @@
 
 #ifdef HOPPER
 
+namespace bf16 {
+
 constexpr int PACK_THREADS = 256;
 constexpr int PACK_PITCH = STEP_DEPTH + 2;  // spreads the lines over the banks
 
@@ -52,5 +54,7 @@ pack_weights_bf16(Global<const Bf16> matrices, Global<const Bf16> bias, Global<B
         biases[of_all * MATRIX_LINES + line] = column < width ? from_bf16(bias[expert * width + column]) : 0.0f;
     }
 }
+
+}  // namespace bf16
 
 #endif

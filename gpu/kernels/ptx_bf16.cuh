@@ -77,9 +77,8 @@ __device__ __forceinline__ uint64 read_once() {
 __device__ __forceinline__ void bulk_copy_hinted(Address target, Global<const uint64> source, int64 first,
                                                  unsigned words, Address barrier, uint64 policy) {
     asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
-            target),
-        "l"(source + first), "r"(words * 8), "r"(barrier), "l"(policy)
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
+        ::"r"(target), "l"(source + first), "r"(words * 8), "r"(barrier), "l"(policy)
         : "memory");
 }
 
@@ -135,66 +134,70 @@ __device__ __forceinline__ void hold_some(float (&sums)[WIDE_SUMS]) {
     for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(sums[FIRST + i])::"memory");
 }
 
-// Names of eight registers of a product each.
-#define NAMES_0 "%0,%1,%2,%3,%4,%5,%6,%7"
-#define NAMES_1 "%8,%9,%10,%11,%12,%13,%14,%15"
-#define NAMES_2 "%16,%17,%18,%19,%20,%21,%22,%23"
-#define NAMES_3 "%24,%25,%26,%27,%28,%29,%30,%31"
-#define NAMES_4 "%32,%33,%34,%35,%36,%37,%38,%39"
-#define NAMES_5 "%40,%41,%42,%43,%44,%45,%46,%47"
-#define NAMES_6 "%48,%49,%50,%51,%52,%53,%54,%55"
-#define NAMES_7 "%56,%57,%58,%59,%60,%61,%62,%63"
+// The first sums of a product by the names that they have in its instruction, and as its operands.
+#define NAMES_4 "%0,%1,%2,%3"
+#define NAMES_8 NAMES_4 ",%4,%5,%6,%7"
+#define NAMES_12 NAMES_8 ",%8,%9,%10,%11"
+#define NAMES_16 NAMES_12 ",%12,%13,%14,%15"
+#define NAMES_20 NAMES_16 ",%16,%17,%18,%19"
+#define NAMES_24 NAMES_20 ",%20,%21,%22,%23"
+#define NAMES_28 NAMES_24 ",%24,%25,%26,%27"
+#define NAMES_32 NAMES_28 ",%28,%29,%30,%31"
+#define NAMES_36 NAMES_32 ",%32,%33,%34,%35"
+#define NAMES_40 NAMES_36 ",%36,%37,%38,%39"
+#define NAMES_44 NAMES_40 ",%40,%41,%42,%43"
+#define NAMES_48 NAMES_44 ",%44,%45,%46,%47"
+#define NAMES_52 NAMES_48 ",%48,%49,%50,%51"
+#define NAMES_56 NAMES_52 ",%52,%53,%54,%55"
+#define NAMES_60 NAMES_56 ",%56,%57,%58,%59"
+#define NAMES_64 NAMES_60 ",%60,%61,%62,%63"
 
-#define OPERANDS_8(sums, i)                                                                                           \
-    "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), "+f"(sums[i + 5]),      \
-        "+f"(sums[i + 6]), "+f"(sums[i + 7])
-#define OPERANDS_32(sums, i) \
-    OPERANDS_8(sums, i), OPERANDS_8(sums, i + 8), OPERANDS_8(sums, i + 16), OPERANDS_8(sums, i + 24)
+#define FOUR_SUMS(i) "+f"(sums[FIRST + i]), "+f"(sums[FIRST + i + 1]), "+f"(sums[FIRST + i + 2]), "+f"(sums[FIRST + i + 3])
+#define OPERANDS_4 FOUR_SUMS(0)
+#define OPERANDS_8 OPERANDS_4, FOUR_SUMS(4)
+#define OPERANDS_12 OPERANDS_8, FOUR_SUMS(8)
+#define OPERANDS_16 OPERANDS_12, FOUR_SUMS(12)
+#define OPERANDS_20 OPERANDS_16, FOUR_SUMS(16)
+#define OPERANDS_24 OPERANDS_20, FOUR_SUMS(20)
+#define OPERANDS_28 OPERANDS_24, FOUR_SUMS(24)
+#define OPERANDS_32 OPERANDS_28, FOUR_SUMS(28)
+#define OPERANDS_36 OPERANDS_32, FOUR_SUMS(32)
+#define OPERANDS_40 OPERANDS_36, FOUR_SUMS(36)
+#define OPERANDS_44 OPERANDS_40, FOUR_SUMS(40)
+#define OPERANDS_48 OPERANDS_44, FOUR_SUMS(44)
+#define OPERANDS_52 OPERANDS_48, FOUR_SUMS(48)
+#define OPERANDS_56 OPERANDS_52, FOUR_SUMS(52)
+#define OPERANDS_60 OPERANDS_56, FOUR_SUMS(56)
+#define OPERANDS_64 OPERANDS_60, FOUR_SUMS(60)
 
-// One product of 64 x 16 and lines x 16, added to the sums; left and right are the two operands that follow them.
-#define PRODUCT(lines, names, left_name, right_name, ...)                                                     \
-    asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\n"                                                  \
-                 "wgmma.mma_async.sync.aligned.m64n" #lines "k16.f32.bf16.bf16 {" names "}, %" #left_name ", %" \
-                 #right_name ", p, 1, 1, 0, 0;\n}"                                                            \
-                 : __VA_ARGS__                                                                                \
+// One product of 64 x 16 and lines x 16, of so many sums; left and right are the two operands that follow them.
+#define PRODUCT(lines, count, left_name, right_name)                                                                 \
+    asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\n"                                                          \
+                 "wgmma.mma_async.sync.aligned.m64n" #lines "k16.f32.bf16.bf16 {" NAMES_##count "}, %" #left_name       \
+                 ", %" #right_name ", p, 1, 1, 0, 0;\n}"                                                              \
+                 : OPERANDS_##count                                                                                  \
                  : "l"(left), "l"(right))
 
 // sums += left · rightᵀ for a left of 64 x 16 and a right of LINES x 16 bf16, by the warpgroup, in the LINES / 2 sums
 // from FIRST on. Starts after product_fence; the sums are there after a wait and hold_some.
 template <int LINES, int FIRST>
 __device__ __forceinline__ void product_bf16(float (&sums)[WIDE_SUMS], uint64 left, uint64 right) {
-    if constexpr (LINES == 8)
-        PRODUCT(8, "%0,%1,%2,%3", 4, 5, "+f"(sums[FIRST + 0]), "+f"(sums[FIRST + 1]), "+f"(sums[FIRST + 2]), "+f"(sums[FIRST + 3]));
-    if constexpr (LINES == 16)
-        PRODUCT(16, NAMES_0, 8, 9, OPERANDS_8(sums, FIRST));
-    if constexpr (LINES == 24)
-        PRODUCT(24, NAMES_0 ",%8,%9,%10,%11", 12, 13, OPERANDS_8(sums, FIRST), "+f"(sums[FIRST + 8]), "+f"(sums[FIRST + 9]), "+f"(sums[FIRST + 10]), "+f"(sums[FIRST + 11]));
-    if constexpr (LINES == 32)
-        PRODUCT(32, NAMES_0 "," NAMES_1, 16, 17, OPERANDS_8(sums, FIRST), OPERANDS_8(sums, FIRST + 8));
-    if constexpr (LINES == 40)
-        PRODUCT(40, NAMES_0 "," NAMES_1 ",%16,%17,%18,%19", 20, 21, OPERANDS_8(sums, FIRST), OPERANDS_8(sums, FIRST + 8), "+f"(sums[FIRST + 16]), "+f"(sums[FIRST + 17]), "+f"(sums[FIRST + 18]), "+f"(sums[FIRST + 19]));
-    if constexpr (LINES == 48)
-        PRODUCT(48, NAMES_0 "," NAMES_1 "," NAMES_2, 24, 25, OPERANDS_8(sums, FIRST), OPERANDS_8(sums, FIRST + 8), OPERANDS_8(sums, FIRST + 16));
-    if constexpr (LINES == 56)
-        PRODUCT(56, NAMES_0 "," NAMES_1 "," NAMES_2 ",%24,%25,%26,%27", 28, 29, OPERANDS_8(sums, FIRST), OPERANDS_8(sums, FIRST + 8), OPERANDS_8(sums, FIRST + 16), "+f"(sums[FIRST + 24]), "+f"(sums[FIRST + 25]), "+f"(sums[FIRST + 26]), "+f"(sums[FIRST + 27]));
-    if constexpr (LINES == 64)
-        PRODUCT(64, NAMES_0 "," NAMES_1 "," NAMES_2 "," NAMES_3, 32, 33, OPERANDS_32(sums, FIRST));
-    if constexpr (LINES == 72)
-        PRODUCT(72, NAMES_0 "," NAMES_1 "," NAMES_2 "," NAMES_3 ",%32,%33,%34,%35", 36, 37, OPERANDS_32(sums, FIRST), "+f"(sums[FIRST + 32]), "+f"(sums[FIRST + 33]), "+f"(sums[FIRST + 34]), "+f"(sums[FIRST + 35]));
-    if constexpr (LINES == 80)
-        PRODUCT(80, NAMES_0 "," NAMES_1 "," NAMES_2 "," NAMES_3 "," NAMES_4, 40, 41, OPERANDS_32(sums, FIRST), OPERANDS_8(sums, FIRST + 32));
-    if constexpr (LINES == 88)
-        PRODUCT(88, NAMES_0 "," NAMES_1 "," NAMES_2 "," NAMES_3 "," NAMES_4 ",%40,%41,%42,%43", 44, 45, OPERANDS_32(sums, FIRST), OPERANDS_8(sums, FIRST + 32), "+f"(sums[FIRST + 40]), "+f"(sums[FIRST + 41]), "+f"(sums[FIRST + 42]), "+f"(sums[FIRST + 43]));
-    if constexpr (LINES == 96)
-        PRODUCT(96, NAMES_0 "," NAMES_1 "," NAMES_2 "," NAMES_3 "," NAMES_4 "," NAMES_5, 48, 49, OPERANDS_32(sums, FIRST), OPERANDS_8(sums, FIRST + 32), OPERANDS_8(sums, FIRST + 40));
-    if constexpr (LINES == 104)
-        PRODUCT(104, NAMES_0 "," NAMES_1 "," NAMES_2 "," NAMES_3 "," NAMES_4 "," NAMES_5 ",%48,%49,%50,%51", 52, 53, OPERANDS_32(sums, FIRST), OPERANDS_8(sums, FIRST + 32), OPERANDS_8(sums, FIRST + 40), "+f"(sums[FIRST + 48]), "+f"(sums[FIRST + 49]), "+f"(sums[FIRST + 50]), "+f"(sums[FIRST + 51]));
-    if constexpr (LINES == 112)
-        PRODUCT(112, NAMES_0 "," NAMES_1 "," NAMES_2 "," NAMES_3 "," NAMES_4 "," NAMES_5 "," NAMES_6, 56, 57, OPERANDS_32(sums, FIRST), OPERANDS_8(sums, FIRST + 32), OPERANDS_8(sums, FIRST + 40), OPERANDS_8(sums, FIRST + 48));
-    if constexpr (LINES == 120)
-        PRODUCT(120, NAMES_0 "," NAMES_1 "," NAMES_2 "," NAMES_3 "," NAMES_4 "," NAMES_5 "," NAMES_6 ",%56,%57,%58,%59", 60, 61, OPERANDS_32(sums, FIRST), OPERANDS_8(sums, FIRST + 32), OPERANDS_8(sums, FIRST + 40), OPERANDS_8(sums, FIRST + 48), "+f"(sums[FIRST + 56]), "+f"(sums[FIRST + 57]), "+f"(sums[FIRST + 58]), "+f"(sums[FIRST + 59]));
-    if constexpr (LINES == 128)
-        PRODUCT(128, NAMES_0 "," NAMES_1 "," NAMES_2 "," NAMES_3 "," NAMES_4 "," NAMES_5 "," NAMES_6 "," NAMES_7, 64, 65, OPERANDS_32(sums, FIRST), OPERANDS_32(sums, FIRST + 32));
+    if constexpr (LINES == 8) PRODUCT(8, 4, 4, 5);
+    if constexpr (LINES == 16) PRODUCT(16, 8, 8, 9);
+    if constexpr (LINES == 24) PRODUCT(24, 12, 12, 13);
+    if constexpr (LINES == 32) PRODUCT(32, 16, 16, 17);
+    if constexpr (LINES == 40) PRODUCT(40, 20, 20, 21);
+    if constexpr (LINES == 48) PRODUCT(48, 24, 24, 25);
+    if constexpr (LINES == 56) PRODUCT(56, 28, 28, 29);
+    if constexpr (LINES == 64) PRODUCT(64, 32, 32, 33);
+    if constexpr (LINES == 72) PRODUCT(72, 36, 36, 37);
+    if constexpr (LINES == 80) PRODUCT(80, 40, 40, 41);
+    if constexpr (LINES == 88) PRODUCT(88, 44, 44, 45);
+    if constexpr (LINES == 96) PRODUCT(96, 48, 48, 49);
+    if constexpr (LINES == 104) PRODUCT(104, 52, 52, 53);
+    if constexpr (LINES == 112) PRODUCT(112, 56, 56, 57);
+    if constexpr (LINES == 120) PRODUCT(120, 60, 60, 61);
+    if constexpr (LINES == 128) PRODUCT(128, 64, 64, 65);
 }
 
 #else

@@ -16,6 +16,8 @@
 
 #ifdef HOPPER
 
+namespace bf16 {
+
 constexpr int MATRIX_LINES = 192;
 constexpr int STEP_DEPTH = 64;
 constexpr int PANEL_ROWS_BF16 = 256;
@@ -185,5 +187,7 @@ __device__ __forceinline__ WideTile tile_at(const Work &work, int number) {
     locate(tile, work, tile.kind == GATE_UP ? number : number - of_gate_up);
     return tile;
 }
+
+}  // namespace bf16
 
 #endif
