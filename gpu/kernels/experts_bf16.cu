@@ -193,7 +193,7 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
     Slots slots = {{shared_address(slot_barriers), MOST_SLOTS}, shared_address(ring), 0};
     if (threadIdx.x == 0) {
         slots.init(2, CONSUMER_WARPS);
-        tiles.init(1, CONSUMER_WARPS + 1);
+        tiles.init(1, CONSUMER_WARPS * WARP + 1);
         barrier_init_fence();
     }
     wait_for_earlier_kernels();
@@ -282,8 +282,7 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
             }
             if (fetches) continue;
             kind = GATE_UP;
-            __syncwarp();
-            release(tiles.empty());
+            barrier_arrive(tiles.empty());  // each thread, since each has read
             tiles.next();
         }
     }
