@@ -3,10 +3,10 @@
 //! ```text
 //! cargo bench --bench pipeline                        # all workloads, on the first GPU and by the reference
 //! cargo bench --bench pipeline -- B1_S512 --out DIR   # those whose name contains it; results to DIR
-//! cargo bench --bench pipeline -- --test              # small ones in a moment, on the host machine if there is no GPU
+//! cargo bench --bench pipeline -- --test              # small ones in a moment, on the emulator if there is no GPU
 //! ```
 //!
-//! Without a GPU it times the reference alone; with `MOE_REQUIRE_GPU=1` that is a failure. The status is 1 if an
+//! Without a GPU it times the reference alone; with `BINNED_EXPERTS_REQUIRE_GPU=1` that is a failure. The status is 1 if an
 //! output is wrong.
 
 #[path = "pipeline/chart.rs"]
@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use binned_experts_gpu::{Cuda, GpuError, Host, Machine, Pipeline};
+use binned_experts_gpu::{Cuda, Emulator, GpuError, Machine, Pipeline};
 use binned_experts_reference::ExpertWeights;
 use clap::Parser;
 
@@ -90,7 +90,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             let (device, clock) = (Device::of_cuda(&cuda)?, Clock::Events(cuda.stream().clone()));
             run_on(args, Some((cuda, device)), &clock)
         }
-        Err(reason @ GpuError::Unavailable { .. }) if std::env::var_os("MOE_REQUIRE_GPU").is_none() => {
+        Err(reason @ GpuError::Unavailable { .. }) if std::env::var_os("BINNED_EXPERTS_REQUIRE_GPU").is_none() => {
             println!("no GPU was found: {reason}");
             run_on(args, if args.test { host() } else { None }, &Clock::Wall)
         }
@@ -99,12 +99,11 @@ fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// The machine of the test where there is no GPU.
-fn host() -> Option<(Host, Device)> {
-    match Host::new() {
-        // As on a GPU that has them, so that every kernel runs.
-        Ok(host) => Some((host.with_tensor_cores(2), Device::of_host())),
+fn host() -> Option<(Emulator, Device)> {
+    match Emulator::new() {
+        Ok(host) => Some((host, Device::of_host())),
         Err(reason) => {
-            println!("nor is there a host machine: {reason}");
+            println!("nor is there an emulator: {reason}");
             None
         }
     }

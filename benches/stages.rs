@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use binned_experts::{AnyProblem, CaseSpec};
+use binned_experts_check::{AnyProblem, CaseSpec};
 use binned_experts_reference::{
     Problem, Trace, activate, binned_experts_ref, binned_gather, binned_scatter, down, gate_up, select_weights,
     sort_tokens_by_expert,

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use binned_experts::engine::available;
-use binned_experts::{CaseSpec, Verdict, judge_spec};
+use binned_experts::engines::available;
+use binned_experts_check::{CaseSpec, Verdict, judge_spec};
 
 fn cases() -> Vec<(PathBuf, String)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
@@ -24,7 +24,7 @@ fn every_case_agrees() {
             .parse()
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for mut engine in available() {
-            if engine.class(spec.element).is_some() {
+            if engine.precision(spec.element).is_some() {
                 let verdict = judge_spec(&mut *engine, &spec);
                 let agrees = matches!(verdict, Some(Verdict::Agree { .. }));
                 assert!(agrees, "{} on {}: {verdict:?}", path.display(), engine.name());

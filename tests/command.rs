@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
-use binned_experts::Tensor;
-use binned_experts::case::{positions, read_case, read_tensors};
+use binned_experts_check::Tensor;
+use binned_experts_check::program::{positions, read_case, read_tensors};
 use libtest_mimic::{Arguments, Failed, Trial};
 use predicates::prelude::*;
 use predicates::str::contains;

@@ -1,16 +1,18 @@
 //! The CUDA pipeline on a GPU, and a planted race on both machines.
 //!
-//! Where there is no GPU its tests show as ignored, with the reason once on standard error; with `MOE_REQUIRE_GPU=1`
-//! they fail. `MOE_GPU_CASES` is the number of generated cases. The folder of the sources is taken from `MOE_ROOT`
+//! Where there is no GPU its tests show as ignored, with the reason once on standard error; with `BINNED_EXPERTS_REQUIRE_GPU=1`
+//! they fail. `BINNED_EXPERTS_GPU_CASES` is the number of generated cases. The folder of the sources is taken from `BINNED_EXPERTS_ROOT`
 //! where the binary runs on another machine than the one it was built on.
 
 use std::path::PathBuf;
 
-use binned_experts::case::{After, Profile, RoutingProfile, SizeProfile};
-use binned_experts::engine::GpuEngine;
+use binned_experts::engines::PipelineEngine;
 use binned_experts::zoo::{Animal, Kernels};
-use binned_experts::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
-use binned_experts_gpu::{Cuda, GpuError, HostBuilder, Pipeline, Schedule, cuda, sources};
+use binned_experts_check::case::{Profile, RoutingProfile, SizeProfile, Warmup};
+use binned_experts_check::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
+use binned_experts_gpu::{
+    Cuda, EmulatorBuilder, GpuError, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, Schedule, cuda, sources,
+};
 use binned_experts_reference::{ExpertWeights, Problem};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::{Array2, Array3};
@@ -22,7 +24,7 @@ fn main() {
     if let Some(reason) = &missing {
         eprintln!("gpu: {reason}");
     }
-    let ignored = missing.is_some() && std::env::var_os("MOE_REQUIRE_GPU").is_none();
+    let ignored = missing.is_some() && std::env::var_os("BINNED_EXPERTS_REQUIRE_GPU").is_none();
     let on_gpu: [(&str, Test); 6] = [
         ("generated_cases_agree", generated_cases_agree),
         ("goldens_agree_in_every_order", goldens_agree_in_every_order),
@@ -42,7 +44,7 @@ fn main() {
     if let Some(reason) = &no_nvrtc {
         eprintln!("nvrtc: {reason}");
     }
-    let no_compiler = HostBuilder::new().err();
+    let no_compiler = EmulatorBuilder::new().err();
     if let Some(reason) = &no_compiler {
         eprintln!("host: {reason}");
     }
@@ -55,21 +57,20 @@ fn main() {
             .map(|test| trial(test, ignored || no_nvrtc.is_some())),
     );
     trials.push(trial(
-        ("a_race_fails_on_the_host_machine", a_race_fails_on_the_host_machine),
+        ("a_race_fails_on_the_emulator", a_race_fails_on_the_emulator),
         no_compiler,
     ));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
 fn root() -> PathBuf {
-    std::env::var_os("MOE_ROOT").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+    std::env::var_os("BINNED_EXPERTS_ROOT").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
 fn f32_cases(cases: usize, profiles: Vec<Profile>) -> CheckPlan {
     let selection = Selection {
         elements: vec![ElementType::F32],
-        profiles,
-        ..Selection::default()
+        ..Selection::default().with_profiles(profiles)
     };
     CheckPlan {
         cases,
@@ -83,16 +84,16 @@ fn agrees(summary: &Summary) -> Result<(), Failed> {
     if summary.agrees() {
         Ok(())
     } else {
-        Err(binned_experts::report::text(summary).into())
+        Err(summary.to_string().into())
     }
 }
 
 fn check_cuda(plan: &CheckPlan) -> Result<(), Failed> {
-    agrees(&check_engine(&mut GpuEngine::cuda()?, plan))
+    agrees(&check_engine(&mut PipelineEngine::cuda_hopper()?, plan))
 }
 
 fn generated_cases_agree() -> Result<(), Failed> {
-    let cases = std::env::var("MOE_GPU_CASES")
+    let cases = std::env::var("BINNED_EXPERTS_GPU_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok())
         .unwrap_or(500);
@@ -109,14 +110,14 @@ fn goldens_agree_in_every_order() -> Result<(), Failed> {
 }
 
 fn two_runs_give_the_same_bits() -> Result<(), Failed> {
-    check_cuda(&f32_cases(300, vec![Profile::After(After::Same)]))
+    check_cuda(&f32_cases(300, vec![Profile::Warmup(Warmup::Same)]))
 }
 
 /// Without the poison, which initcheck would take for a write.
 fn unpoisoned_workspaces_agree() -> Result<(), Failed> {
-    for machine in [Cuda::new()?, Cuda::new()?.without_tensor_cores()] {
+    for path in [&HOPPER_FP32, &PORTABLE_FP32] {
         agrees(&check_engine(
-            &mut GpuEngine::on_cuda(machine)?,
+            &mut PipelineEngine::on_cuda(Cuda::new()?, path)?,
             &f32_cases(60, Vec::new()),
         ))?;
     }
@@ -194,7 +195,7 @@ fn out_of_memory_is_an_error_and_nothing_is_lost() -> Result<(), Failed> {
 fn compiled_kernels_agree() -> Result<(), Failed> {
     let machine = machine_with(&cuda::source())?;
     agrees(&check_engine(
-        &mut GpuEngine::on_cuda(machine)?,
+        &mut PipelineEngine::on_cuda(machine, &HOPPER_FP32)?,
         &f32_cases(100, Vec::new()),
     ))
 }
@@ -203,7 +204,10 @@ fn compiled_kernels_agree() -> Result<(), Failed> {
 fn machine_with(source: &str) -> Result<Cuda, Failed> {
     let own = Cuda::new()?;
     let image = cuda::compile(source, &own.architecture()?)?.image;
-    Ok(Cuda::with_image(own.stream().clone(), image)?.with_poison(Schedule::POISONS[0]))
+    #[expect(unsafe_code, reason = "machine code can only be trusted")]
+    // SAFETY: compiled from this crate's sources. What a planted fault can spoil is device memory of this test alone.
+    let machine = unsafe { Cuda::with_image(own.stream().clone(), image) }?;
+    Ok(machine.with_poison(POISONS[0]))
 }
 
 /// The race of a published port, as the zoo has it: a histogram is read while other blocks still add to it.
@@ -245,10 +249,18 @@ fn a_race_fails_on_the_gpu() -> Result<(), Failed> {
     let machine = machine_with(&sources::joined(
         patched_kernels()?.iter().map(|(_, text)| text.as_str()),
     ))?;
-    fails(&check_engine(&mut GpuEngine::on_cuda(machine)?, &race_cases()))
+    fails(&check_engine(
+        &mut PipelineEngine::on_cuda(machine, &HOPPER_FP32)?,
+        &race_cases(),
+    ))
 }
 
-fn a_race_fails_on_the_host_machine() -> Result<(), Failed> {
-    let host = HostBuilder::new()?.build(&patched_kernels()?, Schedule::default())?;
-    fails(&check_engine(&mut GpuEngine::on_host(host)?, &race_cases()))
+fn a_race_fails_on_the_emulator() -> Result<(), Failed> {
+    #[expect(unsafe_code, reason = "kernels with a planted race run in this process")]
+    // SAFETY: the kernels are this repository's, and so is the patch, which reads an array of theirs too early.
+    let emulator = unsafe { EmulatorBuilder::new()?.build(&patched_kernels()?, Schedule::default()) }?;
+    fails(&check_engine(
+        &mut PipelineEngine::on_emulator(emulator, &PORTABLE_FP32)?,
+        &race_cases(),
+    ))
 }

@@ -1,9 +1,8 @@
-//! How much of each profile of values the tensor cores take: a row that cannot be split goes to the exact kernels.
+//! How much of each profile of values the tensor cores take: a row that cannot be split goes to the fallback kernels.
 
-use binned_experts::case::{Profile, SizeProfile, ValueProfile};
-use binned_experts::{AnyProblem, CaseSpec, ElementType, Selection};
-use binned_experts_gpu::{Host, Pipeline};
-use clap::ValueEnum;
+use binned_experts_check::case::{SizeProfile, ValueProfile};
+use binned_experts_check::{AnyProblem, CaseSpec, ElementType, Selection};
+use binned_experts_gpu::{Emulator, Pipeline};
 
 /// Cases of a profile.
 const SEEDS: u64 = 100;
@@ -13,13 +12,13 @@ const SEEDS: u64 = 100;
 struct Taken {
     cases: usize,
     rows: usize,
-    exact: usize,
+    fallback: usize,
 }
 
 /// Runs the cases of a profile whose sizes the tensor cores take; none where there is no C++ compiler.
 fn taken(values: ValueProfile) -> Option<Taken> {
-    let machine = match Host::new() {
-        Ok(host) => host.with_tensor_cores(3),
+    let machine = match Emulator::new() {
+        Ok(host) => host,
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
             eprintln!("skipped: {error}");
@@ -28,11 +27,12 @@ fn taken(values: ValueProfile) -> Option<Taken> {
     };
     let selection = Selection {
         elements: vec![ElementType::F32],
-        profiles: vec![Profile::Size(SizeProfile::TileEdges), Profile::Values(values)],
+        sizes: vec![SizeProfile::TileEdges],
+        values: vec![values],
         work: 1 << 20,
         ..Selection::default()
     };
-    let mut pipeline: Option<Pipeline<Host>> = None;
+    let mut pipeline: Option<Pipeline<Emulator>> = None;
     let mut machine = Some(machine);
     let mut taken = Taken::default();
     for seed in 0..SEEDS {
@@ -56,10 +56,10 @@ fn taken(values: ValueProfile) -> Option<Taken> {
             (none, machine) => none.insert(Pipeline::new(weights, machine.unwrap()).unwrap()),
         };
         let stages = pipeline.forward_with_stages(&problem).unwrap();
-        if let Some(exact) = stages.exact_rows {
+        if let Some(fallback) = stages.fallback_rows {
             taken.cases += 1;
             taken.rows += stages.assignment_of.len();
-            taken.exact += exact;
+            taken.fallback += fallback;
         }
     }
     Some(taken)
@@ -67,10 +67,10 @@ fn taken(values: ValueProfile) -> Option<Taken> {
 
 #[test]
 fn the_tensor_cores_take_the_rows_that_they_should() {
-    for values in ValueProfile::value_variants() {
+    for values in ValueProfile::ALL {
         let Some(taken) = taken(*values) else { return };
-        let share = taken.exact as f64 / taken.rows as f64;
-        let found = format!("{values:?}: {taken:?}, {share:.3} of the rows exact");
+        let share = taken.fallback as f64 / taken.rows as f64;
+        let found = format!("{values:?}: {taken:?}, {share:.3} of the rows fall back");
         println!("{found}");
         assert!(taken.cases >= 20, "{found}");
         let expected = match values {

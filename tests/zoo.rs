@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use binned_experts::zoo::{self, Animal, Budget, BugClass, Habitat, Machine, Visit, ZooError};
+use binned_experts::zoo::{self, Animal, Budget, BugClass, KernelPath, Machine, Visit, ZooError};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Of many classes, on both pipelines.
@@ -27,13 +27,13 @@ const DOZEN: [&str; 12] = [
 ];
 
 fn main() {
-    let machine = Machine::host().map(Arc::new);
+    let machine = Machine::emulator().map(Arc::new);
     if let Err(reason) = &machine {
         eprintln!("zoo: {reason}");
     }
     let ignored = machine.is_err() && std::env::var_os("CI").is_none();
     let machine = machine.map_err(|error| error.to_string());
-    let on_host = |name: &str, test: fn(&str, &Machine) -> Result<(), Failed>| {
+    let on_emulator = |name: &str, test: fn(&str, &Machine) -> Result<(), Failed>| {
         let (own, machine) = (name.to_owned(), machine.clone());
         Trial::test(name, move || test(&own, &*machine?))
     };
@@ -41,16 +41,16 @@ fn main() {
         Trial::test("every_patch_applies", every_patch_applies),
         Trial::test("every_class_is_there", every_class_is_there),
         Trial::test("errors_name_what_was_found", errors_name_what_was_found),
-        on_host("every_animal", every_animal).with_ignored_flag(true),
+        on_emulator("every_animal", every_animal).with_ignored_flag(true),
     ];
-    trials.extend(DOZEN.map(|name| on_host(name, is_caught).with_ignored_flag(ignored)));
+    trials.extend(DOZEN.map(|name| on_emulator(name, is_caught).with_ignored_flag(ignored)));
     // The trials hold the machine, whose files go with the last of them.
     drop(machine);
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
 fn root() -> PathBuf {
-    std::env::var_os("MOE_ROOT").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+    std::env::var_os("BINNED_EXPERTS_ROOT").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
 fn animals() -> Result<Vec<Animal>, ZooError> {
@@ -124,9 +124,9 @@ fn is_caught(name: &str, machine: &Machine) -> Result<(), Failed> {
 
 /// All of them within the cases of a check, which the kernels as they are agree with.
 fn every_animal(_name: &str, machine: &Machine) -> Result<(), Failed> {
-    for habitat in Habitat::ALL {
-        if let Some(catch) = zoo::control(machine, habitat, Budget::default())? {
-            return Err(format!("{}: fails without a patch: {}", habitat.name(), catch.by).into());
+    for path in KernelPath::ALL {
+        if let Some(catch) = zoo::control(machine, path, Budget::default())? {
+            return Err(format!("{}: fails without a patch: {}", path.name(), catch.by).into());
         }
     }
     let visits = zoo::visit(machine, &animals()?, Budget::default(), |_| {})?;

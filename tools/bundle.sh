@@ -35,18 +35,18 @@ set -euo pipefail
 what=${1:-all}
 out=$(mkdir -p "${2:-results}" && cd "${2:-results}" && pwd)
 cd "$(dirname "$0")"
-export MOE_REQUIRE_GPU=1 MOE_ROOT="$PWD" BENCH_COMMIT="$(cat commit)"
+export BINNED_EXPERTS_REQUIRE_GPU=1 BINNED_EXPERTS_ROOT="$PWD" BINNED_EXPERTS_COMMIT="$(cat commit)"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/device"
 runs() { [ "$what" = all ] || [ "$what" = "$1" ]; }
 if runs test; then
     ./gpu-tests --test-threads=1 2>&1 | tee "$out/gpu-tests.txt"
-    ./binned-experts check --engine cuda --cases 20000 --golden tests/goldens --save "$out/failures" | tee "$out/check.txt"
+    ./binned-experts check --engine cuda-hopper --cases 20000 --golden tests/goldens --save "$out/failures" | tee "$out/check.txt"
     ./binned-experts check --engine cuda-portable --cases 2000 --golden tests/goldens --save "$out/failures" |
         tee "$out/check-portable.txt"
     if command -v compute-sanitizer >/dev/null; then
         sanitize() { compute-sanitizer --tool "$1" --error-exitcode 9 "${@:2}" 2>&1 | tail -n 2 | sed "s/^/$1: /"; }
         for tool in memcheck racecheck synccheck; do
-            for engine in cuda cuda-portable; do
+            for engine in cuda-hopper cuda-portable; do
                 sanitize "$tool" ./binned-experts check --engine "$engine" --cases 60 --seed 77
             done
         done | tee "$out/sanitizers.txt"
@@ -59,7 +59,7 @@ if runs bench; then
     if python3 -c 'import torch' 2>/dev/null; then python3 peers/run.py --ours "$out/ours.jsonl" --out "$out"; fi
 fi
 if runs zoo; then
-    # Its status tells that an animal fares otherwise than on the host machine.
+    # Its status tells that an animal fares otherwise than on the emulator.
     ./binned-experts zoo --engine cuda --zoo tests/zoo | tee "$out/zoo.txt" || true
 fi
 RUN

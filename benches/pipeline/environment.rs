@@ -46,8 +46,8 @@ impl Device {
 
     pub(crate) fn of_host() -> Device {
         Device {
-            kind: "host",
-            description: "host machine: the kernels on this CPU, for the test alone".to_owned(),
+            kind: "emulator",
+            description: "emulator: the kernels on this CPU, for the test alone".to_owned(),
             gpu: String::new(),
             cuda: String::new(),
             compute_capability: String::new(),
@@ -85,9 +85,9 @@ impl Environment {
     }
 }
 
-/// The commit that was built, marked where the files differ from it; a bundle names it in `BENCH_COMMIT`.
+/// The commit that was built, marked where the files differ from it; a bundle names it in `BINNED_EXPERTS_COMMIT`.
 fn commit() -> String {
-    std::env::var("BENCH_COMMIT").unwrap_or_else(|_| {
+    std::env::var("BINNED_EXPERTS_COMMIT").unwrap_or_else(|_| {
         let described = output_of(
             "git",
             &["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -13,10 +13,10 @@ use ndarray::Array3;
 use super::Failure;
 use super::timed::Timed;
 use super::validate::{Error, Sample, is_same};
-use super::workload::with_exact_tokens;
+use super::workload::with_fallback_tokens;
 
-/// One token in so many is left to the exact kernels.
-pub(crate) const EXACT_TOKENS: [usize; 4] = [512, 64, 8, 1];
+/// One token in so many is left to the fallback kernels.
+pub(crate) const FALLBACK_TOKENS: [usize; 4] = [512, 64, 8, 1];
 
 /// How often things are repeated.
 #[derive(Debug, Clone, Copy)]
@@ -128,8 +128,8 @@ pub(crate) struct More {
     pub(crate) download: Times,
     /// Milliseconds of each kernel, launched apart, in their order.
     pub(crate) kernels: Vec<(&'static str, f64)>,
-    /// Milliseconds of a burst with one token in so many left to the exact kernels.
-    pub(crate) exact: Vec<(usize, f64)>,
+    /// Milliseconds of a burst with one token in so many left to the fallback kernels.
+    pub(crate) fallback: Vec<(usize, f64)>,
     /// Milliseconds of packing the weights for the tensor cores, and the memory that takes.
     pub(crate) pack_ms: f64,
     pub(crate) packed_bytes: usize,
@@ -214,7 +214,7 @@ pub(crate) fn machine<M: Machine>(
     };
     sleep(effort.pause);
     let kernels = kernels(pipeline, problem, effort)?;
-    let exact = exact(pipeline, clock, problem, effort)?;
+    let fallback = fallback(pipeline, clock, problem, effort)?;
     Ok((
         measured,
         More {
@@ -222,7 +222,7 @@ pub(crate) fn machine<M: Machine>(
             upload,
             download,
             kernels,
-            exact,
+            fallback,
             pack_ms: pack(pipeline, problem)?,
             packed_bytes: pipeline.packed_bytes(),
         },
@@ -237,19 +237,19 @@ fn pack<M: Machine>(pipeline: &mut Pipeline<Timed<M>>, problem: &Problem<f32>) -
     Ok(launches.iter().map(|(_, time)| time).sum())
 }
 
-/// What rows cost that are left to the exact kernels; nothing where all of them are theirs.
-fn exact<M: Machine>(
+/// What rows cost that are left to the fallback kernels; nothing where all of them are theirs.
+fn fallback<M: Machine>(
     pipeline: &mut Pipeline<Timed<M>>,
     clock: &Clock,
     problem: &Problem<f32>,
     effort: Effort,
 ) -> Result<Vec<(usize, f64)>, Failure> {
-    if pipeline.machine_mut().tensor_cores().is_none() {
+    if pipeline.packed_bytes() == 0 {
         return Ok(Vec::new());
     }
     let mut times = Vec::new();
-    for every in EXACT_TOKENS {
-        let changed = with_exact_tokens(problem, every)?;
+    for every in FALLBACK_TOKENS {
+        let changed = with_fallback_tokens(problem, every)?;
         let mut uploaded = pipeline.upload(&changed)?;
         sleep(effort.pause);
         clock.queued(effort.warmup, || uploaded.run())?;

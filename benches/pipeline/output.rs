@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::chart::chart;
 use super::environment::{Environment, timestamp};
-use super::measure::{EXACT_TOKENS, Measured, More, Times};
+use super::measure::{FALLBACK_TOKENS, Measured, More, Times};
 use super::stages::stages;
 use super::validate::TOLERANCE;
 use super::workload::{TOP_K, Workload};
@@ -104,24 +104,24 @@ fn uses_tensor_cores(row: &Row) -> bool {
     row.machine.as_ref().is_some_and(|(_, more)| more.packed_bytes > 0)
 }
 
-/// Milliseconds with rows that are left to the exact kernels, a row for each workload.
-fn exact(rows: &[Row]) -> Table {
+/// Milliseconds with rows that are left to the fallback kernels, a row for each workload.
+fn fallback(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    let header = EXACT_TOKENS.map(|every| format!("1 in {every}"));
+    let header = FALLBACK_TOKENS.map(|every| format!("1 in {every}"));
     table.set_header(["workload", "none"].map(str::to_owned).into_iter().chain(header));
     for row in rows {
         let Some((measured, more)) = &row.machine else { continue };
         let times = [measured.times.median()]
             .into_iter()
-            .chain(more.exact.iter().map(|(_, time)| *time));
+            .chain(more.fallback.iter().map(|(_, time)| *time));
         table.add_row(
             [row.name.clone()]
                 .into_iter()
                 .chain(times.map(|time| format!("{time:.3}"))),
         );
     }
-    align(&mut table, 1..EXACT_TOKENS.len() + 2);
+    align(&mut table, 1..FALLBACK_TOKENS.len() + 2);
     table
 }
 
@@ -163,7 +163,7 @@ fn page(environment: &Environment, rows: &[Row]) -> Result<String, Failure> {
     writeln!(page, "{}\n", stages(rows))?;
     if rows.iter().any(uses_tensor_cores) {
         writeln!(page, "{EXACT}")?;
-        writeln!(page, "{}\n", exact(rows))?;
+        writeln!(page, "{}\n", fallback(rows))?;
         for row in rows.iter().filter(|row| uses_tensor_cores(row)) {
             let Some((_, more)) = &row.machine else { continue };
             let megabytes = more.packed_bytes as f64 / 1e6;
@@ -219,7 +219,7 @@ computes. Gate_up and down share a kernel on the tensor cores:
 ";
 
 const EXACT: &str = "\
-Milliseconds of a burst with tokens that the tensor cores leave to the exact kernels, one in so many:
+Milliseconds of a burst with tokens that the tensor cores leave to the fallback kernels, one in so many:
 ";
 
 const EXPLANATION: &str = "\

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use binned_experts_gpu::{Arg, GpuError, Launch, Machine};
+use binned_experts_gpu::{Capabilities, GpuError, Launch, Machine, NamedArg};
 use cudarc::driver::{CudaEvent, CudaStream, sys::CUevent_flags};
 
 use super::Failure;
@@ -68,7 +68,9 @@ impl<M> Timed<M> {
     }
 }
 
-impl<M: Machine> Machine for Timed<M> {
+// SAFETY: every call is passed on.
+#[allow(unsafe_code, reason = "machines are trusted by the pipeline")]
+unsafe impl<M: Machine> Machine for Timed<M> {
     type Buffer = M::Buffer;
 
     fn name(&self) -> &'static str {
@@ -91,16 +93,18 @@ impl<M: Machine> Machine for Timed<M> {
         self.machine.discard(buffer)
     }
 
-    fn tensor_cores(&self) -> Option<u32> {
-        self.machine.tensor_cores()
+    fn capabilities(&self) -> Capabilities {
+        self.machine.capabilities()
     }
 
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, M::Buffer>]) -> Result<(), GpuError> {
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, M::Buffer>]) -> Result<(), GpuError> {
         if self.spans.is_none() {
-            return self.machine.launch(launch, args);
+            // SAFETY: as the caller vouches.
+            return unsafe { self.machine.launch(launch, args) };
         }
         let (before, start) = (self.event()?, Instant::now());
-        self.machine.launch(launch, args)?;
+        // SAFETY: as the caller vouches.
+        unsafe { self.machine.launch(launch, args)? };
         let time = match (before, self.event()?) {
             (Some(before), Some(after)) => Time::Events(before, after),
             _ => Time::Milliseconds(1e3 * start.elapsed().as_secs_f64()),

@@ -1,12 +1,12 @@
 //! Whether an output may be timed.
 
-use binned_experts::bound::Bounds;
-use binned_experts::compare::{Expected, compare};
-use binned_experts::definition::Inputs;
-use binned_experts::engine::Outcome;
-use binned_experts::precision::Precision;
-use binned_experts::report::verdict_text;
-use binned_experts::{AnyProblem, Class, ElementType, Verdict};
+use binned_experts_check::engine::Outcome;
+use binned_experts_check::judge::compare;
+use binned_experts_check::oracle::Bounds;
+use binned_experts_check::oracle::Roundings;
+use binned_experts_check::oracle::{Expected, Inputs};
+use binned_experts_check::report::verdict_text;
+use binned_experts_check::{AnyProblem, ElementType, Precision, Verdict};
 use binned_experts_reference::Problem;
 use ndarray::{Array3, ArrayView1, Axis};
 
@@ -45,7 +45,7 @@ impl Sample {
             count * dims.top_k,
         )?);
         let expected = Expected::new(Inputs::new(&part), part.output_shape(), ElementType::F32);
-        let precision = Precision::new(Class::Fp32, ElementType::F32);
+        let precision = Roundings::new(Precision::Fp32, ElementType::F32);
         let bounds = Bounds::new(expected.inputs(), expected.definition(), precision);
         Ok(Sample {
             tokens,

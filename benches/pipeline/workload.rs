@@ -107,8 +107,8 @@ impl Workload {
 }
 
 /// The same problem with a share of its tokens replaced by zeros but for one value, which the tensor cores leave to the
-/// exact kernels: one token in every `every`.
-pub(crate) fn with_exact_tokens(problem: &Problem<f32>, every: usize) -> Result<Problem<f32>, Error> {
+/// fallback kernels: one token in every `every`.
+pub(crate) fn with_fallback_tokens(problem: &Problem<f32>, every: usize) -> Result<Problem<f32>, Error> {
     let mut hidden_states = problem.hidden_states().clone();
     for (token, mut row) in hidden_states.rows_mut().into_iter().enumerate() {
         if token % every == 0 {

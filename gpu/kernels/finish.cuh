@@ -1,4 +1,4 @@
-// From the sums of a tile to what its product leaves: bias, activation, and the split for the next product.
+// The end of a tile (epilogue): from its sums to bias, activation, and the split for the next product.
 #pragma once
 #include "queue.cuh"
 #include "swiglu.cuh"
@@ -10,47 +10,41 @@ constexpr int COLUMN_WORDS = PANEL_COLUMNS;
 
 static_assert(PANEL_COLUMNS * HALF_PANEL == PRODUCT_SUMS * WARPGROUP, "each sum has one thread");
 
-// Words of a piece's description in shared memory, as in Piece.
-enum Description { KIND, PANEL, COLUMN_TILE, FIRST_ROW, ROWS, PAIRS, CUT_TILE, PART, DESCRIPTION_WORDS };
-
 // What a thread needs to finish its sums of a tile: it has two rows, 8 apart.
 struct Place {
     int panel, first_column;
-    int line, row, rows;  // the first row's, of the panel and of all rows; and how many the panel has
+    int line, row, rows;  // the first row: within the panel, and among all rows; and how many the panel has
     int first_float;      // of the columns' inverse scales and biases
 
     __device__ __forceinline__ bool has(int h) const { return line + 8 * h < rows; }
 };
 
-__device__ __forceinline__ Place place_of(Shared<int> descriptions, int turn, int line) {
-    const int word = turn * DESCRIPTION_WORDS;
-    return {descriptions[word + PANEL],
-            descriptions[word + COLUMN_TILE] * PANEL_COLUMNS,
-            line,
-            descriptions[word + FIRST_ROW] + line,
-            descriptions[word + ROWS],
-            turn * COLUMN_WORDS * 2};
+__device__ __forceinline__ Place place_of(const Piece &piece, int piece_slot, int line) {
+    return {.panel = piece.panel,
+            .first_column = piece.column_tile * PANEL_COLUMNS,
+            .line = line,
+            .row = piece.first_row + line,
+            .rows = piece.rows,
+            .first_float = piece_slot * COLUMN_WORDS * 2};
 }
 
-// Of a thread's two rows: the inverse scale, and the scale of the activations.
+// For each of a thread's two rows, the inverse of its scale, and the scale of its activations.
 struct RowScales {
-    float down[2], activated[2];
+    float inverse[2], activated[2];
 };
 
-__device__ __forceinline__ RowScales row_scales_of(Shared<int> descriptions, int turn, int line,
-                                                   Global<const float> row_scales) {
-    const Place place = place_of(descriptions, turn, line);
+__device__ __forceinline__ RowScales row_scales_of(const Place &place, Global<const float> row_scales) {
     RowScales scales = {{1.0f, 1.0f}, {1.0f, 1.0f}};
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         if (!place.has(h)) continue;
-        scales.down[h] = row_scales[int64(place.row + 8 * h) * 2];
+        scales.inverse[h] = row_scales[int64(place.row + 8 * h) * 2];
         scales.activated[h] = row_scales[int64(place.row + 8 * h) * 2 + 1];
     }
     return scales;
 }
 
-// The sums are finished in thirds, by code that stands there once: a block has to fetch it before its first tile ends.
+// The sums are finished in thirds, by one copy of the code: the fetch of its instructions delays a block's first tile.
 constexpr int THIRD = PRODUCT_SUMS / 3;
 
 // Moves the second and the last third up by one.
@@ -59,10 +53,10 @@ __device__ __forceinline__ void next_third(float (&sums)[PRODUCT_SUMS]) {
     for (int i = 0; i < PRODUCT_SUMS - THIRD; i++) sums[i] = sums[i + THIRD];
 }
 
-// Keeps this warp's sums of a part of a tile that is cut. Whether it is the last part to come: then its sums become
-// those of all parts, added up in their order.
+// Stores this warp's sums of a part of a tile. Returns whether all other parts are there already: then `sums` becomes
+// the sum of all parts, added up in their order.
 //   part_sums [cut tiles, parts, CONSUMER_WARPS, PRODUCT_SUMS · WARP]
-//   progress  [1 + cut tiles · CONSUMER_WARPS ..]    parts that have come, from the second word on
+//   progress  [1 + cut tiles · CONSUMER_WARPS ..]    parts that are there, from the second word on
 __device__ __forceinline__ bool sum_parts(Global<float> part_sums, Global<int> progress, int cut_tile, int part,
                                           int parts, int warp, float (&sums)[PRODUCT_SUMS]) {
     constexpr int WARP_SUMS = PRODUCT_SUMS * WARP;
@@ -105,11 +99,11 @@ struct GateUp {
     Global<uint64> packed;
     Global<int> large_counts;
     Global<float> gate_up, activated;  // both null, or neither
-    int64 intermediate, steps;
+    int64 intermediate, k_blocks;
     float alpha, limit;
 };
 
-// Stores what the stages of the thread's row h have in a column of the activations.
+// Stores gate, up and activation of the thread's row h, for a caller that asks for the stages.
 __device__ __forceinline__ void store_stages(const GateUp &to, const Place &place, int h, int64 column, float gate,
                                              float up, float value) {
     if (!place.has(h) || column >= to.intermediate) return;
@@ -120,13 +114,13 @@ __device__ __forceinline__ void store_stages(const GateUp &to, const Place &plac
 
 // The thread has rows m and m + 8 of its warpgroup, m = 16 · warp + lane / 4, and columns 8j + 2q and 8j + 2q + 1: the
 // gate and the up of one activation. sums[4j + 2h], sums[4j + 2h + 1] are those of row m + 8h. `columns` holds the
-// inverse scale and the bias of each column of the tile. Of 16 activations the thread has every fourth, which stand
-// beside one another in a woven operand.
+// inverse scale and the bias of each column of the tile. Of 16 activations the thread has every fourth; in a permuted
+// depth these follow one another.
 template <bool WITH_STAGES>
 __device__ __forceinline__ void finish_gate_up(const GateUp &to, const Place &place, const RowScales &scales,
                                                Shared<const float> columns, float (&sums)[PRODUCT_SUMS]) {
     const int q = threadIdx.x % 4;
-    const int64 images = int64(place.panel) * to.steps * LEFT_WORDS;
+    const int64 images = int64(place.panel) * to.k_blocks * LEFT_WORDS;
     int large[2] = {0, 0};
 #pragma unroll 1
     for (int third = 0; third < PRODUCT_SUMS; third += THIRD) {
@@ -140,8 +134,8 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, const Place &pl
                 const float(&of)[4] = pair.values;
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
-                    const float gate = sums[j + i * 4 + h * 2] * scales.down[h] * of[0] + of[1];
-                    const float up = sums[j + i * 4 + h * 2 + 1] * scales.down[h] * of[2] + of[3];
+                    const float gate = sums[j + i * 4 + h * 2] * scales.inverse[h] * of[0] + of[1];
+                    const float up = sums[j + i * 4 + h * 2 + 1] * scales.inverse[h] * of[2] + of[3];
                     const float value = clamped_swiglu(gate, up, to.alpha, to.limit);
                     if (WITH_STAGES) store_stages(to, place, h, (place.first_column + column) / 2, gate, up, value);
                     values[h][i] = value * scales.activated[h];
@@ -149,11 +143,11 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, const Place &pl
                 }
             }
             const int depth = place.first_column / 2 + third + j + q * 4;
-            const int64 image = images + int64(depth / STEP) * LEFT_WORDS;
+            const int64 image = images + int64(depth / K_BLOCK) * LEFT_WORDS;
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                if (place.has(h) && depth < to.steps * STEP)
-                    store_split(to.packed, image, place.line + 8 * h, depth % STEP / 4, values[h]);
+                if (place.has(h) && depth < to.k_blocks * K_BLOCK)
+                    store_split(to.packed, image, place.line + 8 * h, depth % K_BLOCK / 4, values[h]);
             }
         }
         next_third(sums);
@@ -176,7 +170,7 @@ struct Down {
 __device__ __forceinline__ void finish_down(const Down &to, const Place &place, const RowScales &scales,
                                             Shared<const float> columns, float (&sums)[PRODUCT_SUMS]) {
     const int q = threadIdx.x % 4;
-    const float down[2] = {1.0f / scales.activated[0], 1.0f / scales.activated[1]};
+    const float inverse[2] = {1.0f / scales.activated[0], 1.0f / scales.activated[1]};
 #pragma unroll 1
     for (int third = 0; third < PRODUCT_SUMS; third += THIRD) {
 #pragma unroll
@@ -187,8 +181,8 @@ __device__ __forceinline__ void finish_down(const Down &to, const Place &place, 
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 if (!place.has(h)) continue;
-                const float first = sums[j + h * 2] * down[h] * of[0] + of[1];
-                const float second = sums[j + h * 2 + 1] * down[h] * of[2] + of[3];
+                const float first = sums[j + h * 2] * inverse[h] * of[0] + of[1];
+                const float second = sums[j + h * 2 + 1] * inverse[h] * of[2] + of[3];
                 const int64 of_row = place.first_column + column;
                 const int64 at = int64(place.row + 8 * h) * to.hidden + of_row;
                 if (of_row + 1 < to.hidden) store_pair(to.expert_output, at, first, second);

@@ -5,10 +5,10 @@
 //   gate      = min(gate, limit),  up = min(max(up, -limit), limit)
 //   activated = (up + 1) · (gate · sigmoid(alpha · gate))
 //
-// NaN passes the clamps. Row r of expert e stands at row_starts[e] + r of R = row_starts[E] rows. With exact_rows, only
-// the rows that it names are computed.
+// NaN passes the clamps. Row r of expert e is row row_starts[e] + r of R = row_starts[E]. With fallback_rows, only the
+// rows that it names are computed.
 #include "common.cuh"
-#include "exact.cuh"
+#include "fallback.cuh"
 #include "swiglu.cuh"
 #include "tile.cuh"
 
@@ -19,22 +19,22 @@
 //   assignment_of     [R]          read
 //   row_starts        [E + 1]      read
 //   tile_starts       [E + 1]      read
-//   exact_rows        [1 + R]      read unless null (exact.cuh)
+//   fallback_rows     [1 + R]      read unless null (fallback.cuh)
 //   gate_up           [R, 2I]      written unless null; before the clamps
 //   activated         [R, I]       written
 // Requirements: I >= 1, K >= 1; H may be 0.
 KERNEL(TILE_THREADS)
 gate_up(Global<const float> hidden_states, Global<const float> gate_up_proj, Global<const float> gate_up_proj_bias,
         Global<const int> assignment_of, Global<const int> row_starts, Global<const int> tile_starts,
-        Global<const int> exact_rows, Global<float> gate_up, Global<float> activated, int64 hidden, int64 intermediate,
-        int64 experts, int64 top_k, float alpha, float limit) {
+        Global<const int> fallback_rows, Global<float> gate_up, Global<float> activated, int64 hidden,
+        int64 intermediate, int64 experts, int64 top_k, float alpha, float limit) {
     wait_for_earlier_kernels();
-    if (is_nothing_exact(exact_rows)) return;
+    if (nothing_falls_back(fallback_rows)) return;
     const int64 width = 2 * intermediate;
     const int64 tiles = tile_count(tile_starts, width, experts);
     for (int64 number = blockIdx.x; number < tiles; number += gridDim.x) {
         const Tile tile = find_tile(number, row_starts, tile_starts, width, experts);
-        if (has_no_exact_row(exact_rows, tile)) continue;
+        if (has_no_fallback_row(fallback_rows, tile)) continue;
 
         int64 tokens[SOURCES];
         for (int s = 0; s < SOURCES; s++) {
@@ -46,7 +46,7 @@ gate_up(Global<const float> hidden_states, Global<const float> gate_up_proj, Glo
 
         for (int i = 0; i < THREAD_ROWS; i++) {
             const int64 row = tile.first_row + sum_row(i);
-            if (sum_row(i) >= tile.rows || !is_exact(exact_rows, row)) continue;
+            if (sum_row(i) >= tile.rows || !is_fallback(fallback_rows, row)) continue;
             for (int j = 0; j < THREAD_COLUMNS; j += 2) {
                 const int64 column = sum_column(tile, j);
                 if (column >= width) continue;

@@ -1,13 +1,27 @@
 // The queue of the tiles of both products: what the blocks of experts.cu draw, and in which order.
 //
 // A tile is a panel of PANEL_ROWS rows of one expert times PANEL_COLUMNS columns of its matrix. The tiles of gate_up
-// stand before those of down. In either product those of an expert follow one another, so that what is read of its
-// matrix serves all its panels: groups of at most PANELS_TOGETHER of them take one column tile after the other. A last
+// come before those of down. In either product the tiles of an expert follow one another, so that what is read of its
+// matrix serves all its panels: groups of at most PANELS_TOGETHER panels take one column tile after the other. A last
 // panel of HALF_PANEL rows or fewer takes less time, and comes after the others.
 //
-// Whole tiles would leave most blocks idle in the last round, so the last tiles of down, as many as that round has, are
-// cut into DOWN_PARTS parts along the depth; unless that round is nearly full, where the sums of the parts would cost
-// more than is gained.
+// With whole tiles alone, most blocks would be idle in the last round. So the last tiles of down, as many as that round
+// has, are cut into DOWN_PARTS parts along the depth. A round that is nearly full is left as it is: adding up the parts
+// would cost more than is gained.
+//
+// Words of the kernels for the tensor cores that are not the field's:
+//
+//   panel              the rows of a tile (CTA tile): 128 rows of one expert, fewer in its last panel
+//   piece              what a block draws (work tile): a tile, or a part of one along the depth (split-K)
+//   piece slot         room in shared memory for the description of a piece, and for its columns' scales and biases
+//   pair               two k-blocks, 64 of the depth
+//   image              one operand of a tile for one k-block, swizzled for the tensor cores
+//   line               a row of an image: 128 bytes of one row or column of the operand
+//   permuted           of a depth: in the order in which a thread holds the sums of gate_up (split.cuh)
+//   signal, wait_for_signals   release and acquire, by a counter in global memory
+//   publish            the fence after which bulk copies of other blocks see what this thread wrote
+//   leave_quad, left_quad      a store of partial sums for another block, and a load after its acquire
+//   fallback rows      the rows that cannot be split; gate_up.cu and down.cu compute them
 #pragma once
 #include "split.cuh"
 
@@ -18,10 +32,10 @@ constexpr int DOWN_PARTS = 3;
 
 enum Kind { GATE_UP, DOWN, END };
 
-// What a block draws: a tile, or a part of one along the depth.
-struct Piece {
-    int kind, expert, panel, column_tile, first_row, rows;
-    int first_pair, pairs;  // of the depth, in units of DEPTH_UNIT
+struct alignas(16) Piece {
+    Kind kind;
+    int expert, panel, column_tile, first_row, rows;
+    int first_pair, pairs;  // of the depth
     int cut_tile, part;     // which of the tiles that are cut, and which part of it; -1 for a whole tile
 };
 
@@ -30,7 +44,7 @@ struct Queue {
     Global<const int> row_starts, panel_starts;
     int experts, blocks;
     int gate_up_tiles, down_tiles;  // column tiles
-    int gate_up_pairs, down_pairs;  // depths in units of DEPTH_UNIT
+    int gate_up_pairs, down_pairs;  // depths
 };
 
 // Parts of a tile of down that is cut.
@@ -74,7 +88,9 @@ __device__ __forceinline__ void locate(Piece &piece, const Queue &queue, int til
 
 // The piece with this number.
 __device__ __forceinline__ Piece piece_at(const Queue &queue, int number) {
-    Piece piece = {END, 0, 0, 0, 0, 0, 0, 0, -1, 0};
+    Piece piece = {};
+    piece.kind = END;
+    piece.cut_tile = -1;
     const int panels = queue.panel_starts[queue.experts];
     const int of_gate_up = panels * queue.gate_up_tiles, of_down = panels * queue.down_tiles;
     const int parts = parts_of(queue), cut = cut_tiles(queue, of_gate_up + of_down, of_down);

@@ -7,16 +7,16 @@
 // The absolute error of 2^-25 is small against the product as long as both rows have enough large values. With LARGE
 // values in more than half of the places, some of them stand opposite one another, so the root of the sum of the
 // squared products r is at least LARGE_ROW · LARGE_COLUMN = 2^14, while the errors, which are independent, add up to
-// 2 · sqrt(n) · 2^-25 · 2^15 = 2 · sqrt(n) · 2^-24 · 2^14, at most 2 · sqrt(n) · u · r. Rows that have not, that hold
-// values that are not finite, or whose largest lies outside 2^±62 are left to the exact kernels, and so are experts
-// with such a column.
+// 2 · sqrt(n) · 2^-25 · 2^15 = 2 · sqrt(n) · 2^-24 · 2^14, at most 2 · sqrt(n) · u · r. Three kinds of row are left to
+// the fallback kernels: rows with too few large values, rows with values that are not finite, and rows whose largest
+// magnitude lies outside 2^±62. So are all rows of an expert with such a column.
 //
-// Layout: the rows of a panel (128 of the left operand, 192 of the right one) stand in one image for every 32 of
-// the depth. A line of an image is 128 bytes: 32 hi, then 32 lo, in chunks of 16 bytes; chunk c of line l stands at
-// chunk c ^ (l % 8), which is the swizzle of 128 bytes.
+// Layout: an image holds the rows of a panel (128 of the left operand, 192 of the right one) for one k-block, 32 of the
+// depth. A line of an image is 128 bytes: 32 hi, then 32 lo, in chunks of 16 bytes. Chunk c of line l is stored at chunk
+// c ^ (l % 8), which is the swizzle of 128 bytes.
 //
-// The depth of the second product is woven, as the sums of the first one come: place 4q + i of each 16 holds depth
-// 4i + q. A sum over the depth does not depend on where a depth stands, as long as both operands agree.
+// The depth of the second product is permuted, into the order in which a thread holds the sums of the first one: place
+// 4q + i of each 16 holds depth 4i + q. A sum does not depend on the order of the depth, as long as both operands agree.
 #pragma once
 #include "ptx.cuh"
 #include "tile.cuh"
@@ -24,7 +24,7 @@
 #ifdef HOPPER
 
 constexpr int PANEL_COLUMNS = 192;
-constexpr int STEP = 32;           // depth of an image
+constexpr int K_BLOCK = 32;        // depth of an image
 constexpr int LINE_WORDS = 16;     // 8-byte words
 constexpr int LEFT_WORDS = PANEL_ROWS * LINE_WORDS;
 constexpr int RIGHT_WORDS = PANEL_COLUMNS * LINE_WORDS;
@@ -33,12 +33,12 @@ constexpr float LARGE_ROW = 32.0f;       // 2^5
 constexpr float LARGE_COLUMN = 512.0f;   // 2^9
 constexpr int LARGEST_EXPONENT = 62;
 
-// Images of a depth.
-__device__ __forceinline__ int64 steps_of(int64 depth) {
-    return ceil_div(depth, DEPTH_UNIT) * (DEPTH_UNIT / STEP);
+// K-blocks of a depth, padding included.
+__device__ __forceinline__ int64 k_blocks_of(int64 depth) {
+    return ceil_div(depth, DEPTH_UNIT) * (DEPTH_UNIT / K_BLOCK);
 }
 
-// The word of an image with four hi of a line, the group-th; four lo stand in the group eight further on.
+// The word of an image with the group-th four hi of a line; their lo are in the group eight further on.
 __device__ __forceinline__ int image_word(int line, int group) {
     return line * LINE_WORDS + (group / 2 ^ line % 8) * 2 + group % 2;
 }
@@ -49,8 +49,8 @@ __device__ __forceinline__ int magnitude(float value) {
 }
 
 struct Scale {
-    float up;      // a power of two, and its inverse
-    float down;
+    float factor;  // a power of two
+    float inverse;
     bool regular;  // whether the largest magnitude is 0 or within 2^±62
 };
 

@@ -1,7 +1,7 @@
 // A tile of a product of the experts: rows of one expert times a range of columns of its matrix.
 //
-// Rows of all experts stand one expert after another, [R, ·]; expert e has rows row_starts[e] .. row_starts[e + 1],
-// cut into tiles of TILE_ROWS. Tile t belongs to the expert with tile_starts[e] <= t < tile_starts[e + 1]. A block of
+// The rows of all experts follow one another, [R, ·]; expert e has rows row_starts[e] .. row_starts[e + 1], cut into
+// tiles of TILE_ROWS. Tile t belongs to the expert with tile_starts[e] <= t < tile_starts[e + 1]. A block of
 // TILE_THREADS threads computes TILE_ROWS x TILE_COLUMNS sums, THREAD_ROWS x THREAD_COLUMNS a thread.
 //
 // Tiles are numbered row tile · column tiles + column tile. The blocks of the one-dimensional grid take them in turns, so
@@ -74,10 +74,10 @@ __device__ __forceinline__ int64 sum_column(const Tile &tile, int j) {
 
 // sums[i][j] = the sum over d < depth, in ascending order, of x[row, d] · matrices[expert, d, column].
 //
-//   x        [·, depth]          sources[s] = the row of x for row source_row(s) of the tile; -1 stands for zeros
+//   x        [·, depth]          sources[s] = the row of x for row source_row(s) of the tile; -1 means zeros
 //   matrices [E, depth, width]
 //
-// Sums outside the tile's rows or the width are of no use. All threads of the block call this together.
+// Sums outside the tile's rows or the width are garbage and must be ignored. All threads of the block call this.
 __device__ __forceinline__ void multiply_tile(const Tile &tile, Global<const float> x, const int64 (&sources)[SOURCES],
                                               Global<const float> matrices, int64 depth, int64 width, Sums &sums) {
     SHARED_ARRAY(float, x_tile, TILE_DEPTH * PITCH);

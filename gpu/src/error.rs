@@ -72,6 +72,12 @@ pub enum GpuError {
         /// What the compiler says.
         log: String,
     },
+    /// A step or a transfer names a buffer that the plan lacks.
+    #[error("expected a buffer {name} among those of the plan, found none")]
+    NoBuffer {
+        /// The buffer's name.
+        name: &'static str,
+    },
     /// A transfer does not fit its buffer.
     #[error("a transfer of {found} bytes does not fit a buffer of {bytes}")]
     Transfer {
@@ -98,4 +104,19 @@ pub enum GpuError {
         /// The value found.
         found: i64,
     },
+}
+
+/// Indices are 32 bits wide and signed on the machine, and so is the extent of a grid.
+pub(crate) const INDEX_LIMIT: usize = 1 << 31;
+
+/// The product of sizes, for which memory could be had.
+pub(crate) fn product(what: &'static str, sizes: &[usize]) -> Result<usize, GpuError> {
+    sizes
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size))
+        .filter(|bytes| isize::try_from(*bytes).is_ok())
+        .ok_or_else(|| GpuError::SizeOverflow {
+            what,
+            sizes: sizes.to_vec(),
+        })
 }

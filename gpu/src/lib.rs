@@ -1,12 +1,14 @@
 //! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32.
 //!
 //! [`Pipeline`] computes what [`binned_experts_ref`](binned_experts_reference::binned_experts_ref) computes, on a
-//! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Host`] runs them on the CPU, built
+//! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Emulator`] runs them on the CPU, built
 //! by a C++ compiler from the very source that a GPU runs, and stricter than a GPU: indices are checked, memory starts
 //! poisoned, accesses to integers must be ordered by barriers, and a seed decides how threads and blocks interleave.
 //!
 //! Symbols, always in this order: T tokens, H hidden, I intermediate, E experts, K top_k, C capacity; R is the number
 //! of rows that the capacity keeps.
+//!
+//! A [`Path`] is a way to compute a forward. [`PORTABLE_FP32`] runs everywhere:
 //!
 //! | kernel | writes | from |
 //! |---|---|---|
@@ -18,24 +20,25 @@
 //! | `down` | expert_output `[R,H]` | activated |
 //! | `combine` | output `[T,H]` | expert_output, routing_weights `[T,E]` |
 //!
-//! On Hopper's tensor cores, where H and I are 32 or more, these come before `gate_up`:
+//! [`HOPPER_FP32`] runs on Hopper's tensor cores, where H and I are 32 or more. It has these kernels before `gate_up`:
 //!
 //! | kernel | writes | from |
 //! |---|---|---|
 //! | `pack_weights` | the weights as two f16 each, once | gate_up_proj, down_proj |
 //! | `split_tokens` | the rows as two f16 each, their scales, the rows that cannot be split | hidden_states, gathered |
 //! | `experts` | both products, activations between them as two f16 each | the packed rows and weights |
-//! | `mark_exact_rows` | exact_rows `[1+R]` | the rows whose tokens, weights or activations cannot be split |
+//! | `mark_fallback_rows` | fallback_rows `[1+R]` | the rows whose tokens, weights or activations cannot be split |
 //!
-//! `gate_up` and `down` then compute the rows that are left to them. The packed weights take as much memory as the
-//! weights, which stay resident beside them.
+//! `gate_up` and `down` then compute the fallback rows alone. The packed weights take as much memory as the weights,
+//! which stay resident beside them.
 //!
 //! Nothing returns to the host between the first kernel and the last. From compute capability 9.0 on, each kernel is
 //! started before the one ahead of it has ended, and waits for it itself. Sums of floats have one order, whatever the
 //! order of the blocks, so two runs on one device give the same bits.
 //!
-//! ```
-//! use binned_experts_gpu::{GpuError, Host, Pipeline};
+#![cfg_attr(feature = "emulator", doc = "```")]
+#![cfg_attr(not(feature = "emulator"), doc = "```ignore")]
+//! use binned_experts_gpu::{GpuError, Emulator, Pipeline};
 //! use binned_experts_reference::{ExpertWeights, Problem, binned_experts_ref};
 //! use ndarray::{Array2, Array3, array};
 //!
@@ -47,7 +50,7 @@
 //! )?;
 //! let x = array![[[0.5f32], [1.0]]];
 //! let problem = Problem::new(x, array![[0], [1]], Array3::ones((1, 2, 2)), weights, 1)?;
-//! let machine = match Host::new() {
+//! let machine = match Emulator::new() {
 //!     Err(GpuError::Unavailable { .. }) => return Ok(()), // no C++ compiler
 //!     machine => machine?,
 //! };
@@ -57,18 +60,26 @@
 //! # Ok::<(), GpuError>(())
 //! ```
 
+#[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg(feature = "emulator")]
+mod emulator;
 mod error;
-mod host;
+mod kernel;
 mod machine;
-mod packed;
+mod memory;
+mod path;
 mod pipeline;
-pub mod plan;
+mod plan;
+mod poison;
 pub mod sources;
-mod workspace;
 
+#[cfg(feature = "cuda")]
 pub use cuda::Cuda;
+#[cfg(feature = "emulator")]
+pub use emulator::{Emulator, EmulatorBuffer, EmulatorBuilder, Schedule};
 pub use error::GpuError;
-pub use host::{Host, HostBuffer, HostBuilder, Schedule};
-pub use machine::{Arg, Launch, Machine};
+pub use machine::{Arg, Capabilities, Launch, Machine, NamedArg};
+pub use path::{HOPPER_FP32, PORTABLE_FP32, Path};
 pub use pipeline::{Pipeline, Stages, Uploaded};
+pub use poison::POISONS;

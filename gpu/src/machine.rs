@@ -3,9 +3,13 @@
 use crate::GpuError;
 
 /// A machine that holds buffers and runs kernels on them, in the order of the launches.
-pub trait Machine {
+///
+/// # Safety
+/// The methods do what they say: a buffer has the size that was asked for and holds what was last written to it, and
+/// each launch runs, in its turn. The pipeline relies on it, since kernels take indices from buffers.
+pub unsafe trait Machine {
     /// Memory on the machine.
-    type Buffer;
+    type Buffer: std::fmt::Debug;
 
     /// The machine's name, as errors and reports give it.
     fn name(&self) -> &'static str;
@@ -35,14 +39,27 @@ pub trait Machine {
     /// [`GpuError::Driver`].
     fn discard(&mut self, buffer: &mut Self::Buffer) -> Result<(), GpuError>;
 
-    /// The number of multiprocessors, if they have Hopper's tensor cores and the kernels for them are to be used.
-    fn tensor_cores(&self) -> Option<u32>;
+    /// What the machine runs kernels with.
+    fn capabilities(&self) -> Capabilities;
 
     /// Runs a kernel.
     ///
+    /// # Safety
+    /// The arguments are what the kernel's head asks for: arrays are as long as it says for the numbers among the
+    /// arguments, and what it reads of them has been written, by an upload or by the kernels that come before it.
+    ///
     /// # Errors
     /// [`GpuError::Launch`] if it cannot be launched or fails.
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, Self::Buffer>]) -> Result<(), GpuError>;
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, Self::Buffer>]) -> Result<(), GpuError>;
+}
+
+/// What a machine runs kernels with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Number of multiprocessors, at least 1.
+    pub multiprocessors: u32,
+    /// Whether they run the kernels for Hopper's tensor cores.
+    pub has_hopper: bool,
 }
 
 /// A kernel and how many threads run it. Grid and block are one-dimensional; neither is 0.
@@ -57,6 +74,9 @@ pub struct Launch {
     /// Bytes of shared memory of each block, besides what the kernel declares itself.
     pub shared: u32,
 }
+
+/// An argument and the name of its parameter.
+pub type NamedArg<'a, B> = (&'static str, Arg<'a, B>);
 
 /// An argument of a kernel.
 #[derive(Debug)]

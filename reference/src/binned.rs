@@ -8,9 +8,9 @@ use crate::{Bins, Element, Error};
 
 /// The kept rows of every expert, expert after expert.
 ///
-/// PyTorch holds such a tensor as `[E,C,width]` and fills the rows beyond an expert's count with zeros, which the
-/// products then turn into rows that nothing reads. Only the rows that are read are held here, so a capacity of any
-/// size costs nothing; [`padded`](Binned::padded) gives PyTorch's shape.
+/// PyTorch has such a tensor as `[E,C,width]`, with zeros in the rows beyond an expert's count. Nothing reads what the
+/// products make of those rows. Here they are left out, so a capacity of any size costs nothing;
+/// [`padded`](Binned::padded) gives PyTorch's shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binned<T> {
     rows: Array2<T>,
@@ -37,11 +37,11 @@ impl<T: Element> Binned<T> {
             .slice_axis(Axis(0), Slice::from(self.start(expert)..self.ends[expert]))
     }
 
-    /// The rows in PyTorch's shape `[E,C,width]`, rows beyond an expert's count zero.
+    /// The rows in PyTorch's shape `[E,C,width]`, with zeros beyond an expert's count.
     ///
     /// # Errors
     /// [`Error::Shape`] if an expert keeps more than `capacity` rows, [`Error::SizeOverflow`] or
-    /// [`Error::OutOfMemory`] if the tensor cannot be had.
+    /// [`Error::OutOfMemory`] if the tensor is too large.
     pub fn padded(&self, capacity: usize) -> Result<Array3<T>, Error> {
         let width = self.rows.ncols();
         let mut padded = try_filled("padded", Dim([self.experts(), capacity, width]), T::ZERO)?;
@@ -86,7 +86,7 @@ impl<T: Element> Binned<T> {
 ///
 /// # Errors
 /// [`Error::ZeroTopK`]; [`Error::Shape`] if `bins` does not hold K assignments for each row of `x`;
-/// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] if the result cannot be had.
+/// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] if the result is too large.
 ///
 /// ```
 /// use binned_experts_reference::{binned_gather, sort_tokens_by_expert};
@@ -155,12 +155,12 @@ pub fn select_weights<T: Element>(
 /// out `[T,H]` = the sum over a token's slots, in slot order, of its expert's row · weight; a dropped assignment
 /// counts as zero.
 ///
-/// `x` holds the experts' kept rows of width H, `weights` is `[T·K]` by flat index. Each product is rounded, and so
-/// is the sum, once.
+/// `x` holds the experts' kept rows of width H, `weights` is `[T·K]` by flat index. Each product is rounded; the
+/// sum is rounded once.
 ///
 /// # Errors
 /// [`Error::ZeroTopK`]; [`Error::Shape`] if `x`, `bins` and `weights` do not fit one another; [`Error::SizeOverflow`]
-/// or [`Error::OutOfMemory`] if the result cannot be had.
+/// or [`Error::OutOfMemory`] if the result is too large.
 pub fn binned_scatter<T: Element>(
     x: &Binned<T>,
     bins: &Bins,

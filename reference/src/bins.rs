@@ -1,4 +1,4 @@
-//! `sort_tokens_by_expert`: which assignment stands where.
+//! `sort_tokens_by_expert`: the order of the assignments.
 
 use std::ops::Range;
 
@@ -114,7 +114,7 @@ impl Bins {
 /// which tokens are dropped, so it is fixed here: the sort is stable.
 ///
 /// # Errors
-/// [`Error::ExpertOutOfRange`] if an id lies outside `0..experts`.
+/// [`Error::ExpertOutOfRange`] if an id is outside `0..experts`.
 ///
 /// ```
 /// use binned_experts_reference::sort_tokens_by_expert;

@@ -1,10 +1,10 @@
-//! Everything that can be wrong with an input.
+//! The errors of inputs.
 
 /// Why an input was refused. Every variant says what was expected and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A tensor's shape does not fit the tensors named before it.
+    /// A tensor's shape does not fit the tensors before it.
     #[error("{tensor}: expected shape {expected:?}, found {found:?}")]
     Shape {
         /// The parameter's name.
@@ -41,15 +41,15 @@ pub enum Error {
     /// The product of sizes does not fit the address space.
     #[error("{what}: the product of sizes {sizes:?} overflows")]
     SizeOverflow {
-        /// What was to be sized.
+        /// The thing that was sized.
         what: &'static str,
         /// The factors.
         sizes: Vec<usize>,
     },
-    /// The memory for a result could not be had.
+    /// The memory for a result could not be allocated.
     #[error("{what}: could not allocate {elements} elements")]
     OutOfMemory {
-        /// What was to be allocated.
+        /// The result that was to be allocated.
         what: &'static str,
         /// Its number of elements.
         elements: usize,

@@ -21,10 +21,10 @@ pub struct Trace<T> {
     pub output: Array3<T>,
 }
 
-/// Computes what the PyTorch function `binned_experts_ref` computes, in the same steps, with its rounding after each.
+/// Computes the PyTorch function `binned_experts_ref` in the same steps, with its rounding after each.
 ///
 /// # Errors
-/// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] if an intermediate result cannot be had.
+/// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] if an intermediate result is too large.
 ///
 /// ```
 /// use binned_experts_reference::{ExpertWeights, Problem, binned_experts_ref};
@@ -69,7 +69,7 @@ pub fn binned_experts_ref<T: Element>(problem: &Problem<T>) -> Result<Trace<T>, 
     })
 }
 
-/// `[B,S,width]` as `[B·S,width]`, copied only where the memory layout asks for it.
+/// `[B,S,width]` as `[B·S,width]`, copied only if the memory layout needs it.
 fn rows<T: Clone>(tensor: &Array3<T>) -> Result<CowArray<'_, T, Ix2>, Error> {
     let (batch, sequence, width) = tensor.dim();
     tensor

@@ -1,5 +1,5 @@
-//! OpenAI-style (gpt-oss) binned mixture-of-experts in plain [`ndarray`], step by step as the PyTorch function
-//! `binned_experts_ref` computes it, capacity truncation included.
+//! Gpt-oss style mixture-of-experts with a capacity, in plain [`ndarray`]. The steps are those of `binned_experts_ref`,
+//! a function of a public PyTorch benchmark.
 //!
 //! Symbols, always in this order: T tokens (= B·S), H hidden, I intermediate, E experts, K top_k, C capacity. An
 //! *assignment* is one (token, slot) pair with the flat index `token · K + slot`; an assignment beyond the capacity
@@ -17,9 +17,11 @@
 //! [`binned_experts_ref`] runs them on a [`Problem`] and returns every intermediate result in a [`Trace`]. Rows that
 //! PyTorch pads with zeros are not stored; see [`Binned`].
 //!
-//! The element types are `f32`, `f64`, [`half::bf16`] and [`half::f16`], rounded after each operation as PyTorch
-//! rounds them; see [`Element`]. NaN and infinities are values: they behave as in PyTorch and stay in the rows that
-//! use them. What does not fit is an [`Error`].
+//! The element types are `f32`, `f64`, [`half::bf16`] and [`half::f16`], rounded after each operation as PyTorch rounds
+//! them; see [`Element`]. NaN and infinities behave as in PyTorch, and stay in the rows that use them. Inputs that do
+//! not fit one another give an [`Error`].
+
+#![forbid(unsafe_code)]
 
 mod binned;
 mod bins;

@@ -1,4 +1,4 @@
-//! Allocation that reports instead of aborting.
+//! Allocation that returns an error instead of aborting.
 
 use ndarray::{Array, Dimension};
 

@@ -1,4 +1,4 @@
-//! The inputs, checked once.
+//! The inputs, which are checked once.
 
 use std::sync::Arc;
 
@@ -167,13 +167,13 @@ impl<T: Element> Problem<T> {
         })
     }
 
-    /// The same problem with other activation parameters.
+    /// Replaces the activation parameters.
     #[must_use]
     pub fn with_activation(self, activation: Activation) -> Problem<T> {
         Problem { activation, ..self }
     }
 
-    /// The same problem with an explicit order of the assignments in place of the stable sort.
+    /// Replaces the stable sort by an explicit order of the assignments.
     ///
     /// # Errors
     /// An `Order…` variant if `order` is not a permutation of `0..T·K` sorted by expert.
@@ -226,7 +226,7 @@ impl<T: Element> Problem<T> {
         &self.bins
     }
 
-    /// The order passed to [`with_order`](Problem::with_order); none where the assignments stand in the stable order.
+    /// The order passed to [`with_order`](Problem::with_order); none for the stable order.
     pub fn explicit_order(&self) -> Option<&[usize]> {
         self.is_explicit.then(|| self.bins.sorted_indices())
     }
@@ -242,8 +242,8 @@ impl<T: Element> Problem<T> {
     }
 }
 
-/// The capacity that the PyTorch benchmark passes: `(T · K · 2) / E`, rounded down. It can be 0, which drops every
-/// assignment.
+/// The capacity that the PyTorch benchmark passes: `(T · K · 2) / E`, rounded down. It can be 0; then every assignment
+/// is dropped.
 ///
 /// # Errors
 /// [`Error::NoExperts`] if E = 0, [`Error::SizeOverflow`] if T · K · 2 overflows.

@@ -5,27 +5,26 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use binned_experts::check::{CaseResult, CheckPlan, check as run_check};
-use binned_experts::engine::Engine;
-use binned_experts::{Selection, report};
+use binned_experts_check::check::{CaseResult, CheckPlan, Contender, check as run_check};
+use binned_experts_check::{Selection, report};
 
-use super::engines::quoted;
+use super::engines::{Opened, named, quoted};
 use super::{Check, Engines, Failure, Format, print};
 
 /// The most failing cases written for each engine.
 const MAX_SAVED: usize = 10;
 
 pub(super) fn check(arguments: &Check) -> Result<bool, Failure> {
-    if arguments.engines.engine.iter().any(|name| name == "definition") {
-        return Err("--engine: the definition is what engines are compared with; it cannot be checked".into());
+    for name in &arguments.engines.engine {
+        let engine = named(name)?;
+        if !engine.is_checked {
+            return Err(format!("--engine: {name} is what engines are compared with; it cannot be checked").into());
+        }
     }
     let plan = CheckPlan {
         cases: arguments.cases,
         seed: arguments.seed,
-        selection: Selection {
-            profiles: arguments.profile.clone(),
-            ..Selection::default()
-        },
+        selection: Selection::default().with_profiles(arguments.profile.iter().copied()),
         golden: arguments
             .golden
             .as_deref()
@@ -34,20 +33,17 @@ pub(super) fn check(arguments: &Check) -> Result<bool, Failure> {
             .unwrap_or_default(),
     };
     let mut engines = arguments.engines.open()?;
-    let names: Vec<String> = engines.iter().map(|engine| engine.name().to_owned()).collect();
-    let mut engines: Vec<&mut dyn Engine> = engines
-        .iter_mut()
-        .map(|engine| &mut **engine as &mut dyn Engine)
-        .collect();
+    let names: Vec<String> = engines.iter().map(|opened| opened.engine.name().to_owned()).collect();
+    let mut contenders: Vec<Contender<'_>> = engines.iter_mut().map(Opened::contender).collect();
 
-    let progress = progress_bar((plan.cases + plan.golden.len()) * engines.len());
+    let progress = progress_bar((plan.cases + plan.golden.len()) * names.len());
     let mut saved = Saved {
         directory: &arguments.save,
         counts: vec![0; names.len()],
         error: None,
     };
     let mut printed = Ok(());
-    let summary = run_check(&mut engines, &plan, &mut |result| {
+    let summary = run_check(&mut contenders, &plan, &mut |result| {
         progress.inc(1);
         let name = &names[result.engine];
         saved.save(name, result);

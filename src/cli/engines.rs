@@ -2,23 +2,47 @@
 
 use std::time::Duration;
 
-use binned_experts::engine::{BUILT_IN, Command, Engine, available, built_in};
+use binned_experts::engines::{BUILT_IN, BuiltIn, built_in};
+use binned_experts_check::Engine;
+use binned_experts_check::check::{Contender, OpenEngine};
+use binned_experts_check::program::Program;
 
 use super::{Engines, Failure, print};
 
+/// An engine, and what opens one more of it for another thread.
+pub(super) struct Opened {
+    pub(super) engine: Box<dyn Engine>,
+    again: Option<Box<OpenEngine<'static>>>,
+}
+
+impl Opened {
+    /// The engine for a check.
+    pub(super) fn contender(&mut self) -> Contender<'_> {
+        match &self.again {
+            Some(open) => Contender::per_thread(&mut *self.engine, open),
+            None => Contender::single(&mut *self.engine),
+        }
+    }
+}
+
 impl Engines {
     /// The engines named; without a name, the program alone, or else every built-in engine that can be checked.
-    pub(super) fn open(&self) -> Result<Vec<Box<dyn Engine>>, Failure> {
+    pub(super) fn open(&self) -> Result<Vec<Opened>, Failure> {
         let mut engines = Vec::new();
         for name in &self.engine {
-            engines.push(built_in(name).ok_or_else(|| unknown(name))??);
+            engines.push(opened(named(name)?)?);
         }
         if let (Some(command), Some(precision)) = (&self.command, self.precision) {
             let time_limit = Duration::from_secs_f64(self.time_limit);
-            engines.push(Box::new(Command::new(command, precision.into(), time_limit)?));
+            let program = Program::new(command, precision, time_limit)?;
+            engines.push(Opened {
+                engine: Box::new(program),
+                again: None,
+            });
         }
         if engines.is_empty() {
-            engines = available();
+            let checked = BUILT_IN.iter().filter(|engine| engine.is_checked);
+            engines.extend(checked.filter_map(|engine| opened(engine).ok()));
         }
         Ok(engines)
     }
@@ -33,17 +57,27 @@ impl Engines {
         let precision = self
             .precision
             .iter()
-            .map(|precision| format!(" --precision {}", binned_experts::Class::from(*precision)));
+            .map(|precision| format!(" --precision {precision}"));
         engines.chain(command).chain(precision).collect()
     }
 }
 
+pub(super) fn opened(built_in: &'static BuiltIn) -> Result<Opened, Failure> {
+    let unavailable = |error| -> Failure { format!("{}: not available: {error}", built_in.name).into() };
+    Ok(Opened {
+        engine: (built_in.open)().map_err(unavailable)?,
+        again: built_in
+            .is_per_thread
+            .then(|| Box::new(built_in.open) as Box<OpenEngine<'static>>),
+    })
+}
+
 /// Prints every engine and what it is.
 pub(super) fn list() -> Result<(), Failure> {
-    for (name, what) in BUILT_IN {
-        print(match built_in(name) {
-            Some(Err(error)) => format!("{name:<18} not available  {what}: {error}"),
-            _ => format!("{name:<18} available      {what}"),
+    for BuiltIn { name, about, open, .. } in &BUILT_IN {
+        print(match open() {
+            Err(error) => format!("{name:<18} not available  {about}: {error}"),
+            Ok(_) => format!("{name:<18} available      {about}"),
         })?;
     }
     print(format!(
@@ -53,9 +87,19 @@ pub(super) fn list() -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn unknown(name: &str) -> Failure {
-    let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
-    format!("--engine: expected one of {}; found {name}", names.join(", ")).into()
+/// A built-in engine. A name of an earlier release is taken with a note on standard error.
+pub(super) fn named(name: &str) -> Result<&'static BuiltIn, Failure> {
+    let engine = built_in(name).ok_or_else(|| {
+        let names: Vec<&str> = BUILT_IN.iter().map(|engine| engine.name).collect();
+        format!("--engine: expected one of {}; found {name}", names.join(", "))
+    })?;
+    if engine.name != name {
+        eprintln!(
+            "note: the engine {name} is now called {}; the old name goes with the next release",
+            engine.name
+        );
+    }
+    Ok(engine)
 }
 
 /// A word as a shell takes it.

@@ -3,17 +3,17 @@
 use std::io::Read;
 use std::path::Path;
 
-use binned_experts::case::{CaseFile, positions, read_case, write_case, write_tensors};
-use binned_experts::engine::{Engine, tensors};
-use binned_experts::facts::Facts;
-use binned_experts::judge::{Prepared, classes_of, forward, judge};
-use binned_experts::{CaseSpec, Selection, report};
+use binned_experts_check::engine::{forward, precisions_of};
+use binned_experts_check::judge::{Trial, judge};
+use binned_experts_check::oracle::Coverage;
+use binned_experts_check::program::{CaseFile, positions, read_case, tensors, write_case, write_tensors};
+use binned_experts_check::{CaseSpec, Engine, Selection, report};
 
 use super::{Case, Failure, Replay, Run, print};
 
 pub(super) fn run(arguments: &Run) -> Result<bool, Failure> {
     let mut engines = arguments.engines.open()?;
-    let [engine] = &mut engines[..] else {
+    let [opened] = &mut engines[..] else {
         return Err(format!("expected one engine, found {}", engines.len()).into());
     };
     let CaseFile { problem, others } = read_case(&arguments.case)?;
@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &Run) -> Result<bool, Failure> {
             problem.with_order(positions(name, tensor)?)?
         }
     };
-    let outcome = forward(&mut **engine, &problem)?;
+    let outcome = forward(&mut *opened.engine, &problem)?;
     write_tensors(&arguments.out, &tensors(&outcome, &problem, usize::MAX))?;
     Ok(true)
 }
@@ -35,10 +35,7 @@ pub(super) fn case(arguments: &Case) -> Result<bool, Failure> {
     let spec = match (&arguments.spec, arguments.seed) {
         (Some(path), _) => read_text(path)?.parse()?,
         (None, seed) => {
-            let selection = Selection {
-                profiles: arguments.profile.clone(),
-                ..Selection::default()
-            };
+            let selection = Selection::default().with_profiles(arguments.profile.iter().copied());
             CaseSpec::from_seed(seed.unwrap_or_default(), &selection)
         }
     };
@@ -49,40 +46,40 @@ pub(super) fn case(arguments: &Case) -> Result<bool, Failure> {
 
 pub(super) fn replay(arguments: &Replay) -> Result<bool, Failure> {
     let mut engines = arguments.engines.open()?;
-    let classes = |element| classes_of(engines.iter().map(|engine| &**engine), element);
-    let prepared = if arguments
+    let precisions = |element| precisions_of(engines.iter().map(|opened| &*opened.engine), element);
+    let trial = if arguments
         .case
         .extension()
         .is_some_and(|extension| extension == "safetensors")
     {
         let problem = read_case(&arguments.case)?.problem;
-        let classes = classes(problem.element());
-        Prepared::from_problem(problem, &classes)
+        let precisions = precisions(problem.element());
+        Trial::from_problem(problem, &precisions)
     } else {
         let spec: CaseSpec = read_text(&arguments.case)?.parse()?;
         print(&spec)?;
-        Prepared::from_spec(&spec, &classes(spec.element))?
+        Trial::from_spec(&spec, &precisions(spec.element))?
     };
-    print(describe(&prepared) + "\n")?;
+    print(describe(&trial) + "\n")?;
     let mut agree = true;
-    for engine in &mut engines {
-        agree &= report_engine(&mut **engine, &prepared)?;
+    for opened in &mut engines {
+        agree &= report_engine(&mut *opened.engine, &trial)?;
     }
     Ok(agree)
 }
 
-fn describe(prepared: &Prepared) -> String {
-    let dims = prepared.problem().dims();
-    let counts = prepared.problem().bins().tokens_per_expert();
-    let facts = Facts::new(prepared.expected()).named();
-    let facts: Vec<&str> = facts
+fn describe(trial: &Trial) -> String {
+    let dims = trial.problem().dims();
+    let counts = trial.problem().bins().tokens_per_expert();
+    let situations = Coverage::new(trial.expected()).named();
+    let situations: Vec<&str> = situations
         .iter()
         .filter(|(_, holds)| *holds)
         .map(|(name, _)| *name)
         .collect();
     format!(
         "{} T={} H={} I={} E={} K={} C={}\nassignments per expert: fullest {}, {} experts empty, {} of {} dropped\ncontains: {}",
-        prepared.problem().element(),
+        trial.problem().element(),
         dims.tokens,
         dims.hidden,
         dims.intermediate,
@@ -91,18 +88,18 @@ fn describe(prepared: &Prepared) -> String {
         dims.capacity,
         counts.iter().max().unwrap_or(&0),
         counts.iter().filter(|count| **count == 0).count(),
-        prepared.problem().bins().dropped(dims.capacity),
+        trial.problem().bins().dropped(dims.capacity),
         dims.tokens * dims.top_k,
-        if facts.is_empty() {
+        if situations.is_empty() {
             "nothing out of the ordinary".to_owned()
         } else {
-            facts.join(", ")
+            situations.join(", ")
         },
     )
 }
 
-fn report_engine(engine: &mut dyn Engine, prepared: &Prepared) -> Result<bool, Failure> {
-    let judgement = judge(engine, prepared);
+fn report_engine(engine: &mut dyn Engine, trial: &Trial) -> Result<bool, Failure> {
+    let judgement = judge(engine, trial);
     print(format!(
         "{}: {}",
         engine.name(),

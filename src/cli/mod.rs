@@ -4,6 +4,7 @@ mod check;
 mod engines;
 mod files;
 mod serve;
+#[cfg(feature = "emulator")]
 mod zoo;
 
 use std::io::Write;
@@ -11,14 +12,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use binned_experts::Class;
-use binned_experts::case::Profile;
-use binned_experts::zoo::Habitat;
+#[cfg(feature = "emulator")]
+use binned_experts::zoo::KernelPath;
+use binned_experts_check::Precision;
+use binned_experts_check::case::Profile;
 
 /// A message for the person at the terminal.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// Knows whether a mixture-of-experts kernel is right.
+/// Tests mixture-of-experts kernels.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Cli {
@@ -28,7 +30,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Run engines against the oracles on generated cases.
+    /// Run engines against the oracle on generated cases.
     Check(Check),
     /// Run one file through one engine and write its output and stages.
     Run(Run),
@@ -41,6 +43,7 @@ enum Task {
     /// List the engines.
     Engines,
     /// Plant known bugs in the kernels and see whether a check catches them.
+    #[cfg(feature = "emulator")]
     Zoo(Zoo),
 }
 
@@ -55,34 +58,10 @@ pub(crate) struct Engines {
     command: Option<String>,
     /// The arithmetic that the program claims; it also decides the element type of its cases.
     #[arg(long, requires = "command")]
-    precision: Option<ClaimedClass>,
+    precision: Option<Precision>,
     /// How long the program may take for one case.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     time_limit: f64,
-}
-
-/// A class that a program can claim.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ClaimedClass {
-    /// f32 cases; products and sums in f32.
-    Fp32,
-    /// f32 cases; operands rounded to TF32.
-    Tf32,
-    /// bf16 cases.
-    Bf16,
-    /// f16 cases.
-    F16,
-}
-
-impl From<ClaimedClass> for Class {
-    fn from(class: ClaimedClass) -> Class {
-        match class {
-            ClaimedClass::Fp32 => Class::Fp32,
-            ClaimedClass::Tf32 => Class::Tf32,
-            ClaimedClass::Bf16 => Class::Bf16,
-            ClaimedClass::F16 => Class::F16,
-        }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -159,21 +138,23 @@ pub(crate) struct Replay {
 pub(crate) struct Serve {
     /// A built-in engine.
     engine: String,
-    /// Other machine code for the kernels of the engine cuda or cuda-portable.
+    /// Other machine code for the kernels of the engine cuda-hopper or cuda-portable.
+    #[cfg(feature = "cuda")]
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
 }
 
+#[cfg(feature = "emulator")]
 #[derive(Debug, Args)]
 pub(crate) struct Zoo {
     /// Which bugs; none stands for all.
     #[arg(value_name = "NAME")]
     animals: Vec<String>,
-    /// Only those of this pipeline.
+    /// Only those of these kernels.
     #[arg(long, value_name = "NAME")]
-    pipeline: Option<Habitat>,
+    path: Option<KernelPath>,
     /// Where the kernels are run.
-    #[arg(long, default_value = "host")]
+    #[arg(long, default_value = "emulator")]
     engine: ZooEngine,
     /// Number of cases within which each must be caught.
     #[arg(long, default_value_t = 1000)]
@@ -186,11 +167,14 @@ pub(crate) struct Zoo {
     zoo: PathBuf,
 }
 
+#[cfg(feature = "emulator")]
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ZooEngine {
-    /// The host machine.
-    Host,
+    /// The emulator.
+    #[value(alias = "host")]
+    Emulator,
     /// The first GPU, with kernels that NVRTC compiles.
+    #[cfg(feature = "cuda")]
     Cuda,
 }
 
@@ -206,6 +190,7 @@ pub(crate) fn run(cli: Cli) -> Result<bool, Failure> {
             Ok(true)
         }
         Task::Serve(arguments) => serve::run(&arguments),
+        #[cfg(feature = "emulator")]
         Task::Zoo(arguments) => zoo::zoo(&arguments),
     }
 }

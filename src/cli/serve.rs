@@ -1,31 +1,32 @@
 //! `serve`: an engine of this crate as a program for `--command`.
 
-use std::path::Path;
+use binned_experts_check::Engine;
+use binned_experts_check::program::serve;
 
-use binned_experts::engine::{Engine, GpuEngine, built_in, serve};
-use binned_experts_gpu::{Cuda, Schedule};
-
-use super::engines::unknown;
+use super::engines::{named, opened};
 use super::{Failure, Serve};
 
 pub(super) fn run(arguments: &Serve) -> Result<bool, Failure> {
-    let name = &arguments.engine;
-    let mut engine = match &arguments.image {
-        None => built_in(name).ok_or_else(|| unknown(name))??,
-        Some(image) => with_image(name, image)?,
-    };
+    let mut engine = engine(arguments)?;
     serve(&mut *engine, std::io::stdin().lock(), std::io::stdout().lock())?;
     Ok(true)
 }
 
-/// An engine on the first GPU with other machine code.
-fn with_image(name: &str, path: &Path) -> Result<Box<dyn Engine>, Failure> {
-    let image = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let machine = Cuda::with_image(Cuda::new()?.stream().clone(), image)?.with_poison(Schedule::POISONS[0]);
-    let machine = match name {
-        "cuda" => machine,
-        "cuda-portable" => machine.without_tensor_cores(),
-        _ => return Err(format!("--image: expected the engine cuda or cuda-portable, found {name}").into()),
-    };
-    Ok(Box::new(GpuEngine::on_cuda(machine)?))
+fn engine(arguments: &Serve) -> Result<Box<dyn Engine>, Failure> {
+    let built_in = named(&arguments.engine)?;
+    #[cfg(feature = "cuda")]
+    if let Some(path) = &arguments.image {
+        let image = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        #[expect(unsafe_code, reason = "machine code can only be trusted")]
+        // SAFETY: the user names the file, as that of any program to run.
+        let engine = unsafe { binned_experts::engines::with_image(built_in.name, image) }?;
+        return engine.ok_or_else(|| {
+            format!(
+                "--image: expected the engine cuda-hopper or cuda-portable, found {}",
+                built_in.name
+            )
+            .into()
+        });
+    }
+    Ok(opened(built_in)?.engine)
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use binned_experts::zoo::{self, Animal, Budget, Habitat, Machine};
+use binned_experts::zoo::{self, Animal, Budget, KernelPath, Machine};
 
 use super::check::progress_bar;
 use super::{Failure, Zoo, ZooEngine, print};
@@ -18,21 +18,22 @@ pub(super) fn zoo(arguments: &Zoo) -> Result<bool, Failure> {
         animal.kernels()?;
     }
     let machine = match arguments.engine {
-        ZooEngine::Host => Machine::host()?,
+        ZooEngine::Emulator => Machine::emulator()?,
+        #[cfg(feature = "cuda")]
         ZooEngine::Cuda => Machine::cuda(std::env::current_exe()?)?,
     };
-    let habitats: Vec<Habitat> = Habitat::ALL
+    let paths: Vec<KernelPath> = KernelPath::ALL
         .into_iter()
-        .filter(|habitat| animals.iter().any(|animal| animal.engine == *habitat))
+        .filter(|path| animals.iter().any(|animal| animal.path == *path))
         .collect();
 
-    let progress = progress_bar(animals.len() + habitats.len());
+    let progress = progress_bar(animals.len() + paths.len());
     let (controls, visits) = rayon::join(
         || {
-            let agree = habitats.par_iter().map(|habitat| {
-                let failure = zoo::control(&machine, *habitat, budget);
+            let agree = paths.par_iter().map(|path| {
+                let failure = zoo::control(&machine, *path, budget);
                 progress.inc(1);
-                failure.map(|failure| (habitat.name(), failure))
+                failure.map(|failure| (path.name(), failure))
             });
             agree.collect::<Result<Vec<_>, _>>()
         },
@@ -71,10 +72,10 @@ fn chosen(animals: Vec<Animal>, arguments: &Zoo) -> Result<Vec<Animal>, Failure>
     let chosen: Vec<Animal> = animals
         .into_iter()
         .filter(|animal| arguments.animals.is_empty() || arguments.animals.contains(&animal.name))
-        .filter(|animal| arguments.pipeline.is_none_or(|pipeline| animal.engine == pipeline))
+        .filter(|animal| arguments.path.is_none_or(|path| animal.path == path))
         .collect();
     if chosen.is_empty() {
-        return Err("no animal lives in that pipeline".into());
+        return Err("none of them lives in the kernels of that path".into());
     }
     Ok(chosen)
 }

@@ -1,26 +1,21 @@
 //! Where animals are run: the kernels with a bug as an engine.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+#[cfg(feature = "cuda")]
+use std::path::PathBuf;
 
-use binned_experts_gpu::{Cuda, GpuError, Host, HostBuilder, Schedule, cuda, sources};
-use tempfile::TempDir;
+use binned_experts_check::Engine;
+use binned_experts_check::program::ProgramError;
+use binned_experts_gpu::{EmulatorBuilder, GpuError, Schedule};
 
-use super::{Animal, Habitat, Kernels, ZooError, own_kernels};
-use crate::engine::{Command, Engine, Fault, GpuEngine, Outcome};
-use crate::precision::Class;
-use crate::tensor::{AnyProblem, ElementType};
-
-/// Multiprocessors of the host machine with tensor cores, as for the engine of that name.
-const MULTIPROCESSORS: u32 = 3;
-/// How long a GPU may take for a case, the start of its program included: a kernel may wait for ever.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+use super::{Animal, KernelPath, Kernels, ZooError, own_kernels};
+use crate::engines::PipelineEngine;
 
 /// What runs the kernels.
 #[derive(Debug)]
 pub enum Machine {
-    /// The host machine.
-    Host(HostBuilder),
+    /// The emulator.
+    Emulator(EmulatorBuilder),
+    #[cfg(feature = "cuda")]
     /// The first GPU. Each engine is a program of its own, since a fault takes the context of its process along.
     Cuda {
         /// The command `binned-experts`.
@@ -31,38 +26,29 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// The host machine.
+    /// The emulator.
     ///
     /// # Errors
     /// [`ZooError::Machine`] without a C++ compiler.
-    pub fn host() -> Result<Machine, ZooError> {
-        Ok(Machine::Host(HostBuilder::new()?))
-    }
-
-    /// The first GPU, run by the command `binned-experts` at this path.
-    ///
-    /// # Errors
-    /// [`ZooError::Machine`] without a GPU or NVRTC.
-    pub fn cuda(program: PathBuf) -> Result<Machine, ZooError> {
-        cuda::compiler_version()?;
-        let architecture = Cuda::new()?.architecture()?;
-        Ok(Machine::Cuda { program, architecture })
+    pub fn emulator() -> Result<Machine, ZooError> {
+        Ok(Machine::Emulator(EmulatorBuilder::new()?))
     }
 
     /// Whether the machine may pass over an animal, as its file says.
     pub(super) fn may_miss(&self, animal: &Animal) -> bool {
-        matches!(self, Machine::Cuda { .. }) && animal.unseen_on_gpu.is_some()
+        !matches!(self, Machine::Emulator(_)) && animal.unseen_on_gpu.is_some()
     }
 
     /// The kernels with a bug, or as they are.
     ///
     /// # Errors
     /// [`ZooError`] if the patch does not apply or does not build.
-    pub fn engine(&self, animal: Option<&Animal>, habitat: Habitat) -> Result<Box<dyn Engine>, ZooError> {
+    pub fn engine(&self, animal: Option<&Animal>, path: KernelPath) -> Result<Box<dyn Engine>, ZooError> {
         let kernels = animal.map_or_else(|| Ok(own_kernels()), Animal::kernels)?;
         let built = match self {
-            Machine::Host(builder) => on_host(builder, &kernels, habitat),
-            Machine::Cuda { program, architecture } => on_gpu(program, architecture, &kernels, habitat),
+            Machine::Emulator(builder) => on_emulator(builder, &kernels, path),
+            #[cfg(feature = "cuda")]
+            Machine::Cuda { program, architecture } => super::gpu::engine(program, architecture, &kernels, path),
         };
         built.map_err(|error| ZooError::Build {
             name: animal.map_or("no patch", |animal| &animal.name).to_owned(),
@@ -71,44 +57,12 @@ impl Machine {
     }
 }
 
-fn on_host(builder: &HostBuilder, kernels: &Kernels, habitat: Habitat) -> Result<Box<dyn Engine>, BuildError> {
-    let host = builder.build(kernels, Schedule::default())?;
-    let host = match habitat {
-        Habitat::Host => host,
-        Habitat::HostTensorCores => Host::with_tensor_cores(host, MULTIPROCESSORS),
-    };
-    Ok(Box::new(GpuEngine::on_host(host)?))
-}
-
-fn on_gpu(
-    program: &Path,
-    architecture: &str,
-    kernels: &Kernels,
-    habitat: Habitat,
-) -> Result<Box<dyn Engine>, BuildError> {
-    let source = sources::joined(kernels.iter().map(|(_, text)| text.as_str()));
-    let image = cuda::compile(&source, architecture)?.image;
-    // What a program cannot load would pass for a bug that was caught.
-    Cuda::with_image(Cuda::new()?.stream().clone(), image.clone())?;
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("kernels.cubin");
-    std::fs::write(&path, image)?;
-    let engine = match habitat {
-        Habitat::Host => "cuda-portable",
-        Habitat::HostTensorCores => "cuda",
-    };
-    let words = [
-        &program.to_string_lossy(),
-        "serve",
-        engine,
-        "--image",
-        &path.to_string_lossy(),
-    ];
-    let command = shlex::try_join(words).map_err(|error| std::io::Error::other(error.to_string()))?;
-    Ok(Box::new(Served {
-        command: Command::new(&command, Class::Fp32, TIME_LIMIT)?,
-        _folder: folder,
-    }))
+fn on_emulator(builder: &EmulatorBuilder, kernels: &Kernels, path: KernelPath) -> Result<Box<dyn Engine>, BuildError> {
+    #[expect(unsafe_code, reason = "an animal is code that runs in this process")]
+    // SAFETY: the kernels are those of the crate, but for one place that a file of the zoo changes. Whoever names the
+    // zoo's folder trusts its files as code.
+    let emulator = unsafe { builder.build(kernels, Schedule::default()) }?;
+    Ok(Box::new(PipelineEngine::on_emulator(emulator, path.path())?))
 }
 
 /// Why kernels cannot be run.
@@ -123,34 +77,5 @@ pub enum BuildError {
     File(#[from] std::io::Error),
     /// The program that runs it.
     #[error(transparent)]
-    Command(#[from] crate::engine::CommandError),
-}
-
-/// A pipeline of this crate in another process.
-struct Served {
-    command: Command,
-    /// Holds the machine code.
-    _folder: TempDir,
-}
-
-impl Engine for Served {
-    fn name(&self) -> &str {
-        self.command.name()
-    }
-
-    fn class(&self, element: ElementType) -> Option<Class> {
-        self.command.class(element)
-    }
-
-    fn is_repeatable(&self) -> bool {
-        true
-    }
-
-    fn takes_order(&self) -> bool {
-        true
-    }
-
-    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        self.command.forward(problem)
-    }
+    Command(#[from] ProgramError),
 }

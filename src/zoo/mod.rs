@@ -1,15 +1,17 @@
 //! The zoo: bugs that kernels had, planted in this crate's own, each of which a check must catch.
 //!
-//! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the host machine
-//! with each patch and runs the cases of a check until one fails.
+//! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the emulator with
+//! each patch and runs the cases of a check until one fails. `docs/zoo.md` lists the fields of a file.
 
+#[cfg(feature = "cuda")]
+mod gpu;
 mod machine;
 mod report;
 mod visit;
 
 use std::path::{Path, PathBuf};
 
-use binned_experts_gpu::{GpuError, sources};
+use binned_experts_gpu::{GpuError, HOPPER_FP32, PORTABLE_FP32, sources};
 use serde::Deserialize;
 
 pub use machine::{BuildError, Machine};
@@ -34,39 +36,47 @@ pub struct Animal {
     pub class: BugClass,
     /// What happened, and how the patch plants it here.
     pub story: String,
-    /// The pipeline it lives in.
-    pub engine: Habitat,
+    /// The kernels it lives in.
+    pub path: KernelPath,
     /// The kernel file.
     pub file: String,
-    /// Text that stands in the file once.
+    /// Text that is in the file exactly once.
     pub old: String,
     /// Text in its place.
     pub new: String,
     /// Why no check can tell the patched kernels from right ones.
     pub equivalent: Option<String>,
-    /// Why a GPU need not show what the host machine does.
+    /// Why a GPU need not show what the emulator shows.
     pub unseen_on_gpu: Option<String>,
 }
 
-/// The pipeline that a bug lives in.
+/// The kernels that a bug lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Habitat {
-    /// The kernels of every device.
-    Host,
-    /// Those for Hopper's tensor cores.
-    HostTensorCores,
+pub enum KernelPath {
+    /// The kernels of every GPU.
+    Portable,
+    /// The kernels for Hopper's tensor cores.
+    Hopper,
 }
 
-impl Habitat {
+impl KernelPath {
     /// Both.
-    pub const ALL: [Habitat; 2] = [Habitat::Host, Habitat::HostTensorCores];
+    pub const ALL: [KernelPath; 2] = [KernelPath::Portable, KernelPath::Hopper];
 
-    /// The name of the engine.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
-            Habitat::Host => "host",
-            Habitat::HostTensorCores => "host-tensor-cores",
+            KernelPath::Portable => "portable",
+            KernelPath::Hopper => "hopper",
+        }
+    }
+
+    /// The path of the kernels.
+    pub(super) fn path(self) -> &'static binned_experts_gpu::Path {
+        match self {
+            KernelPath::Portable => &PORTABLE_FP32,
+            KernelPath::Hopper => &HOPPER_FP32,
         }
     }
 }
@@ -160,7 +170,7 @@ pub enum ZooError {
         name: String,
         /// The kernel file.
         file: String,
-        /// How often the text stands there.
+        /// How often the text is there.
         found: usize,
     },
     /// The machine cannot be built.

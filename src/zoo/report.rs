@@ -10,19 +10,19 @@ use super::{BugClass, Visit};
 const SLOWEST: usize = 10;
 
 /// A row for each animal.
-pub fn table(visits: &[Visit]) -> Table {
-    rows(visits.iter())
+pub fn table(visits: &[Visit]) -> String {
+    rows(visits.iter()).to_string()
 }
 
 /// The animals that took the most cases, at most ten.
-pub fn slowest(visits: &[Visit]) -> Table {
+pub fn slowest(visits: &[Visit]) -> String {
     let mut caught: Vec<&Visit> = visits.iter().filter(|visit| visit.catch.is_some()).collect();
     caught.sort_by_key(|visit| std::cmp::Reverse(cases(visit)));
-    rows(caught.into_iter().take(SLOWEST))
+    rows(caught.into_iter().take(SLOWEST)).to_string()
 }
 
 /// A row for each class: its animals, how many were caught, are equivalent, need not show, and are missed.
-pub fn classes(visits: &[Visit]) -> Table {
+pub fn classes(visits: &[Visit]) -> String {
     let mut table = with_header([
         "class",
         "",
@@ -56,7 +56,7 @@ pub fn classes(visits: &[Visit]) -> Table {
     let all: Vec<&Visit> = visits.iter().collect();
     table.add_row(["all".to_owned(), String::new()].into_iter().chain(row(&all)));
     align(&mut table, 2..=7);
-    table
+    table.to_string()
 }
 
 /// The last lines: how many were caught, the median, those that need not show and why, and those that are not as their
@@ -79,13 +79,13 @@ pub fn summary(visits: &[Visit]) -> String {
 }
 
 fn rows<'a>(visits: impl Iterator<Item = &'a Visit>) -> Table {
-    let mut table = with_header(["animal", "class", "engine", "verdict", "by", "cases", "seconds"]);
+    let mut table = with_header(["animal", "class", "path", "verdict", "by", "cases", "seconds"]);
     for visit in visits {
         let catch = visit.catch.as_ref();
         table.add_row([
             visit.animal.name.clone(),
             visit.animal.class.to_string(),
-            visit.animal.engine.name().to_owned(),
+            visit.animal.path.name().to_owned(),
             visit.verdict().to_owned(),
             catch.map_or_else(String::new, |catch| catch.by.clone()),
             catch.map_or_else(String::new, |catch| catch.case.to_string()),

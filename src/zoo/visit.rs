@@ -4,16 +4,9 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::{Animal, Habitat, Machine, ZooError};
-use crate::case::CaseSpec;
-use crate::engine::Engine;
-use crate::generate::Selection;
-use crate::judge::judge_spec;
-use crate::tensor::ElementType;
-use crate::verdict::{Mismatch, Verdict};
-
-/// The least H and I for which the tensor cores are used.
-const LEAST_DEPTH: usize = 32;
+use super::{Animal, KernelPath, Machine, ZooError};
+use binned_experts_check::judge::{Mismatch, judge_spec};
+use binned_experts_check::{CaseSpec, ElementType, Engine, Selection, Verdict};
 
 /// How many cases a bug has until it must have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,11 +82,7 @@ pub fn visit(
         .par_iter()
         .with_max_len(1)
         .map(|animal| {
-            // The host machine keeps the stacks of its threads as long as the thread that runs it.
-            let visit = std::thread::scope(|scope| {
-                let visit = scope.spawn(|| visit_one(machine, animal, budget));
-                visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })?;
+            let visit = visit_one(machine, animal, budget)?;
             watch(&visit);
             Ok(visit)
         })
@@ -101,10 +90,10 @@ pub fn visit(
 }
 
 fn visit_one(machine: &Machine, animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
-    let mut engine = machine.engine(Some(animal), animal.engine)?;
+    let mut engine = machine.engine(Some(animal), animal.path)?;
     let start = Instant::now();
     Ok(Visit {
-        catch: hunt(&mut *engine, animal.engine, budget),
+        catch: hunt(&mut *engine, animal.path, budget),
         time: start.elapsed(),
         may_be_missed: machine.may_miss(animal),
         animal: animal.clone(),
@@ -115,21 +104,21 @@ fn visit_one(machine: &Machine, animal: &Animal, budget: Budget) -> Result<Visit
 ///
 /// # Errors
 /// [`ZooError::Build`].
-pub fn control(machine: &Machine, habitat: Habitat, budget: Budget) -> Result<Option<Catch>, ZooError> {
-    let mut engine = machine.engine(None, habitat)?;
-    Ok(hunt(&mut *engine, habitat, budget))
+pub fn control(machine: &Machine, path: KernelPath, budget: Budget) -> Result<Option<Catch>, ZooError> {
+    let mut engine = machine.engine(None, path)?;
+    Ok(hunt(&mut *engine, path, budget))
 }
 
 /// The first case of a check that fails.
-fn hunt(engine: &mut dyn Engine, habitat: Habitat, budget: Budget) -> Option<Catch> {
+fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: Budget) -> Option<Catch> {
     let selection = Selection {
         elements: vec![ElementType::F32],
         ..Selection::default()
     };
     (0..budget.cases).find_map(|index| {
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
-        if habitat == Habitat::HostTensorCores && spec.hidden.min(spec.intermediate) < LEAST_DEPTH {
-            // The kernels of the tensor cores are not launched.
+        if !path.path().takes(spec.hidden, spec.intermediate) {
+            // Another path would serve.
             return None;
         }
         let by = caught_by(&judge_spec(engine, &spec)?)?;
@@ -142,7 +131,7 @@ fn caught_by(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Agree { .. } | Verdict::Skip(_) => None,
         Verdict::Disagree(mismatch) => Some(match **mismatch {
-            Mismatch::NotRepeated { .. } => "not repeatable".to_owned(),
+            Mismatch::NotDeterministic { .. } => "not deterministic".to_owned(),
             ref mismatch => mismatch.stage().to_string(),
         }),
         Verdict::Fault(fault) => {

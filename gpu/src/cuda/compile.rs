@@ -9,7 +9,7 @@ use crate::GpuError;
 
 /// What the compiler is told besides the architecture. Its log then names registers, spills and warnings.
 pub(super) const OPTIONS: [&str; 4] = [
-    "--std=c++17",
+    "--std=c++20",
     "--ptxas-options=-v",
     "--ptxas-options=--warn-on-spills",
     "--fmad=true",

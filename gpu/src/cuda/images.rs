@@ -41,14 +41,14 @@ pub fn source() -> String {
 
 /// The machine code for a device: prebuilt, from the cache, or compiled now.
 ///
-/// The variable `MOE_KERNELS` decides otherwise: `prebuilt` never compiles, `nvrtc` always compiles.
+/// The variable `BINNED_EXPERTS_KERNELS` decides otherwise: `prebuilt` never compiles, `nvrtc` always compiles.
 pub(super) fn load(capability: (i32, i32)) -> Result<Vec<u8>, GpuError> {
     let architecture = architecture_for(capability).ok_or_else(|| too_old(capability))?;
-    let wish = std::env::var("MOE_KERNELS").unwrap_or_default();
+    let wish = std::env::var("BINNED_EXPERTS_KERNELS").unwrap_or_default();
     match prebuilt(&architecture) {
         Some(image) if wish != "nvrtc" => Ok(image.to_vec()),
         None if wish == "prebuilt" => Err(unavailable(&format!(
-            "MOE_KERNELS=prebuilt, and no machine code is kept for {architecture}"
+            "BINNED_EXPERTS_KERNELS=prebuilt, and no machine code is kept for {architecture}"
         ))),
         _ => cached(&architecture),
     }

@@ -13,20 +13,28 @@ use std::sync::Arc;
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, sys};
 use cudarc::nvrtc::Ptx;
 
-use crate::plan::{KERNELS, MOST_SHARED_BYTES, TENSOR_CORE_KERNELS};
-use crate::{Arg, GpuError, Launch, Machine};
+use crate::sources::{Head, heads};
+use crate::{Arg, Capabilities, GpuError, Launch, Machine, NamedArg};
 
 const NAME: &str = "cuda";
 
 /// A CUDA device, with the kernels loaded and a stream that everything runs on.
 pub struct Cuda {
     stream: Arc<CudaStream>,
-    functions: HashMap<&'static str, CudaFunction>,
-    tensor_cores: Option<u32>,
+    kernels: HashMap<&'static str, Kernel>,
+    capabilities: Capabilities,
     /// Whether a kernel may start before the one ahead of it has ended.
     overlaps: bool,
     /// Fills memory whose contents are undefined.
     poison: Option<u32>,
+}
+
+/// A kernel of the machine code.
+struct Kernel {
+    head: Head,
+    function: CudaFunction,
+    /// The most shared memory that it has been launched with, which has to be allowed first.
+    shared: u32,
 }
 
 /// Memory of the device.
@@ -55,62 +63,58 @@ impl Cuda {
             .context()
             .compute_capability()
             .map_err(|error| unavailable(&text(error)))?;
-        Cuda::with_image(stream, images::load(capability)?)
+        let image = images::load(capability)?;
+        // SAFETY: the code is that of this crate's sources: kept, compiled just now, or found in the user's cache under
+        // the digest of the sources.
+        unsafe { Cuda::with_image(stream, image) }
     }
 
     /// A stream, and kernels from other machine code, such as that of a source with a planted fault.
     ///
+    /// # Safety
+    /// The code is trusted: its kernels have the heads of this crate's, and access no memory but their arguments.
+    ///
     /// # Errors
     /// [`GpuError::Unavailable`] if the code does not run on the device or lacks a kernel.
-    pub fn with_image(stream: Arc<CudaStream>, image: Vec<u8>) -> Result<Cuda, GpuError> {
+    pub unsafe fn with_image(stream: Arc<CudaStream>, image: Vec<u8>) -> Result<Cuda, GpuError> {
         let context = stream.context();
         let module = context
             .load_module(Ptx::from_binary(image))
             .map_err(|error| unavailable(&text(error)))?;
-        let load = |kernel: &&'static str| {
-            let function = module
-                .load_function(kernel)
-                .map_err(|error| unavailable(&text(error)))?;
-            Ok((*kernel, function))
+        let load = |head: Head| match module.load_function(head.kernel) {
+            Ok(function) => Some(Ok(Kernel {
+                head,
+                function,
+                shared: 0,
+            })),
+            // Code for other architectures lacks them.
+            Err(_) if head.needs_hopper => None,
+            Err(error) => Some(Err(unavailable(&text(error)))),
         };
-        let mut functions = KERNELS.iter().map(load).collect::<Result<HashMap<_, _>, GpuError>>()?;
-        // Code for other architectures lacks them.
-        let of_tensor_cores: Result<Vec<_>, GpuError> = TENSOR_CORE_KERNELS.iter().map(load).collect();
-        let tensor_cores = of_tensor_cores.ok().map(|kernels| -> Result<u32, DriverError> {
-            for (_, function) in &kernels {
-                function.set_attribute(
-                    sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                    MOST_SHARED_BYTES as i32,
-                )?;
-            }
-            functions.extend(kernels);
-            let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-            Ok(context.attribute(attribute)?.max(1) as u32)
-        });
-        let tensor_cores = tensor_cores.transpose().map_err(|error| unavailable(&text(error)))?;
+        let kernels = heads().into_iter().filter_map(load);
+        let kernels = kernels.map(|kernel| kernel.map(|kernel| (kernel.head.kernel, kernel)));
+        let kernels = kernels.collect::<Result<HashMap<_, _>, GpuError>>()?;
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let multiprocessors = context
+            .attribute(attribute)
+            .map_err(|error| unavailable(&text(error)))?;
         let capability = context
             .compute_capability()
             .map_err(|error| unavailable(&text(error)))?;
         Ok(Cuda {
             stream,
-            functions,
-            tensor_cores,
+            capabilities: Capabilities {
+                multiprocessors: multiprocessors.max(1) as u32,
+                has_hopper: heads().iter().all(|head| kernels.contains_key(head.kernel)),
+            },
+            kernels,
             overlaps: capability >= (9, 0),
             poison: None,
         })
     }
 
-    /// The same machine without the use of its tensor cores.
-    #[must_use]
-    pub fn without_tensor_cores(self) -> Cuda {
-        Cuda {
-            tensor_cores: None,
-            ..self
-        }
-    }
-
     /// The same machine, filling memory whose contents are undefined with a word, such as one of
-    /// [`Schedule::POISONS`](crate::Schedule::POISONS), so that a read of it shows.
+    /// [`POISONS`](crate::POISONS), so that a read of it shows.
     #[must_use]
     pub fn with_poison(self, poison: u32) -> Cuda {
         Cuda {
@@ -160,7 +164,7 @@ impl Cuda {
 impl std::fmt::Debug for Cuda {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cuda")
-            .field("kernels", &self.functions.len())
+            .field("kernels", &self.kernels.len())
             .field("poison", &self.poison)
             .finish()
     }
@@ -169,6 +173,18 @@ impl std::fmt::Debug for Cuda {
 impl std::fmt::Debug for CudaBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CudaBuffer").field("bytes", &self.bytes).finish()
+    }
+}
+
+impl Kernel {
+    /// Allows launches with so many bytes of shared memory.
+    fn allow_shared(&mut self, bytes: u32) -> Result<(), GpuError> {
+        if bytes > self.shared {
+            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            self.function.set_attribute(attribute, bytes as i32).map_err(driver)?;
+            self.shared = bytes;
+        }
+        Ok(())
     }
 }
 
@@ -185,7 +201,8 @@ impl CudaBuffer {
     }
 }
 
-impl Machine for Cuda {
+// SAFETY: the one stream orders copies and launches, and the driver runs each.
+unsafe impl Machine for Cuda {
     type Buffer = CudaBuffer;
 
     fn name(&self) -> &'static str {
@@ -233,22 +250,24 @@ impl Machine for Cuda {
             .map_err(driver)
     }
 
-    fn tensor_cores(&self) -> Option<u32> {
-        self.tensor_cores
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
-    fn launch(&mut self, launch: Launch, args: &[Arg<'_, CudaBuffer>]) -> Result<(), GpuError> {
+    unsafe fn launch(&mut self, launch: Launch, args: &[NamedArg<'_, CudaBuffer>]) -> Result<(), GpuError> {
         let failed = |report: String| GpuError::Launch {
             kernel: launch.kernel,
             report,
         };
-        let function = self
-            .functions
-            .get(launch.kernel)
-            .ok_or_else(|| failed("no such kernel".to_owned()))?;
+        let kernel = self
+            .kernels
+            .get_mut(launch.kernel)
+            .ok_or_else(|| failed("there is no such kernel".to_owned()))?;
+        kernel.head.check(args).map_err(failed)?;
+        kernel.allow_shared(launch.shared)?;
         // Each argument in 8 bytes; the kernel reads as many as its parameter has, from the first.
         let mut values = Vec::with_capacity(args.len());
-        for arg in args {
+        for (_, arg) in args {
             values.push(match *arg {
                 Arg::Buffer(buffer, bytes) => {
                     buffer.expect(bytes)?;
@@ -281,13 +300,14 @@ impl Machine for Cuda {
             attrs: &mut overlap,
             numAttrs: u32::from(self.overlaps),
         };
-        // SAFETY: the parameters point to values that live through the call, in the order and of the types of the
-        // kernel's head, which the pipeline passes for both machines and the host machine checks; every buffer is
-        // borrowed for the call and ordered by the one stream. The attribute lives through the call.
+        // SAFETY: the parameters point to values that live through the call, as many and of the kinds that the kernel's
+        // head has, as was checked above. The caller vouches for what they hold, and the one who loaded the code for the
+        // kernel. Buffers outlive the kernel, since they are freed in the order of the stream. The attribute lives
+        // through the call.
         unsafe {
             sys::cuLaunchKernelEx(
                 &config,
-                function.cu_function(),
+                kernel.function.cu_function(),
                 params.as_mut_ptr(),
                 std::ptr::null_mut(),
             )

@@ -1,0 +1,296 @@
+//! The profiles that a case is made of, by name.
+
+use serde::{Deserialize, Serialize};
+
+use crate::named::named_enum;
+
+named_enum! {
+    /// How sizes are drawn.
+    pub enum SizeProfile {
+        /// Every size at most 8.
+        Tiny = "tiny",
+        /// Sizes on and around 1, 16, 32, 64, 128 and 256.
+        TileEdges = "tile-edges",
+        /// Up to 150,000 assignments of small experts.
+        ManyAssignments = "many-assignments",
+        /// Up to 1,025 experts, the last of them used.
+        ManyExperts = "many-experts",
+        /// More than eight panels of 128 rows on one expert, in more than one tile of columns.
+        ManyRows = "many-rows",
+        /// No token at all.
+        NoTokens = "no-tokens",
+    }
+}
+
+named_enum! {
+    /// Which experts the tokens choose.
+    ///
+    /// With more than 64 experts the last one is always used, except by [`AllToFirst`](RoutingProfile::AllToFirst),
+    /// [`AllToMiddle`](RoutingProfile::AllToMiddle) and [`EmptyRuns`](RoutingProfile::EmptyRuns).
+    pub enum RoutingProfile {
+        /// Any expert, duplicates within a token included.
+        Uniform = "uniform",
+        /// Any experts, none twice in one token (where E ≥ K).
+        Distinct = "distinct",
+        /// Expert e with a weight of 1 / (e + 1).
+        Zipf = "zipf",
+        /// Expert 0 only.
+        AllToFirst = "all-to-first",
+        /// Expert E / 2 only.
+        AllToMiddle = "all-to-middle",
+        /// Expert E − 1 only.
+        AllToLast = "all-to-last",
+        /// Runs of experts that no token chooses, the first and the last among them (where E ≥ 5).
+        EmptyRuns = "empty-runs",
+        /// Nearly all on expert 0, one assignment in sixteen elsewhere.
+        FirstFull = "first-full",
+        /// Ascending by flat index: already sorted.
+        Sorted = "sorted",
+        /// Descending by flat index.
+        Reversed = "reversed",
+        /// The first two slots of every token equal (where K ≥ 2).
+        TwoEqual = "two-equal",
+        /// All slots of a token equal (where K ≥ 2).
+        AllEqual = "all-equal",
+        /// The first and the last slot equal, the second different (where K ≥ 3 and E ≥ 2).
+        ApartEqual = "apart-equal",
+        /// Expert counts of b − 1, b and b + 1 for a tile size b (where T·K allows).
+        TileCounts = "tile-counts",
+    }
+}
+
+named_enum! {
+    /// The capacity, relative to the largest expert count n.
+    pub enum CapacityProfile {
+        /// C = 0: everything is dropped.
+        CapacityZero = "capacity-zero",
+        /// C = 1.
+        CapacityOne = "capacity-one",
+        /// C = n: the fullest expert is exactly full.
+        ExactlyFull = "exactly-full",
+        /// C = n − 1: the fullest expert is one over.
+        OneOver = "one-over",
+        /// C = n / 4: far over.
+        FarOver = "far-over",
+        /// C = (T·K·2) / E, as the PyTorch benchmark has it.
+        CapacityRule = "capacity-rule",
+        /// C > T·K.
+        CapacityHuge = "capacity-huge",
+    }
+}
+
+named_enum! {
+    /// Hidden states, projections and biases.
+    pub enum ValueProfile {
+        /// Pre-activations of standard deviation about 1.
+        Gentle = "gentle",
+        /// Pre-activations far beyond the limit on both sides.
+        Clamping = "clamping",
+        /// Large biases, distinct for each expert and channel.
+        LargeBias = "large-bias",
+        /// x = 0: nothing but biases.
+        PureBias = "pure-bias",
+        /// x encodes token and column, the biases encode the expert, and the products copy single values. So each
+        /// output value names its sources.
+        Provenance = "provenance",
+        /// Integers from −2 to 2.
+        SmallIntegers = "small-integers",
+        /// Tokens, columns, single weights or features scaled by powers of two from 2^-60 to 2^60 (2^-5 to 2^5 in f16),
+        /// and subnormal values. Biases have the same scale, or are 0.
+        WideRange = "wide-range",
+        /// Large terms in ± pairs whose sum is small against them: in the first product of even experts, in the second
+        /// of odd ones.
+        Cancelling = "cancelling",
+        /// Hidden states near 2^±118, and a first matrix near the inverse (2^±10 in f16). The terms of their sums are
+        /// of ordinary size.
+        OppositeScales = "opposite-scales",
+        /// Gates and ups near one power of two, from 2^16 to 2^56 (2^2 to 2^5 in f16). Three in four gates are
+        /// positive, and the limit clamps few of them or none.
+        HugeGates = "huge-gates",
+        /// Gates from −12 to −40 (−3 to −6 in f16). Nearly all activations are then far below the bound that the norms
+        /// of token and weights give. The second biases are as small as the activations, or zero.
+        LowGates = "low-gates",
+        /// Gentle, but one token in 32 is 2^44 times as large as the others, near 2^64 (2^5 times in f16).
+        Outliers = "outliers",
+        /// Hidden states near 2^-81, whose squares underflow, and a first matrix near 2^55, whose squares do not
+        /// overflow (2^-12 and 2^6 in f16). The first biases are far below the sums. The second biases are as large as
+        /// the sums, or zero.
+        LostSquares = "lost-squares",
+    }
+}
+
+named_enum! {
+    /// The dense routing weights.
+    pub enum WeightProfile {
+        /// Positive, summing to one over the experts.
+        Normalised = "normalised",
+        /// Positive, of any sum.
+        Unnormalised = "unnormalised",
+        /// Positive and negative.
+        Negative = "negative",
+        /// Half of them are zero.
+        SomeZero = "some-zero",
+        /// One expert of each token has all the weight; its weight is not 1.
+        OneHot = "one-hot",
+    }
+}
+
+named_enum! {
+    /// A special value that a case contains in one place.
+    pub enum SpecialValue {
+        /// Not a number.
+        Nan = "nan",
+        /// +∞.
+        Inf = "inf",
+        /// −∞.
+        NegativeInf = "negative-inf",
+        /// Subnormal values.
+        Subnormal = "subnormal",
+        /// −0.
+        NegativeZero = "negative-zero",
+        /// Close to the largest finite value.
+        NearOverflow = "near-overflow",
+    }
+}
+
+named_enum! {
+    /// The place of a [`SpecialValue`].
+    pub enum Place {
+        /// The hidden state of one token with a kept assignment.
+        Token = "token",
+        /// The weights of one expert that is used.
+        Expert = "expert",
+        /// One routing weight that is used.
+        Weight = "weight",
+        /// The hidden state of a token all of whose assignments are dropped.
+        DroppedToken = "dropped-token",
+        /// The weights of an expert that no token chooses.
+        UnusedExpert = "unused-expert",
+    }
+}
+
+/// A special value in a place; its name is `value-in-place`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Special {
+    /// The value.
+    pub value: SpecialValue,
+    /// The place.
+    pub place: Place,
+}
+
+named_enum! {
+    /// A call that the engine gets just before a case, to leave state behind.
+    pub enum Warmup {
+        /// The same case: an engine that claims to be deterministic must give the same bits.
+        Same = "same",
+        /// A case of the same shape with other values.
+        OtherValues = "other-values",
+        /// A larger case.
+        Larger = "larger",
+    }
+}
+
+named_enum! {
+    /// An explicit order of the assignments: sorted by expert, with equal experts in an order that an unstable sort may
+    /// give.
+    pub enum OrderProfile {
+        /// Equal experts in descending flat index.
+        TiesReversed = "ties-reversed",
+        /// Equal experts in a random order.
+        TiesShuffled = "ties-shuffled",
+    }
+}
+
+/// Any of the names that `--profile` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Sizes.
+    Size(SizeProfile),
+    /// Routing.
+    Routing(RoutingProfile),
+    /// Capacity.
+    Capacity(CapacityProfile),
+    /// Values.
+    Values(ValueProfile),
+    /// Routing weights.
+    Weights(WeightProfile),
+    /// A special value in a place.
+    Special(Special),
+    /// A call before the case.
+    Warmup(Warmup),
+    /// An explicit order.
+    Order(OrderProfile),
+}
+
+impl Profile {
+    /// All profiles, axis by axis.
+    pub fn all() -> Vec<Profile> {
+        std::iter::empty()
+            .chain(SizeProfile::ALL.iter().copied().map(Profile::Size))
+            .chain(RoutingProfile::ALL.iter().copied().map(Profile::Routing))
+            .chain(CapacityProfile::ALL.iter().copied().map(Profile::Capacity))
+            .chain(ValueProfile::ALL.iter().copied().map(Profile::Values))
+            .chain(WeightProfile::ALL.iter().copied().map(Profile::Weights))
+            .chain(Special::all().into_iter().map(Profile::Special))
+            .chain(Warmup::ALL.iter().copied().map(Profile::Warmup))
+            .chain(OrderProfile::ALL.iter().copied().map(Profile::Order))
+            .collect()
+    }
+
+    /// The name that `--profile` takes.
+    pub fn name(self) -> String {
+        match self {
+            Profile::Size(profile) => profile.to_string(),
+            Profile::Routing(profile) => profile.to_string(),
+            Profile::Capacity(profile) => profile.to_string(),
+            Profile::Values(profile) => profile.to_string(),
+            Profile::Weights(profile) => profile.to_string(),
+            Profile::Special(special) => String::from(special),
+            Profile::Warmup(profile) => format!("warmup-{profile}"),
+            Profile::Order(profile) => profile.to_string(),
+        }
+    }
+}
+
+impl std::str::FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Profile, String> {
+        Profile::all()
+            .into_iter()
+            .find(|profile| profile.name() == text)
+            .ok_or_else(|| {
+                let names: Vec<String> = Profile::all().into_iter().map(Profile::name).collect();
+                format!("expected one of {}; found {text}", names.join(", "))
+            })
+    }
+}
+
+impl Special {
+    /// Every value in every place.
+    pub fn all() -> Vec<Special> {
+        let places = |&value: &SpecialValue| Place::ALL.iter().map(move |&place| Special { value, place });
+        SpecialValue::ALL.iter().flat_map(places).collect()
+    }
+}
+
+impl From<Special> for String {
+    fn from(special: Special) -> String {
+        format!("{}-in-{}", special.value, special.place)
+    }
+}
+
+impl TryFrom<String> for Special {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Special, String> {
+        let parsed = text.split_once("-in-").and_then(|(value, place)| {
+            Some(Special {
+                value: value.parse().ok()?,
+                place: place.parse().ok()?,
+            })
+        });
+        parsed.ok_or_else(|| format!("expected a value and a place such as nan-in-token, found {text}"))
+    }
+}

@@ -1,0 +1,192 @@
+//! A case as a few lines of text.
+
+use serde::{Deserialize, Serialize};
+
+use super::{OrderProfile, RoutingProfile, Special, ValueProfile, Warmup, WeightProfile};
+use crate::tensor::ElementType;
+
+/// A whole case, printable, from which the same problem is built on every machine.
+///
+/// `Display` prints it as TOML and `FromStr` parses it back.
+///
+/// ```
+/// use binned_experts_check::CaseSpec;
+///
+/// let text = r#"
+/// element = "f32"
+/// batch = 1
+/// sequence = 3
+/// hidden = 4
+/// intermediate = 2
+/// experts = 2
+/// top_k = 1
+/// capacity = 1
+/// alpha = 1.702
+/// limit = 7.0
+/// seed = 1
+/// routing = [[1], [0], [1]]
+/// values = "gentle"
+/// weights = "normalised"
+/// "#;
+/// let spec: CaseSpec = text.parse()?;
+/// assert_eq!(spec.to_string().parse::<CaseSpec>()?, spec);
+/// assert_eq!(spec.build()?.dims().tokens, 3);
+/// # Ok::<(), binned_experts_check::SpecError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseSpec {
+    /// Element type of all tensors but the indices.
+    pub element: ElementType,
+    /// B.
+    pub batch: usize,
+    /// S; T = B·S.
+    pub sequence: usize,
+    /// H.
+    pub hidden: usize,
+    /// I.
+    pub intermediate: usize,
+    /// E.
+    pub experts: usize,
+    /// K.
+    pub top_k: usize,
+    /// C.
+    pub capacity: usize,
+    /// Factor inside the sigmoid.
+    pub alpha: f64,
+    /// The clamp.
+    pub limit: f64,
+    /// The seed of all values.
+    pub seed: u32,
+    /// The experts chosen.
+    pub routing: Routing,
+    /// Hidden states, projections and biases.
+    pub values: ValueProfile,
+    /// The dense routing weights.
+    pub weights: WeightProfile,
+    /// A special value in one place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub special: Option<Special>,
+    /// A call that the engine gets just before the case, to leave state behind.
+    #[serde(default, alias = "after", skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<Warmup>,
+    /// An explicit order of the assignments, which decides what is dropped; none for the stable sort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<OrderProfile>,
+}
+
+/// The experts chosen: a profile, or a row of ids for each token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Routing {
+    /// Drawn by a profile.
+    Profile(RoutingProfile),
+    /// `router_indices`, `[T][K]`.
+    Table(Vec<Vec<usize>>),
+}
+
+/// Why a text is not a case, or a case cannot be built.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// Not TOML, or not with these fields.
+    #[error("case: {message}")]
+    Syntax {
+        /// The parser's message, with line and column.
+        message: String,
+    },
+    /// A size is beyond what a case may have.
+    #[error("{what}: expected at most {limit}, found {found}")]
+    TooLarge {
+        /// The size.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+        /// The value found; `usize::MAX` where it overflows.
+        found: usize,
+    },
+    /// The routing table does not have a row for each token and an id for each slot.
+    #[error("routing: expected {tokens} rows of {top_k} ids, found {found}")]
+    RoutingShape {
+        /// T.
+        tokens: usize,
+        /// K.
+        top_k: usize,
+        /// The table's number of rows, or the first row that does not fit.
+        found: String,
+    },
+    /// The sizes or ids do not make a problem.
+    #[error(transparent)]
+    Problem(#[from] binned_experts_reference::Error),
+}
+
+impl CaseSpec {
+    /// T = B·S.
+    ///
+    /// # Panics
+    /// If B·S overflows; [`build`](CaseSpec::build) refuses such a case.
+    pub fn tokens(&self) -> usize {
+        self.batch * self.sequence
+    }
+
+    /// Sizes in the order T, H, I, E, K, C, on one line.
+    pub fn summary(&self) -> String {
+        let CaseSpec {
+            batch,
+            sequence,
+            hidden,
+            intermediate,
+            experts,
+            top_k,
+            capacity,
+            element,
+            ..
+        } = self;
+        format!("{element} T={batch}·{sequence} H={hidden} I={intermediate} E={experts} K={top_k} C={capacity}")
+    }
+
+    /// The case of the warm-up call; none where there is no such call.
+    pub fn predecessor(&self) -> Option<CaseSpec> {
+        let alone = CaseSpec {
+            warmup: None,
+            ..self.clone()
+        };
+        Some(match self.warmup? {
+            Warmup::Same => alone,
+            Warmup::OtherValues => CaseSpec {
+                seed: self.seed ^ 0x5eed,
+                ..alone
+            },
+            Warmup::Larger => {
+                let sequence = self.sequence.saturating_mul(2).saturating_add(3);
+                let routing = Routing::Profile(RoutingProfile::Uniform);
+                CaseSpec {
+                    sequence,
+                    routing,
+                    capacity: self.capacity.saturating_add(5),
+                    special: None,
+                    ..alone
+                }
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for CaseSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match toml::to_string(self) {
+            Ok(text) => f.write_str(&text),
+            Err(error) => write!(f, "# not printable as TOML: {error}"),
+        }
+    }
+}
+
+impl std::str::FromStr for CaseSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<CaseSpec, SpecError> {
+        toml::from_str(text).map_err(|error| SpecError::Syntax {
+            message: error.to_string().trim_end().to_owned(),
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! The threads of a check: each takes the next case, prepares it, and runs the engines that it has of its own.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::source::{Case, Sources};
+use super::{CheckError, Contender, OpenEngine};
+use crate::engine::Engine;
+use crate::judge::{Judgement, SkipReason, judge};
+
+/// How many cases for each thread may be ahead of the one that is recorded next.
+const AHEAD: usize = 8;
+
+/// Threads, and what they know of the engines.
+pub(super) struct Workers<'a> {
+    threads: usize,
+    engines: Vec<(String, Option<&'a OpenEngine<'a>>)>,
+    given_up: Vec<AtomicBool>,
+}
+
+/// A case with the judgements of the engines that the thread has.
+type Judged = (Case, Vec<Option<Judgement>>);
+
+/// What a thread sends.
+enum Message {
+    Case(usize, Box<Judged>),
+    /// An engine could not be opened.
+    Failed(CheckError),
+    /// A bug of this crate.
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// The number of cases that are recorded. Threads wait until theirs is near enough.
+#[derive(Default)]
+struct Window {
+    recorded: Mutex<usize>,
+    moved: Condvar,
+    ended: AtomicBool,
+}
+
+impl<'a> Workers<'a> {
+    /// A thread for each core.
+    pub(super) fn new(contenders: &[Contender<'a>]) -> Workers<'a> {
+        let engine = |contender: &Contender<'a>| (contender.name(), contender.open());
+        Workers {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            engines: contenders.iter().map(engine).collect(),
+            given_up: contenders.iter().map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// No longer runs an engine.
+    pub(super) fn give_up(&self, engine: usize) {
+        self.given_up[engine].store(true, Ordering::Relaxed);
+    }
+
+    /// Hands every case to `record`, in order, until it breaks.
+    pub(super) fn run(
+        &self,
+        sources: &Sources,
+        mut record: impl FnMut(Case, Vec<Option<Judgement>>) -> ControlFlow<()>,
+    ) -> Result<(), CheckError> {
+        let window = Window::default();
+        let next = AtomicUsize::new(0);
+        let (sender, messages) = channel();
+        std::thread::scope(|scope| {
+            // However this thread leaves, the others end.
+            let _end = End(&window);
+            for _ in 0..self.threads.min(sources.len()) {
+                let sender = sender.clone();
+                scope.spawn(|| self.work(sources, &next, &window, sender));
+            }
+            drop(sender);
+            let mut waiting = BTreeMap::new();
+            let mut recorded = 0;
+            while recorded < sources.len() {
+                match messages.recv() {
+                    Ok(Message::Case(index, judged)) => waiting.insert(index, judged),
+                    Ok(Message::Failed(error)) => return Err(error),
+                    Ok(Message::Panicked(panic)) => resume_unwind(panic),
+                    Err(_) => unreachable!("a thread ends when every case is sent, or with a message"),
+                };
+                while let Some(judged) = waiting.remove(&recorded) {
+                    let (case, judgements) = *judged;
+                    if record(case, judgements).is_break() {
+                        return Ok(());
+                    }
+                    recorded += 1;
+                    window.advance();
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn work(&self, sources: &Sources, next: &AtomicUsize, window: &Window, sender: Sender<Message>) {
+        // A panic must reach the thread that waits for the case.
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            let mut engines = self.open()?;
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= sources.len() || !window.wait_for(index, AHEAD * self.threads) {
+                    return Ok(());
+                }
+                let case = sources.prepare(index);
+                let judgements = self.judge(&mut engines, &case);
+                if sender.send(Message::Case(index, Box::new((case, judgements)))).is_err() {
+                    return Ok(());
+                }
+            }
+        }));
+        // Nobody listens where the run has ended.
+        let _ = match worked {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => sender.send(Message::Failed(error)),
+            Err(panic) => sender.send(Message::Panicked(panic)),
+        };
+    }
+
+    /// This thread's own engines.
+    fn open(&self) -> Result<Vec<Option<Box<dyn Engine>>>, CheckError> {
+        let engine = |(name, open): &(String, Option<&OpenEngine<'_>>)| {
+            let engine = open.map(|open| open()).transpose();
+            engine.map_err(|error| CheckError::Open {
+                engine: name.clone(),
+                error,
+            })
+        };
+        self.engines.iter().map(engine).collect()
+    }
+
+    fn judge(&self, engines: &mut [Option<Box<dyn Engine>>], case: &Case) -> Vec<Option<Judgement>> {
+        let judgement = |(engine, given_up): (&mut Option<Box<dyn Engine>>, &AtomicBool)| {
+            let engine = engine.as_deref_mut()?;
+            Some(if given_up.load(Ordering::Relaxed) {
+                Judgement::skipped(SkipReason::GivenUp)
+            } else {
+                judge(engine, &case.trial)
+            })
+        };
+        engines.iter_mut().zip(&self.given_up).map(judgement).collect()
+    }
+}
+
+impl Window {
+    /// Waits until fewer than `ahead` cases lie between the last recorded one and this; false where the run has ended.
+    fn wait_for(&self, index: usize, ahead: usize) -> bool {
+        let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let far = |recorded: &mut usize| !self.ended.load(Ordering::Relaxed) && index >= *recorded + ahead;
+        let waited = self.moved.wait_while(recorded, far);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        !self.ended.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self) {
+        *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.moved.notify_all();
+    }
+}
+
+/// Ends the threads when it is dropped.
+struct End<'a>(&'a Window);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        // Under the lock, so that no thread misses it between its test and its sleep.
+        let recorded = self.0.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.ended.store(true, Ordering::Relaxed);
+        drop(recorded);
+        self.0.moved.notify_all();
+    }
+}

@@ -1,0 +1,172 @@
+//! From a spec to a problem: pure, bounded, the same on every machine.
+
+use binned_experts_reference::{Activation, ExpertWeights, Problem};
+use ndarray::{Array2, Array3};
+
+use super::numbers::Stream;
+use super::routing::router_indices;
+use super::special::kept_assignments;
+use super::tie_order::sorted_indices;
+use super::values::values;
+use super::weights::routing_weights;
+use crate::case::{CaseSpec, Routing, SpecError};
+use crate::tensor::{AnyProblem, CaseElement, with_element};
+
+/// The largest size of an axis.
+const MAX_SIZE: usize = 1 << 20;
+/// The largest number of elements of a tensor.
+const MAX_ELEMENTS: usize = 1 << 28;
+
+impl CaseSpec {
+    /// Builds the problem.
+    ///
+    /// # Errors
+    /// [`SpecError`] if a size is beyond the limits (2^20 for an axis, 2^28 for a tensor), or if sizes or ids do not
+    /// make a problem.
+    pub fn build(&self) -> Result<AnyProblem, SpecError> {
+        self.check_sizes()?;
+        with_element!(self.element, T => self.build_as::<T>())
+    }
+
+    /// `router_indices` `[T,K]`, without building the rest.
+    ///
+    /// # Errors
+    /// The errors of [`build`](CaseSpec::build).
+    pub fn router_indices(&self) -> Result<Array2<i64>, SpecError> {
+        self.check_sizes()?;
+        match &self.routing {
+            Routing::Profile(profile) => {
+                let dims = (self.tokens(), self.experts, self.top_k);
+                Ok(router_indices(*profile, dims, self.draw(Stream::Routing)))
+            }
+            Routing::Table(table) => self.table_indices(table),
+        }
+    }
+
+    fn check_sizes(&self) -> Result<(), SpecError> {
+        let axes = [
+            ("batch", self.batch),
+            ("sequence", self.sequence),
+            ("hidden", self.hidden),
+            ("intermediate", self.intermediate),
+            ("experts", self.experts),
+            ("top_k", self.top_k),
+        ];
+        for (what, found) in axes {
+            at_most(what, MAX_SIZE, found)?;
+        }
+        at_most("tokens", MAX_SIZE, self.batch.saturating_mul(self.sequence))?;
+        let tensors: [(&str, &[usize]); 5] = [
+            ("hidden_states", &[self.tokens(), self.hidden]),
+            ("router_indices", &[self.tokens(), self.top_k]),
+            ("routing_weights", &[self.tokens(), self.experts]),
+            (
+                "gate_up_proj",
+                &[self.experts, self.hidden.max(1), 2 * self.intermediate],
+            ),
+            ("down_proj", &[self.experts, self.intermediate, self.hidden]),
+        ];
+        for (what, sizes) in tensors {
+            at_most(
+                what,
+                MAX_ELEMENTS,
+                sizes
+                    .iter()
+                    .fold(1, |product: usize, size| product.saturating_mul(*size)),
+            )?;
+        }
+        if self.experts == 0 && self.tokens() > 0 {
+            return Err(binned_experts_reference::Error::NoExperts.into());
+        }
+        Ok(())
+    }
+
+    fn table_indices(&self, table: &[Vec<usize>]) -> Result<Array2<i64>, SpecError> {
+        let (tokens, top_k) = (self.tokens(), self.top_k);
+        let misfit = |found| SpecError::RoutingShape { tokens, top_k, found };
+        if table.len() != tokens {
+            return Err(misfit(format!("{} rows", table.len())));
+        }
+        if let Some(row) = table.iter().position(|row| row.len() != top_k) {
+            return Err(misfit(format!("{} ids in row {row}", table[row].len())));
+        }
+        Ok(Array2::from_shape_fn((tokens, top_k), |(token, slot)| {
+            table[token][slot] as i64
+        }))
+    }
+
+    fn build_as<T: CaseElement>(&self) -> Result<AnyProblem, SpecError> {
+        let router_indices = self.router_indices()?;
+        let order = self
+            .order
+            .map(|order| sorted_indices(order, &router_indices, self.draw(Stream::Order)));
+        let mut tensors = Tensors::draw(self, &router_indices);
+        if let Some(special) = self.special {
+            let kept = kept_assignments(&router_indices, order.as_deref(), self.experts, self.capacity);
+            tensors.place(special, self, &router_indices, &kept);
+        }
+        let weights = ExpertWeights::new(
+            tensors.gate_up_proj.mapv(T::from_f64),
+            tensors.gate_up_proj_bias.mapv(T::from_f64),
+            tensors.down_proj.mapv(T::from_f64),
+            tensors.down_proj_bias.mapv(T::from_f64),
+        )?;
+        let problem = Problem::new(
+            tensors.hidden_states.mapv(T::from_f64),
+            router_indices,
+            tensors.routing_weights.mapv(T::from_f64),
+            weights,
+            self.capacity,
+        )?;
+        let activation = Activation {
+            alpha: self.alpha,
+            limit: self.limit,
+        };
+        let problem = problem.with_activation(activation);
+        Ok(T::problem(match order {
+            Some(order) => problem.with_order(order)?,
+            None => problem,
+        }))
+    }
+}
+
+/// All tensors before rounding to the element type.
+pub(super) struct Tensors {
+    pub(super) hidden_states: Array3<f64>,
+    pub(super) routing_weights: Array3<f64>,
+    pub(super) gate_up_proj: Array3<f64>,
+    pub(super) gate_up_proj_bias: Array2<f64>,
+    pub(super) down_proj: Array3<f64>,
+    pub(super) down_proj_bias: Array2<f64>,
+}
+
+impl Tensors {
+    fn draw(spec: &CaseSpec, router_indices: &Array2<i64>) -> Tensors {
+        let CaseSpec {
+            batch,
+            sequence,
+            hidden,
+            intermediate,
+            experts,
+            ..
+        } = *spec;
+        let cell = values(spec);
+        let token = |b: usize, s: usize| b * sequence + s;
+        Tensors {
+            hidden_states: Array3::from_shape_fn((batch, sequence, hidden), |(b, s, h)| cell.hidden(token(b, s), h)),
+            routing_weights: routing_weights(spec, router_indices),
+            gate_up_proj: Array3::from_shape_fn((experts, hidden, 2 * intermediate), |(e, h, j)| cell.gate_up(e, h, j)),
+            gate_up_proj_bias: Array2::from_shape_fn((experts, 2 * intermediate), |(e, j)| cell.gate_up_bias(e, j)),
+            down_proj: Array3::from_shape_fn((experts, intermediate, hidden), |(e, i, h)| cell.down(e, i, h)),
+            down_proj_bias: Array2::from_shape_fn((experts, hidden), |(e, h)| cell.down_bias(e, h)),
+        }
+    }
+}
+
+fn at_most(what: &'static str, limit: usize, found: usize) -> Result<(), SpecError> {
+    if found <= limit {
+        Ok(())
+    } else {
+        Err(SpecError::TooLarge { what, limit, found })
+    }
+}

@@ -1,0 +1,12 @@
+//! From a case to the problem that it describes: pure, bounded, the same on every machine.
+
+mod build;
+mod numbers;
+mod routing;
+mod special;
+mod tie_order;
+mod values;
+mod weights;
+
+pub use numbers::mix;
+pub(crate) use routing::TILES;

@@ -1,0 +1,89 @@
+//! The reference and the oracle as engines.
+
+use binned_experts_reference::{Problem, binned_experts_ref};
+use ndarray::Array3;
+
+use super::{Engine, Fault, Outcome};
+use crate::oracle::{Definition, Inputs, Precision};
+use crate::stage::{Stage, Stages};
+use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor, with_problem};
+
+/// `binned-experts-reference`, with all its stages.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reference;
+
+impl Engine for Reference {
+    fn name(&self) -> &str {
+        "reference"
+    }
+
+    fn precision(&self, element: ElementType) -> Option<Precision> {
+        Some(Precision::of(element))
+    }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
+    fn takes_order(&self) -> bool {
+        true
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        with_problem!(problem, problem => reference(problem))
+    }
+}
+
+fn reference<T: CaseElement>(problem: &Problem<T>) -> Result<Outcome, Fault> {
+    let trace = binned_experts_ref(problem).map_err(Fault::refused)?;
+    let weights: Vec<f64> = trace.selected_weights.iter().map(|weight| weight.to_f64()).collect();
+    let stages = Stages::default()
+        .with(Stage::SortedIndices, problem.bins().sorted_indices().to_vec())
+        .with(Stage::Bins, problem.bins().ends().to_vec())
+        .with(Stage::SelectedWeights, weights)
+        .with(Stage::Gathered, trace.gathered.rows().mapv(T::to_f64))
+        .with(Stage::GateUp, trace.gate_up.rows().mapv(T::to_f64))
+        .with(Stage::Activated, trace.activated.rows().mapv(T::to_f64))
+        .with(Stage::ExpertOutput, trace.expert_output.rows().mapv(T::to_f64));
+    Ok(Outcome {
+        output: trace.output.into(),
+        stages,
+    })
+}
+
+/// The definition in f64, rounded to the case's element type at the end. Engines are compared with it, so it is not
+/// checked itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DefinitionEngine;
+
+impl Engine for DefinitionEngine {
+    fn name(&self) -> &str {
+        "definition"
+    }
+
+    fn precision(&self, element: ElementType) -> Option<Precision> {
+        Some(Precision::of(element))
+    }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
+    fn takes_order(&self) -> bool {
+        true
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        let definition = Definition::new(&Inputs::new(problem));
+        let output = with_problem!(problem, problem => rounded(problem, definition));
+        Ok(Outcome::output(output))
+    }
+}
+
+fn rounded<T: CaseElement>(problem: &Problem<T>, definition: Definition) -> Tensor {
+    let values = definition.output.iter().map(|value| T::from_f64(*value)).collect();
+    let shape = problem.hidden_states().raw_dim();
+    Array3::from_shape_vec(shape, values)
+        .expect("the output has the shape of the hidden states")
+        .into()
+}

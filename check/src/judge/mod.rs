@@ -1,0 +1,164 @@
+//! One engine on one case.
+
+mod compare;
+mod shrink;
+mod verdict;
+
+use std::time::{Duration, Instant};
+
+pub use compare::{compare, compare_runs, share_used};
+pub use shrink::{Shrunk, shrink};
+pub use verdict::{Mismatch, SkipReason, Verdict};
+
+use crate::case::{CaseSpec, SpecError, Warmup};
+use crate::engine::{Engine, Fault, Outcome, caught, forward, precisions_of};
+use crate::oracle::{Bounds, Expected, Inputs, Precision, Roundings};
+use crate::tensor::AnyProblem;
+
+/// A case with all that is needed to judge engines on it.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    problem: AnyProblem,
+    /// The warm-up call before the case.
+    warmup: Option<(Warmup, AnyProblem)>,
+    expected: Expected,
+    bounds: Vec<(Precision, Bounds)>,
+    /// Time spent building the problems.
+    pub(crate) generating: Duration,
+    /// Time spent on the definition and the bounds.
+    pub(crate) oracle: Duration,
+}
+
+impl Trial {
+    /// Builds a spec, and prepares it for engines of some precisions.
+    ///
+    /// # Errors
+    /// [`SpecError`] if the spec cannot be built.
+    pub fn from_spec(spec: &CaseSpec, precisions: &[Precision]) -> Result<Trial, SpecError> {
+        let start = Instant::now();
+        let problem = spec.build()?;
+        let warmup = match (spec.warmup, spec.predecessor()) {
+            (Some(Warmup::Same), _) => Some((Warmup::Same, problem.clone())),
+            (Some(warmup), Some(predecessor)) => Some((warmup, predecessor.build()?)),
+            _ => None,
+        };
+        let generating = start.elapsed();
+        Ok(Trial {
+            warmup,
+            generating,
+            ..Trial::from_problem(problem, precisions)
+        })
+    }
+
+    /// Prepares a problem for engines of some precisions.
+    pub fn from_problem(problem: AnyProblem, precisions: &[Precision]) -> Trial {
+        let start = Instant::now();
+        let element = problem.element();
+        let expected = Expected::new(Inputs::new(&problem), problem.output_shape(), element);
+        let bounds = precisions
+            .iter()
+            .map(|&precision| {
+                let roundings = Roundings::new(precision, element);
+                (
+                    precision,
+                    Bounds::new(expected.inputs(), expected.definition(), roundings),
+                )
+            })
+            .collect();
+        Trial {
+            problem,
+            warmup: None,
+            expected,
+            bounds,
+            generating: Duration::ZERO,
+            oracle: start.elapsed(),
+        }
+    }
+
+    /// The problem.
+    pub fn problem(&self) -> &AnyProblem {
+        &self.problem
+    }
+
+    /// The right results.
+    pub fn expected(&self) -> &Expected {
+        &self.expected
+    }
+
+    /// The bounds of a precision that the case was prepared for.
+    pub fn bounds(&self, precision: Precision) -> Option<&Bounds> {
+        self.bounds
+            .iter()
+            .find(|(known, _)| *known == precision)
+            .map(|(_, bounds)| bounds)
+    }
+}
+
+/// A verdict and the time it took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Time spent in the engine.
+    pub engine: Duration,
+    /// Time spent comparing.
+    pub comparing: Duration,
+}
+
+impl Judgement {
+    /// A case that was not run.
+    pub fn skipped(reason: SkipReason) -> Judgement {
+        Judgement {
+            verdict: Verdict::Skip(reason),
+            engine: Duration::ZERO,
+            comparing: Duration::ZERO,
+        }
+    }
+}
+
+/// Runs an engine on a case, after its warm-up call, and compares.
+pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
+    let start = Instant::now();
+    let element = trial.problem.element();
+    let Some(bounds) = engine.precision(element).and_then(|precision| trial.bounds(precision)) else {
+        return Judgement::skipped(SkipReason::ElementType(element));
+    };
+    if trial.problem.has_explicit_order() && !engine.takes_order() {
+        return Judgement::skipped(SkipReason::Order);
+    }
+    let outcome = run(engine, trial);
+    let in_engine = start.elapsed();
+    let verdict = match outcome {
+        Err(fault) => Verdict::Fault(fault),
+        Ok((outcome, Some(earlier))) => match compare_runs(&earlier, &outcome) {
+            Err(mismatch) => Verdict::Disagree(mismatch),
+            Ok(()) => compare(&trial.expected, bounds, &outcome),
+        },
+        Ok((outcome, None)) => compare(&trial.expected, bounds, &outcome),
+    };
+    Judgement {
+        verdict,
+        engine: in_engine,
+        comparing: start.elapsed() - in_engine,
+    }
+}
+
+/// The outcome. If the engine must give the same bits twice, the outcome of an earlier run besides.
+fn run(engine: &mut dyn Engine, trial: &Trial) -> Result<(Outcome, Option<Outcome>), Fault> {
+    let earlier = match &trial.warmup {
+        None => None,
+        Some((Warmup::Same, problem)) if engine.is_deterministic() => Some(caught(|| engine.rerun(problem))?),
+        Some((_, problem)) => {
+            forward(engine, problem)?;
+            None
+        }
+    };
+    Ok((forward(engine, &trial.problem)?, earlier))
+}
+
+/// An engine's verdict on a spec; none where the spec cannot be built.
+pub fn judge_spec(engine: &mut dyn Engine, spec: &CaseSpec) -> Option<Verdict> {
+    let precisions = precisions_of([&*engine], spec.element);
+    let trial = Trial::from_spec(spec, &precisions).ok()?;
+    Some(judge(engine, &trial).verdict)
+}

@@ -1,0 +1,261 @@
+//! From a case that fails to one that a person can read.
+//!
+//! Sizes, routing and values are made smaller or plainer step by step. A step is kept if the engine still fails. Values
+//! depend on their positions alone ([`CaseSpec`]), so the rows and columns that remain keep their values.
+
+use std::time::{Duration, Instant};
+
+use super::Verdict;
+use crate::case::{CaseSpec, Routing, ValueProfile, WeightProfile};
+use crate::tensor::ElementType;
+
+/// The most cases tried.
+const MAX_TRIES: usize = 2_000;
+/// The longest time spent.
+const MAX_TIME: Duration = Duration::from_secs(20);
+/// Runs of the first case, to see how often it fails.
+const PROBES: usize = 4;
+/// The most assignments for which the routing is written out, so that single tokens can be removed.
+const MAX_TABLE: usize = 4096;
+
+/// A failing case and its verdict.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shrunk {
+    /// The smallest case found.
+    pub spec: CaseSpec,
+    /// The engine's verdict on it.
+    pub verdict: Verdict,
+    /// Number of cases tried.
+    pub tries: usize,
+}
+
+/// Reduces a failing case. `judge` gives an engine's verdict on a case; `verdict` is the verdict on `spec`.
+pub fn shrink(spec: &CaseSpec, verdict: Verdict, mut judge: impl FnMut(&CaseSpec) -> Option<Verdict>) -> Shrunk {
+    let start = Instant::now();
+    let failing = |verdict: Option<Verdict>| verdict.filter(Verdict::is_failure);
+    // A case that fails only sometimes, such as a race, is tried more than once.
+    let steady = (0..PROBES).all(|_| failing(judge(spec)).is_some());
+    let chances = if steady { 1 } else { 2 * PROBES };
+
+    let mut smallest = Shrunk {
+        spec: spec.clone(),
+        verdict,
+        tries: 0,
+    };
+    loop {
+        let mut progress = false;
+        for candidate in candidates(&smallest.spec) {
+            if smallest.tries >= MAX_TRIES || start.elapsed() >= MAX_TIME {
+                return smallest;
+            }
+            smallest.tries += 1;
+            if let Some(verdict) = (0..chances).find_map(|_| failing(judge(&candidate))) {
+                smallest = Shrunk {
+                    spec: candidate,
+                    verdict,
+                    ..smallest
+                };
+                progress = true;
+                break;
+            }
+        }
+        if !progress {
+            return smallest;
+        }
+    }
+}
+
+/// Cases one step simpler, the largest steps first.
+fn candidates(spec: &CaseSpec) -> Vec<CaseSpec> {
+    let with = |change: &dyn Fn(&mut CaseSpec)| {
+        let mut changed = spec.clone();
+        change(&mut changed);
+        changed
+    };
+    let mut all = vec![
+        with(&|spec| spec.order = None),
+        with(&|spec| spec.warmup = None),
+        with(&|spec| spec.special = None),
+        with(&|spec| spec.routing = written_out(spec)),
+        with(&|spec| (spec.batch, spec.sequence) = (1, spec.tokens())),
+        with(&|spec| spec.element = ElementType::F32),
+    ];
+    all.extend(
+        smaller(spec.tokens(), 0)
+            .into_iter()
+            .map(|tokens| with(&|spec| keep_tokens(spec, 0..tokens))),
+    );
+    all.extend(smaller(spec.tokens(), 0).into_iter().map(|tokens| {
+        with(&|spec| {
+            keep_tokens(spec, spec.tokens() - tokens..spec.tokens());
+        })
+    }));
+    all.extend(
+        smaller(spec.top_k, 1)
+            .into_iter()
+            .map(|top_k| with(&|spec| keep_slots(spec, top_k))),
+    );
+    all.extend(
+        smaller(spec.experts, 1)
+            .into_iter()
+            .map(|experts| with(&|spec| keep_experts(spec, experts))),
+    );
+    all.extend(
+        smaller(spec.hidden, 1)
+            .into_iter()
+            .map(|hidden| with(&|spec| spec.hidden = hidden)),
+    );
+    all.extend(
+        smaller(spec.intermediate, 1)
+            .into_iter()
+            .map(|inner| with(&|spec| spec.intermediate = inner)),
+    );
+    all.extend(
+        smaller(spec.capacity, 0)
+            .into_iter()
+            .map(|capacity| with(&|spec| spec.capacity = capacity)),
+    );
+    all.push(with(&|spec| {
+        spec.capacity = spec.capacity.min(spec.tokens() * spec.top_k)
+    }));
+    // Some failures depend on the ratio of two sizes.
+    all.extend(smaller(spec.tokens(), 0).into_iter().map(|tokens| {
+        with(&|spec| {
+            spec.capacity = in_proportion(spec.capacity, tokens, spec.tokens());
+            keep_tokens(spec, 0..tokens);
+        })
+    }));
+    all.extend(smaller(spec.hidden, 1).into_iter().map(|hidden| {
+        with(&|spec| {
+            spec.intermediate = in_proportion(spec.intermediate, hidden, spec.hidden).max(1);
+            spec.hidden = hidden;
+        })
+    }));
+    all.push(with(&|spec| spec.values = ValueProfile::Gentle));
+    all.push(with(&|spec| spec.weights = WeightProfile::Normalised));
+    all.push(with(&|spec| (spec.alpha, spec.limit) = (1.702, 7.0)));
+    if let Routing::Table(table) = &spec.routing {
+        for token in (0..table.len()).rev() {
+            all.push(with(&|spec| remove_token(spec, token)));
+        }
+        for token in 0..table.len() {
+            all.push(with(&|spec| set_row(spec, token, 0)));
+        }
+    }
+    all.retain(|candidate| candidate != spec);
+    all
+}
+
+/// Sizes below `size`: the least first, then closer and closer ones.
+fn smaller(size: usize, least: usize) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    let mut step = size.saturating_sub(least);
+    while step > 0 {
+        sizes.push(size - step);
+        step /= 2;
+    }
+    sizes
+}
+
+/// `size` · `part` / `whole`, rounded down.
+fn in_proportion(size: usize, part: usize, whole: usize) -> usize {
+    (size as u128 * part as u128 / whole as u128) as usize
+}
+
+/// The routing as a table, where it is small enough to be read.
+fn written_out(spec: &CaseSpec) -> Routing {
+    match spec.router_indices() {
+        Ok(indices) if indices.len() <= MAX_TABLE => Routing::Table(
+            indices
+                .rows()
+                .into_iter()
+                .map(|row| row.iter().map(|id| *id as usize).collect())
+                .collect(),
+        ),
+        _ => spec.routing.clone(),
+    }
+}
+
+fn keep_tokens(spec: &mut CaseSpec, tokens: std::ops::Range<usize>) {
+    (spec.batch, spec.sequence) = (1, tokens.len());
+    if let Routing::Table(table) = &mut spec.routing {
+        *table = table[tokens].to_vec();
+    }
+}
+
+fn keep_slots(spec: &mut CaseSpec, top_k: usize) {
+    spec.top_k = top_k;
+    if let Routing::Table(table) = &mut spec.routing {
+        table.iter_mut().for_each(|row| row.truncate(top_k));
+    }
+}
+
+fn keep_experts(spec: &mut CaseSpec, experts: usize) {
+    spec.experts = experts;
+    if let Routing::Table(table) = &mut spec.routing {
+        table.iter_mut().flatten().for_each(|expert| *expert %= experts);
+    }
+}
+
+fn remove_token(spec: &mut CaseSpec, token: usize) {
+    (spec.batch, spec.sequence) = (1, spec.tokens() - 1);
+    if let Routing::Table(table) = &mut spec.routing {
+        table.remove(token);
+    }
+}
+
+fn set_row(spec: &mut CaseSpec, token: usize, expert: usize) {
+    if let Routing::Table(table) = &mut spec.routing {
+        table[token].fill(expert);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::OrderProfile;
+    use crate::engine::Fault;
+
+    fn shrunk(sizes: &str, fails: impl Fn(&CaseSpec) -> bool) -> CaseSpec {
+        let spec: CaseSpec = format!(
+            "element = 'f32'\nbatch = 2\n{sizes}\nexperts = 4\ntop_k = 2\nalpha = 1.702\nlimit = 7.0\nseed = 1\n\
+             routing = 'all-to-last'\nvalues = 'clamping'\nweights = 'negative'"
+        )
+        .parse()
+        .unwrap();
+        assert!(fails(&spec));
+        let verdict = || Verdict::Fault(Fault::refused("it fails"));
+        shrink(&spec, verdict(), |candidate| fails(candidate).then(verdict)).spec
+    }
+
+    #[test]
+    fn sizes_that_do_not_matter_are_reduced_to_the_least() {
+        let spec = shrunk("sequence = 40\nhidden = 9\nintermediate = 7\ncapacity = 20", |spec| {
+            spec.tokens() >= 3
+        });
+        let sizes = (spec.tokens(), spec.hidden, spec.intermediate, spec.experts, spec.top_k);
+        assert_eq!((sizes, spec.capacity), ((3, 1, 1, 1, 1), 0));
+    }
+
+    #[test]
+    fn an_order_stays_only_where_it_matters() {
+        let sizes = "sequence = 40\nhidden = 1\nintermediate = 1\ncapacity = 20\norder = 'ties-shuffled'";
+        assert_eq!(shrunk(sizes, |spec| spec.tokens() >= 3).order, None);
+        let spec = shrunk(sizes, |spec| spec.order.is_some());
+        assert_eq!((spec.tokens(), spec.order), (0, Some(OrderProfile::TiesShuffled)));
+    }
+
+    #[test]
+    fn tokens_are_reduced_with_the_capacity() {
+        let one_over = |spec: &CaseSpec| spec.capacity + 1 == spec.tokens() * spec.top_k && spec.tokens() >= 2;
+        let spec = shrunk("sequence = 40\nhidden = 1\nintermediate = 1\ncapacity = 159", one_over);
+        assert_eq!((spec.tokens(), spec.top_k, spec.capacity), (2, 2, 3));
+    }
+
+    #[test]
+    fn hidden_is_reduced_with_intermediate() {
+        let square = |spec: &CaseSpec| spec.hidden == spec.intermediate && spec.hidden >= 3;
+        let spec = shrunk("sequence = 4\nhidden = 64\nintermediate = 64\ncapacity = 8", square);
+        assert_eq!((spec.hidden, spec.intermediate), (3, 3));
+    }
+}

@@ -1,0 +1,231 @@
+//! The verdict on an engine's outcome.
+
+use crate::engine::Fault;
+use crate::stage::{Location, Stage, StageValues};
+use crate::tensor::ElementType;
+
+/// The result of comparing one engine with the oracle on one case.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Everything that was shown is right.
+    Agree {
+        /// The largest share of a bound that was used, 0 to 1.
+        used: f64,
+        /// Number of output elements whose value depends on the order of summation, near overflow.
+        undecided: usize,
+    },
+    /// Something is wrong.
+    Disagree(Box<Mismatch>),
+    /// There is no result to compare.
+    Fault(Fault),
+    /// The case was not run.
+    Skip(SkipReason),
+}
+
+impl Verdict {
+    /// Whether the engine failed.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Verdict::Disagree(_) | Verdict::Fault(_))
+    }
+
+    /// A short name for counts and JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Verdict::Agree { .. } => "agree",
+            Verdict::Disagree(mismatch) => mismatch.kind(),
+            Verdict::Fault(fault) => fault.kind(),
+            Verdict::Skip(_) => "skip",
+        }
+    }
+}
+
+/// Why a case was not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// The engine does not take the case's element type.
+    ElementType(ElementType),
+    /// The case has an explicit order, which the engine does not take.
+    Order,
+    /// The engine gave no answer to ten cases in a row.
+    GivenUp,
+}
+
+impl std::fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SkipReason::ElementType(element) => write!(f, "the engine does not take {element}"),
+            SkipReason::Order => f.write_str("the engine does not take an explicit order"),
+            SkipReason::GivenUp => f.write_str("given up: no answer to ten cases in a row"),
+        }
+    }
+}
+
+/// The first thing that is wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mismatch {
+    /// A stage has another shape.
+    Shape {
+        /// The stage.
+        stage: Stage,
+        /// Shape that fits.
+        expected: Vec<usize>,
+        /// Shape found.
+        found: Vec<usize>,
+    },
+    /// A stage has another element type.
+    Type {
+        /// The stage.
+        stage: Stage,
+        /// The type that fits.
+        expected: String,
+        /// The type found.
+        found: String,
+    },
+    /// Values of a stage are wrong.
+    Values {
+        /// The first stage with wrong values.
+        stage: Stage,
+        /// The place of the first of them.
+        at: Location,
+        /// Its value.
+        found: f64,
+        /// The right value.
+        expected: f64,
+        /// How far a right result may be from it; 0 where it must be met exactly.
+        bound: f64,
+        /// Number of wrong values.
+        wrong: usize,
+        /// Number of rows that hold them.
+        rows: usize,
+        /// Number of values compared.
+        total: usize,
+        /// The largest error in units of its bound; infinite where a value had to be met exactly.
+        worst: f64,
+    },
+    /// An engine that claims to be deterministic gave other bits for the same case.
+    NotDeterministic {
+        /// The first stage that differs.
+        stage: Stage,
+        /// Where the runs first differ.
+        at: Location,
+        /// The first value.
+        first: f64,
+        /// The second value.
+        second: f64,
+        /// Number of values that differ.
+        wrong: usize,
+    },
+}
+
+impl Mismatch {
+    /// Indices where values are expected, or values where indices are.
+    pub(crate) fn kind_of(stage: Stage, found: &StageValues) -> Mismatch {
+        let (expected, found) = match found {
+            StageValues::Indices(_) => ("values", "indices"),
+            StageValues::Rows(_) => ("indices", "values"),
+        };
+        Mismatch::Type {
+            stage,
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        }
+    }
+
+    /// A short name for counts and JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Mismatch::Shape { .. } => "wrong-shape",
+            Mismatch::Type { .. } => "wrong-type",
+            Mismatch::Values { .. } => "disagree",
+            Mismatch::NotDeterministic { .. } => "not-deterministic",
+        }
+    }
+
+    /// The stage that is wrong.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Mismatch::Shape { stage, .. }
+            | Mismatch::Type { stage, .. }
+            | Mismatch::Values { stage, .. }
+            | Mismatch::NotDeterministic { stage, .. } => *stage,
+        }
+    }
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Mismatch::Shape { stage, expected, found } => {
+                write!(f, "{stage}: expected shape {expected:?}, found {found:?}")
+            }
+            Mismatch::Type { stage, expected, found } => {
+                write!(f, "{stage}: expected element type {expected}, found {found}")
+            }
+            Mismatch::Values {
+                stage,
+                at,
+                found,
+                expected,
+                bound,
+                wrong,
+                rows,
+                total,
+                worst,
+            } => {
+                writeln!(f, "{stage}: {wrong} of {total} values wrong, in {rows} rows")?;
+                writeln!(f, "  first at  {at}")?;
+                writeln!(f, "  found     {}", value(*stage, *found))?;
+                writeln!(f, "  expected  {}", value(*stage, *expected))?;
+                if *bound == 0.0 {
+                    return write!(f, "  bound     0: to be met exactly");
+                }
+                let error = (found - expected).abs();
+                writeln!(f, "  bound     ±{bound:.3e}")?;
+                write!(
+                    f,
+                    "  error     {error:.3e}, {} the bound; the worst {}",
+                    times(error / bound),
+                    times(*worst)
+                )
+            }
+            Mismatch::NotDeterministic {
+                stage,
+                at,
+                first,
+                second,
+                wrong,
+            } => {
+                writeln!(f, "{stage}: {wrong} values differ between two runs of the same case")?;
+                writeln!(f, "  first at  {at}")?;
+                writeln!(f, "  first     {}", number(*first))?;
+                write!(f, "  second    {}", number(*second))
+            }
+        }
+    }
+}
+
+fn value(stage: Stage, value: f64) -> String {
+    match stage {
+        Stage::SortedIndices | Stage::Bins => format!("{value}"),
+        _ => number(value),
+    }
+}
+
+/// The fewest digits that identify the value among those of f32 if it is one, else among those of f64.
+fn number(value: f64) -> String {
+    let narrow = value as f32;
+    if f64::from(narrow) == value {
+        format!("{narrow:e}")
+    } else {
+        format!("{value:e}")
+    }
+}
+
+fn times(ratio: f64) -> String {
+    if ratio < 10_000.0 {
+        format!("{ratio:.2} ×")
+    } else {
+        format!("{ratio:.1e} ×")
+    }
+}

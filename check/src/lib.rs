@@ -1,0 +1,39 @@
+//! Tests mixture-of-experts kernels.
+//!
+//! An [`Engine`] computes the function of OpenAI-style (gpt-oss) binned experts; the steps of that function are the
+//! documentation of [`binned_experts_reference`]. A check takes an engine through generated cases and compares
+//! everything that it shows with an oracle, the function by its definition in f64, within bounds that are derived for
+//! every element.
+//!
+//! - [`case`]: a case as printable text;
+//! - [`draw`]: from a case to the problem that it describes;
+//! - [`generate`]: from bytes to a case; a fuzzer, a property test and a seed number use the same generator;
+//! - [`oracle`]: what is right, how far a right result may be from it, and what a case exercises;
+//! - [`engine`], [`program`]: a kernel, in Rust or as a program in any language;
+//! - [`judge`]: the verdict on one case, and the smallest case that still fails;
+//! - [`mod@check`], [`report`]: the run over many cases and what it prints.
+
+#![forbid(unsafe_code)]
+
+pub mod case;
+pub mod check;
+pub mod draw;
+pub mod engine;
+pub mod generate;
+pub mod judge;
+mod named;
+pub mod oracle;
+pub mod program;
+pub mod report;
+mod stage;
+mod tensor;
+
+pub use case::{CaseSpec, SpecError};
+pub use check::{CheckPlan, Summary, check, check_engine};
+pub use engine::{Engine, Fault, Outcome};
+pub use generate::Selection;
+pub use judge::{Verdict, judge_spec};
+pub use named::Named;
+pub use oracle::Precision;
+pub use stage::{Location, Stage, StageValues, Stages};
+pub use tensor::{AnyProblem, CaseElement, ElementType, Tensor};

@@ -1,0 +1,328 @@
+//! The bound of the clamped SwiGLU. The derivation is in the parent module.
+
+use binned_experts_reference::Activation;
+
+use crate::oracle::{Rounding, Roundings};
+
+/// Roundings of the activation's evaluation, in units of u.
+pub(super) const EVALUATION: f64 = 8.0;
+/// Rounding of alpha, of alpha · gate and of a fast exponential's argument, in units of u.
+const ARGUMENT: f64 = 4.0;
+/// The largest slope of g·σ(g), rounded up.
+const SLOPE: f64 = 1.1;
+/// Below this argument |x·σ(x)| falls towards −∞. Its largest value is at −1.28.
+const TAIL: f64 = -2.0;
+
+/// The error of the clamped SwiGLU whose inputs are known up to an error each.
+pub(super) fn swiglu_bound(
+    (gate, gate_error): (f64, f64),
+    (up, up_error): (f64, f64),
+    value: f64,
+    Activation { alpha, limit }: Activation,
+    roundings: Roundings,
+) -> f64 {
+    if gate_error == f64::INFINITY || up_error == f64::INFINITY {
+        return f64::INFINITY;
+    }
+    let store = Rounding {
+        unit: roundings.store.unit + Rounding::F64.unit,
+        ..roundings.store
+    };
+    // The limit itself is rounded to the element type, unless it is infinite.
+    let rounding = if limit.is_finite() {
+        store.unit * limit.abs()
+    } else {
+        0.0
+    };
+    let gate_error = what_clamp_leaves(gate, gate_error, limit).max(if gate >= limit { rounding } else { 0.0 });
+    let up_error = what_clamp_leaves(up, up_error, limit)
+        .min(what_clamp_leaves(-up, up_error, limit))
+        .max(if up.abs() >= limit { rounding } else { 0.0 });
+    let (gate, up) = (gate.min(limit), up.max(-limit).min(limit));
+
+    let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let sigmoid = sigma(alpha * gate);
+    let glu = gate * sigmoid;
+    let slope = sigmoid * (1.0 + alpha * gate * (1.0 - sigmoid));
+    let mut glu_error = gate_error * SLOPE.min(slope.abs() + 0.5 * alpha.abs() * gate_error);
+    let evaluation = EVALUATION + ARGUMENT * (alpha * gate).abs() * (1.0 - sigmoid);
+    let mut lost = roundings.sigmoid_step + store.step;
+    let (lower, upper) = (
+        alpha * gate - alpha.abs() * gate_error,
+        alpha * gate + alpha.abs() * gate_error,
+    );
+    if upper <= TAIL {
+        let size = |x: f64| (x / alpha * sigma(x)).abs();
+        let (least, most) = (size(lower), size(upper));
+        // The difference is rounded to f64. That error is smaller than the evaluation's own rounding, below.
+        glu_error = glu_error.min((most - glu.abs()).max(glu.abs() - least));
+        lost = lost.min(2.0 * sigma(upper));
+    }
+    let underflow = lost * gate.abs() + 4.0 * store.step;
+
+    let up_size = (up + 1.0).abs();
+    let bound = up_size * glu_error
+        + glu.abs() * up_error
+        + glu_error * up_error
+        + evaluation * store.unit * (up_size + up_error) * (glu.abs() + glu_error)
+        + (up_size + up_error + 1.0) * underflow;
+    if value.is_finite() && value.abs() + bound <= 0.5 * roundings.max {
+        return bound;
+    }
+    // NaN, overflow, or an infinity whose factors have certain signs.
+    let certain = up_error < up_size && glu_error < glu.abs();
+    if value.is_nan() || (value.is_infinite() && certain) {
+        0.0
+    } else {
+        f64::INFINITY
+    }
+}
+
+/// The error of min(value, limit), given that of value.
+fn what_clamp_leaves(value: f64, error: f64, limit: f64) -> f64 {
+    if value > limit {
+        error.min((limit - (value - error)).max(0.0))
+    } else {
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::EXACT;
+    use super::*;
+    use crate::oracle::Precision;
+    use crate::oracle::definition::clamped_swiglu;
+    use crate::tensor::ElementType;
+
+    fn bound(gate: (f64, f64), up: (f64, f64), activation: Activation) -> f64 {
+        let roundings = Roundings::new(Precision::Fp32, ElementType::F32);
+        swiglu_bound(
+            gate,
+            up,
+            clamped_swiglu(gate.0, up.0, activation),
+            activation,
+            roundings,
+        )
+    }
+
+    #[test]
+    fn inputs_anywhere_within_their_errors_stay_within_the_bound() {
+        let steps = || (-8..=8).map(|step| f64::from(step) / 8.0);
+        let limits = [
+            (1.702, 7.0),
+            (0.5, 7.0),
+            (-1.0, 7.0),
+            (1.702, 1e4),
+            (1.702, f64::INFINITY),
+        ];
+        for (alpha, limit) in limits {
+            let activation = Activation { alpha, limit };
+            for gate in (-400..=120).map(|gate| f64::from(gate) / 10.0) {
+                for (error, up) in [(1e-3, 0.5), (0.25, -3.0), (4.0, 6.875), (30.0, -1.0)] {
+                    let up_error = error / 8.0;
+                    let allowed = bound((gate, error), (up, up_error), activation);
+                    let value = clamped_swiglu(gate, up, activation);
+                    for (a, b) in steps().flat_map(|a| steps().map(move |b| (a, b))) {
+                        let moved = clamped_swiglu(gate + a * error, up + b * up_error, activation);
+                        assert!(
+                            (moved - value).abs() <= allowed,
+                            "{gate} ± {error}, {up} ± {up_error}, {activation:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// An infinite limit has no rounding, so that what it lets pass is met exactly; a finite one clamps it.
+    #[test]
+    fn infinities_are_met_exactly_whatever_the_limit() {
+        let infinity = f64::INFINITY;
+        for limit in [7.0, 1e20, f64::from(f32::MAX), infinity] {
+            let activation = Activation { alpha: 1.702, limit };
+            assert_eq!(bound((-infinity, 0.0), (2.0, 1e-6), activation), 0.0);
+            let clamped = bound((infinity, 0.0), (2.0, 1e-6), activation);
+            if limit < 1e30 {
+                assert!(0.0 < clamped && clamped < 1e-5 * limit, "{clamped}");
+            }
+        }
+        let unlimited = Activation {
+            alpha: 1.702,
+            limit: infinity,
+        };
+        assert_eq!(bound((infinity, 0.0), (2.0, 1e-6), unlimited), 0.0);
+        assert_eq!(bound((2.0, 1e-6), (infinity, 0.0), unlimited), 0.0);
+        assert_eq!(bound((1e30, 1e23), (1e30, 1e23), unlimited), infinity);
+        assert!(bound((1e15, 1e8), (-1e15, 1e8), unlimited) < 1e24);
+    }
+
+    /// However large a gate far below zero and its error are, its sigmoid is 0 for every engine.
+    #[test]
+    fn a_gate_far_below_zero_leaves_nothing() {
+        for gate in [-1e3f64, -1e12, -1e36] {
+            let error = gate.abs() / 1e6;
+            assert!(bound((gate, error), (2.0, 1.0), Activation::GPT_OSS) < 1e-42);
+        }
+        assert!(bound((-1.0, 1e-3), (2.0, 1e-3), Activation::GPT_OSS) > 1e-4);
+    }
+
+    const fn stored(unit: f64, step: f64) -> Roundings {
+        Roundings {
+            store: Rounding { unit, step },
+            ..EXACT
+        }
+    }
+
+    /// Equal but for the rounding of f64.
+    #[track_caller]
+    fn assert_close(found: f64, expected: f64) {
+        let near = (found - expected).abs() <= 1e-11 * expected.abs() + 1e-13;
+        assert!(near, "found {found}, expected {expected}");
+    }
+
+    const TWO: Activation = Activation { alpha: 2.0, limit: 7.0 };
+    /// σ(1), and with alpha 2 the value and the slope of f at gate ½.
+    const SIGMA: f64 = 0.731_058_578_630_004_9;
+    const GLU: f64 = 0.5 * SIGMA;
+    const SLOPE_AT: f64 = SIGMA * (2.0 - SIGMA);
+
+    #[test]
+    fn errors_of_gate_and_up_propagate_by_the_slope_of_each() {
+        let of = |gate, up, alpha| swiglu_bound(gate, up, 0.0, Activation { alpha, limit: 7.0 }, EXACT);
+        // |up + 1| is 2 throughout. A small error meets the slope at the gate, a large one the largest slope.
+        let small = 0.125 * (SLOPE_AT + 0.125);
+        assert_close(
+            of((0.5, 0.125), (-3.0, 0.25), 2.0),
+            2.0 * small + GLU * 0.25 + small * 0.25,
+        );
+        assert_close(
+            of((-0.5, 0.125), (-3.0, 0.25), -2.0),
+            2.0 * small + GLU * 0.25 + small * 0.25,
+        );
+        let large = 4.0 * 1.1;
+        assert_close(
+            of((0.5, 4.0), (1.0, 0.25), 2.0),
+            2.0 * large + GLU * 0.25 + large * 0.25,
+        );
+    }
+
+    #[test]
+    fn what_an_undecided_input_gives_is_undecided() {
+        let infinity = f64::INFINITY;
+        for value in [0.0, infinity, f64::NAN] {
+            assert_eq!(swiglu_bound((0.5, infinity), (1.0, 0.0), value, TWO, EXACT), infinity);
+            assert_eq!(swiglu_bound((0.5, 0.0), (1.0, infinity), value, TWO, EXACT), infinity);
+        }
+    }
+
+    #[test]
+    fn a_clamp_leaves_what_reaches_below_it_and_the_rounding_of_the_limit() {
+        let of = |gate, up| swiglu_bound(gate, up, 0.0, Activation { alpha: 0.0, limit: 7.0 }, EXACT);
+        // With alpha 0 f is gate / 2, its slope ½.
+        assert_close(of((7.5, 2.0), (1.0, 0.0)), 2.0 * 0.5 * 1.5);
+        assert_close(of((7.5, 0.25), (1.0, 0.0)), 0.0);
+        assert_close(of((2.0, 0.0), (7.5, 2.0)), 1.5);
+        assert_close(of((2.0, 0.0), (-7.5, 2.0)), 1.5);
+        assert_close(of((2.0, 0.0), (9.0, 0.5)), 0.0);
+        assert_close(of((2.0, 0.0), (-6.5, 2.0)), 2.0);
+        let of = |gate: f64, up: f64| {
+            let activation = Activation { alpha: 0.0, limit: 7.0 };
+            let evaluation = 8.0 * (up.clamp(-7.0, 7.0) + 1.0).abs() * gate.min(7.0).abs() / 2.0 / 1024.0;
+            swiglu_bound((gate, 0.0), (up, 0.0), 0.0, activation, stored(1.0 / 1024.0, 0.0)) - evaluation
+        };
+        // Where a clamp is reached, the limit's rounding counts as an error of what it clamps.
+        let rounding = 7.0 / 1024.0;
+        assert_close(of(6.0, -3.0), 0.0);
+        for gate in [7.0, 9.0] {
+            let expected = 2.0 * 0.5 * rounding + 8.0 * 2.0 * 0.5 * rounding / 1024.0;
+            assert_close(of(gate, -3.0), expected);
+        }
+        for up in [7.0, 9.0, -7.0, -9.0] {
+            assert_close(of(2.0, up), rounding + 8.0 * rounding / 1024.0);
+        }
+    }
+
+    #[test]
+    fn the_evaluation_rounds_and_the_exponential_magnifies() {
+        let of = |gate, up, roundings| swiglu_bound(gate, up, 0.0, TWO, roundings);
+        let evaluation = 8.0 + 4.0 * (1.0 - SIGMA);
+        let u = 1.0 / 1024.0;
+        assert_close(of((0.5, 0.0), (-3.0, 0.0), stored(u, 0.0)), evaluation * u * 2.0 * GLU);
+        let small = 0.125 * (SLOPE_AT + 0.125);
+        let propagated = 2.0 * small + GLU * 0.25 + small * 0.25;
+        let expected = propagated + evaluation * u * 2.25 * (GLU + small);
+        assert_close(of((0.5, 0.125), (-3.0, 0.25), stored(u, 0.0)), expected);
+        // The oracle rounds as an engine in f64 does.
+        let oracle = of((0.5, 0.0), (-3.0, 0.0), EXACT);
+        assert_close(oracle / Rounding::F64.unit, evaluation * 2.0 * GLU);
+        let engine = of((0.5, 0.0), (-3.0, 0.0), stored(Rounding::F64.unit, 0.0));
+        assert_close(engine / oracle, 2.0);
+    }
+
+    #[test]
+    fn results_below_the_smallest_value_are_lost() {
+        let of = |gate, up, roundings| swiglu_bound(gate, up, 0.0, TWO, roundings);
+        let small = 0.125 * (SLOPE_AT + 0.125);
+        let propagated = 2.0 * small + GLU * 0.25 + small * 0.25;
+        let sigmoid_step = 1.0 / 1024.0;
+        let lost = Roundings { sigmoid_step, ..EXACT };
+        let found = of((0.5, 0.125), (-3.0, 0.25), lost);
+        assert_close(found, propagated + 3.25 * sigmoid_step * 0.5);
+        let found = of((0.5, 0.125), (-3.0, 0.25), stored(0.0, 1.0 / 1024.0));
+        assert_close(found, propagated + 3.25 * (0.5 + 4.0) / 1024.0);
+    }
+
+    #[test]
+    fn far_below_zero_both_factors_fall_with_the_gate() {
+        // alpha · gate is in −20 ± 12, so f is between 10 · σ(−20) and 4 · σ(−8).
+        let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let upper = 4.0 * sigma(-8.0) - 10.0 * sigma(-20.0);
+        let propagated = 2.0 * upper + 10.0 * sigma(-20.0) * 0.25 + upper * 0.25;
+        let of = |alpha: f64, roundings| {
+            let activation = Activation { alpha, limit: 50.0 };
+            swiglu_bound((-20.0 / alpha, 6.0), (-3.0, 0.25), 0.0, activation, roundings)
+        };
+        assert_close(of(2.0, EXACT), propagated);
+        assert_close(of(-2.0, EXACT), propagated);
+        let lost = Roundings {
+            sigmoid_step: 1.0,
+            ..EXACT
+        };
+        assert_close(of(2.0, lost), propagated + 3.25 * 2.0 * sigma(-8.0) * 10.0);
+        // Just below −2 |f| rises less towards the upper end than it falls towards the lower.
+        let one = Activation { alpha: 1.0, limit: 7.0 };
+        let near = swiglu_bound((-2.2, 0.2), (0.0, 0.0), 0.0, one, EXACT);
+        assert_close(near, 2.2 * sigma(-2.2) - 2.4 * sigma(-2.4));
+        // Around −2 the slope still counts: f has its least value near −1.28.
+        let near = swiglu_bound((-10.0, 9.5), (0.0, 0.0), 0.0, TWO, EXACT);
+        assert_close(near, 9.5 * 1.1);
+    }
+
+    #[test]
+    fn near_overflow_anything_is_right() {
+        let of = |value: f64, up_error: f64, max: f64| {
+            let roundings = Roundings { max, ..EXACT };
+            swiglu_bound((0.5, 0.0), (1.0, up_error), value, TWO, roundings)
+        };
+        assert_close(of(400.0, 90.0 / GLU, 1000.0), 90.0);
+        assert_eq!(of(400.0, 120.0 / GLU, 1000.0), f64::INFINITY);
+        assert_eq!(of(501.0, 0.0, 1000.0), f64::INFINITY);
+        assert_close(of(400.0, 2.0 / GLU, 1000.0), 2.0);
+        assert_close(of(-400.0, 2.0 / GLU, 1000.0), 2.0);
+    }
+
+    #[test]
+    fn an_infinity_must_be_met_where_the_signs_of_its_factors_are_certain() {
+        let of = |gate, up, value| swiglu_bound(gate, up, value, Activation { alpha: 0.0, limit: 7.0 }, EXACT);
+        let infinity = f64::INFINITY;
+        assert_eq!(of((2.0, 0.0), (1.0, 0.0), infinity), 0.0);
+        assert_eq!(of((2.0, 1.0), (1.0, 1.0), infinity), 0.0);
+        // up + 1 can be 0 or negative, or the gate can.
+        assert_eq!(of((2.0, 0.0), (1.0, 2.0), infinity), infinity);
+        assert_eq!(of((2.0, 0.0), (1.0, 3.0), infinity), infinity);
+        assert_eq!(of((2.0, 2.0), (1.0, 0.0), infinity), infinity);
+        assert_eq!(of((2.0, 3.0), (1.0, 0.0), infinity), infinity);
+        assert_eq!(of((2.0, 3.0), (1.0, 3.0), f64::NAN), 0.0);
+    }
+}

@@ -1,0 +1,15 @@
+//! The right results of a case, and how far a right kernel may be from them.
+
+mod bound;
+mod coverage;
+mod definition;
+mod expected;
+mod inputs;
+mod precision;
+
+pub use bound::Bounds;
+pub use coverage::Coverage;
+pub use definition::Definition;
+pub use expected::Expected;
+pub use inputs::Inputs;
+pub use precision::{Precision, Rounding, Roundings};

@@ -1,0 +1,373 @@
+//! Cases and results as safetensors.
+//!
+//! A case holds `hidden_states` `[B,S,H]`, `router_indices` `[B·S,K]` (i64), `routing_weights` `[B,S,E]`, `gate_up_proj`
+//! `[E,H,2I]`, `gate_up_proj_bias` `[E,2I]`, `down_proj` `[E,I,H]` and `down_proj_bias` `[E,H]`, all but the indices of one
+//! element type; the metadata `expert_capacity`; and, where they are not the defaults, the metadata `alpha` and
+//! `limit` and the explicit order `sorted_indices` `[B·S·K]` (i64), written where it is not that of a stable sort.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use binned_experts_reference::{Activation, ExpertWeights, Problem};
+use bytemuck::{NoUninit, Pod};
+use ndarray::{Array, ArrayD, Dimension, Ix2, IxDyn};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize_to_file};
+
+use crate::named::Named;
+use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor, with_element, with_problem, with_tensor};
+
+/// Tensors by name.
+pub(crate) type Tensors = BTreeMap<String, Tensor>;
+
+/// A case read from a file, and the tensors that are not part of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseFile {
+    /// The case.
+    pub problem: AnyProblem,
+    /// Tensors under other names, such as a golden's results.
+    pub others: BTreeMap<String, Tensor>,
+}
+
+/// Why a file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// Not a safetensors file.
+    #[error("{}: not a safetensors file: {message}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        message: String,
+    },
+    /// A tensor is not there.
+    #[error("{tensor}: expected a tensor of this name, found {found}")]
+    Missing {
+        /// Its name.
+        tensor: String,
+        /// The names that are there.
+        found: String,
+    },
+    /// A tensor has another element type.
+    #[error("{tensor}: expected {expected}, found {found}")]
+    Type {
+        /// Its name.
+        tensor: String,
+        /// The types that fit.
+        expected: String,
+        /// The type found.
+        found: String,
+    },
+    /// A tensor has another number of axes.
+    #[error("{tensor}: expected {expected}, found shape {found:?}")]
+    Rank {
+        /// Its name.
+        tensor: String,
+        /// The axes that fit.
+        expected: &'static str,
+        /// The shape found.
+        found: Vec<usize>,
+    },
+    /// An index is negative where a position is wanted.
+    #[error("{tensor}[{at}]: expected a position, found {found}")]
+    Position {
+        /// The tensor's name.
+        tensor: String,
+        /// Flat index of the entry.
+        at: usize,
+        /// The entry.
+        found: i64,
+    },
+    /// A metadata entry is missing or cannot be read.
+    #[error("metadata {key}: expected {expected}, found {found}")]
+    Metadata {
+        /// Its key.
+        key: &'static str,
+        /// What fits.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// The tensors do not make a problem.
+    #[error(transparent)]
+    Problem(#[from] binned_experts_reference::Error),
+}
+
+/// Reads a case.
+///
+/// # Errors
+/// [`FileError`], naming the tensor or the metadata, what was expected and what was found.
+pub fn read_case(path: &Path) -> Result<CaseFile, FileError> {
+    parse_case(path, &read(path)?)
+}
+
+/// Reads every tensor of a file.
+///
+/// # Errors
+/// [`FileError`] if the file is not safetensors, or holds a type other than f32, f64, bf16, f16 and i64.
+pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, FileError> {
+    parse(path, &read(path)?).map(|(tensors, _)| tensors)
+}
+
+/// Writes tensors.
+///
+/// # Errors
+/// [`FileError::Io`] or [`FileError::Format`].
+pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), FileError> {
+    write(path, tensors, None)
+}
+
+/// Writes a case. The order is written where it is explicit.
+///
+/// # Errors
+/// [`FileError::Io`] or [`FileError::Format`].
+pub fn write_case(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
+    with_problem!(problem, problem => write_problem(path, problem))
+}
+
+/// A case from the bytes of a file; `path` is for messages.
+///
+/// # Errors
+/// As [`read_case`].
+pub fn parse_case(path: &Path, bytes: &[u8]) -> Result<CaseFile, FileError> {
+    let (mut tensors, metadata) = parse(path, bytes)?;
+    let element = match tensors.get("hidden_states") {
+        Some(tensor) => tensor
+            .element()
+            .ok_or_else(|| wrong_type("hidden_states", "f32, f64, bf16 or f16", tensor))?,
+        None => return Err(missing("hidden_states", &tensors)),
+    };
+    let problem = with_element!(element, T => problem::<T>(&mut tensors, &metadata)?);
+    Ok(CaseFile {
+        problem,
+        others: tensors,
+    })
+}
+
+fn problem<T: CaseElement>(tensors: &mut Tensors, metadata: &HashMap<String, String>) -> Result<AnyProblem, FileError> {
+    let hidden_states = take::<T, _>(tensors, "hidden_states", "[B,S,H]")?;
+    let router_indices = tensors
+        .remove("router_indices")
+        .ok_or_else(|| missing("router_indices", tensors))?;
+    let router_indices = match router_indices {
+        Tensor::I64(array) => dimensions::<i64, Ix2>(array, "router_indices", "[B·S,K]")?,
+        other => return Err(wrong_type("router_indices", "i64", &other)),
+    };
+    let routing_weights = take::<T, _>(tensors, "routing_weights", "[B,S,E]")?;
+    let weights = ExpertWeights::new(
+        take(tensors, "gate_up_proj", "[E,H,2I]")?,
+        take(tensors, "gate_up_proj_bias", "[E,2I]")?,
+        take(tensors, "down_proj", "[E,I,H]")?,
+        take(tensors, "down_proj_bias", "[E,H]")?,
+    )?;
+    let capacity = parsed(metadata, "expert_capacity", "a whole number")?.ok_or(FileError::Metadata {
+        key: "expert_capacity",
+        expected: "a whole number",
+        found: "nothing".to_owned(),
+    })?;
+    let activation = Activation {
+        alpha: parsed(metadata, "alpha", "a number")?.unwrap_or(Activation::GPT_OSS.alpha),
+        limit: parsed(metadata, "limit", "a number")?.unwrap_or(Activation::GPT_OSS.limit),
+    };
+    let problem = Problem::new(hidden_states, router_indices, routing_weights, weights, capacity)?;
+    let problem = problem.with_activation(activation);
+    Ok(T::problem(match tensors.get("sorted_indices") {
+        Some(tensor) => problem.with_order(positions("sorted_indices", tensor)?)?,
+        None => problem,
+    }))
+}
+
+/// The entries of an index tensor as positions.
+///
+/// # Errors
+/// [`FileError::Type`] or [`FileError::Position`]; `name` is for their message.
+pub fn positions(name: &str, tensor: &Tensor) -> Result<Vec<usize>, FileError> {
+    let Tensor::I64(indices) = tensor else {
+        return Err(wrong_type(name, "i64", tensor));
+    };
+    let position = |(at, &found): (usize, &i64)| {
+        usize::try_from(found).map_err(|_| FileError::Position {
+            tensor: name.to_owned(),
+            at,
+            found,
+        })
+    };
+    indices.iter().enumerate().map(position).collect()
+}
+
+fn take<T: CaseElement, D: Dimension>(
+    tensors: &mut Tensors,
+    name: &str,
+    axes: &'static str,
+) -> Result<Array<T, D>, FileError> {
+    let tensor = tensors.remove(name).ok_or_else(|| missing(name, tensors))?;
+    let array = T::array(tensor).map_err(|tensor| wrong_type(name, &T::TYPE.to_string(), &tensor))?;
+    dimensions(array, name, axes)
+}
+
+fn dimensions<T, D: Dimension>(array: ArrayD<T>, name: &str, axes: &'static str) -> Result<Array<T, D>, FileError> {
+    let found = array.shape().to_vec();
+    array.into_dimensionality().map_err(|_| FileError::Rank {
+        tensor: name.to_owned(),
+        expected: axes,
+        found,
+    })
+}
+
+fn parsed<V: std::str::FromStr>(
+    metadata: &HashMap<String, String>,
+    key: &'static str,
+    expected: &'static str,
+) -> Result<Option<V>, FileError> {
+    let refused = |found: &String| FileError::Metadata {
+        key,
+        expected,
+        found: found.clone(),
+    };
+    metadata
+        .get(key)
+        .map(|text| text.parse().map_err(|_| refused(text)))
+        .transpose()
+}
+
+fn missing(name: &str, tensors: &Tensors) -> FileError {
+    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    let found = if names.is_empty() {
+        "no tensor".to_owned()
+    } else {
+        names.join(", ")
+    };
+    FileError::Missing {
+        tensor: name.to_owned(),
+        found,
+    }
+}
+
+fn wrong_type(name: &str, expected: &str, tensor: &Tensor) -> FileError {
+    FileError::Type {
+        tensor: name.to_owned(),
+        expected: expected.to_owned(),
+        found: tensor.type_name(),
+    }
+}
+
+fn write_problem<T: CaseElement>(path: &Path, problem: &Problem<T>) -> Result<(), FileError> {
+    let weights = problem.weights();
+    let tensors = Tensors::from([
+        ("hidden_states".to_owned(), problem.hidden_states().clone().into()),
+        (
+            "router_indices".to_owned(),
+            Tensor::I64(problem.router_indices().to_owned().into_dyn()),
+        ),
+        ("routing_weights".to_owned(), problem.routing_weights().clone().into()),
+        ("gate_up_proj".to_owned(), weights.gate_up_proj().clone().into()),
+        (
+            "gate_up_proj_bias".to_owned(),
+            weights.gate_up_proj_bias().clone().into(),
+        ),
+        ("down_proj".to_owned(), weights.down_proj().clone().into()),
+        ("down_proj_bias".to_owned(), weights.down_proj_bias().clone().into()),
+    ]);
+    let order = problem
+        .explicit_order()
+        .map(|order| ("sorted_indices".to_owned(), Tensor::indices(order)));
+    let Activation { alpha, limit } = problem.activation();
+    let metadata = [("expert_capacity", problem.capacity().to_string())]
+        .into_iter()
+        .chain((alpha != Activation::GPT_OSS.alpha).then(|| ("alpha", alpha.to_string())))
+        .chain((limit != Activation::GPT_OSS.limit).then(|| ("limit", limit.to_string())))
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    write(path, &tensors.into_iter().chain(order).collect(), Some(metadata))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    std::fs::read(path).map_err(|source| FileError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>), FileError> {
+    let format = |error: SafeTensorError| FileError::Format {
+        path: path.to_owned(),
+        message: error.to_string(),
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+    let file = SafeTensors::deserialize(bytes).map_err(format)?;
+    let tensors = file
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| Ok((name.clone(), decoded(name, &view)?)));
+    Ok((
+        tensors.collect::<Result<Tensors, FileError>>()?,
+        header.metadata().clone().unwrap_or_default(),
+    ))
+}
+
+fn decoded(name: String, view: &TensorView) -> Result<Tensor, FileError> {
+    if view.dtype() == Dtype::I64 {
+        return Ok(Tensor::I64(array(name, view)?));
+    }
+    for element in ElementType::ALL {
+        if with_element!(element, T => T::DTYPE) == view.dtype() {
+            return with_element!(element, T => Ok(array::<T>(name, view)?.into()));
+        }
+    }
+    let types: Vec<&str> = ElementType::ALL.iter().map(|element| element.name()).collect();
+    Err(FileError::Type {
+        tensor: name,
+        expected: format!("{} or i64", types.join(", ")),
+        found: view.dtype().to_string(),
+    })
+}
+
+fn array<T: Pod>(name: String, view: &TensorView) -> Result<ArrayD<T>, FileError> {
+    let values = bytemuck::allocation::pod_collect_to_vec(view.data());
+    ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|_| FileError::Rank {
+        tensor: name,
+        expected: "sizes whose product fits the address space",
+        found: view.shape().to_vec(),
+    })
+}
+
+fn write(path: &Path, tensors: &Tensors, metadata: Option<HashMap<String, String>>) -> Result<(), FileError> {
+    let bytes: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let dtype = tensor
+                .element()
+                .map_or(Dtype::I64, |element| with_element!(element, T => T::DTYPE));
+            let bytes = with_tensor!(tensor, array => encoded(array), indices => encoded(indices));
+            (name.as_str(), dtype, tensor.shape().to_vec(), bytes)
+        })
+        .collect();
+    let format = |error: SafeTensorError| FileError::Format {
+        path: path.to_owned(),
+        message: error.to_string(),
+    };
+    let views: Result<Vec<(&str, TensorView)>, SafeTensorError> = bytes
+        .iter()
+        .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
+        .collect();
+    serialize_to_file(views.map_err(format)?, metadata, path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => FileError::Io {
+            path: path.to_owned(),
+            source,
+        },
+        other => format(other),
+    })
+}
+
+fn encoded<T: NoUninit>(array: &ArrayD<T>) -> Vec<u8> {
+    let values: Vec<T> = array.iter().copied().collect();
+    bytemuck::cast_slice(&values).to_vec()
+}

@@ -1,0 +1,10 @@
+//! Kernels of any language, as programs that read case files and write result files.
+
+mod case_file;
+mod client;
+mod protocol;
+mod serve;
+
+pub use case_file::{CaseFile, FileError, parse_case, positions, read_case, read_tensors, write_case, write_tensors};
+pub use client::{Program, ProgramError};
+pub use serve::{serve, tensors};

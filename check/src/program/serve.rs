@@ -1,0 +1,45 @@
+//! The other side of [`Program`](super::Program): an engine as a program that speaks lines of JSON.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+
+use super::case_file::{FileError, read_case, write_tensors};
+use super::protocol::{Answer, Request};
+use crate::engine::{Engine, Outcome, forward};
+use crate::stage::Stage;
+use crate::tensor::{AnyProblem, Tensor};
+
+/// A stage with more elements in PyTorch's shape is left out of an answer.
+const MOST_STAGE_ELEMENTS: usize = 1 << 20;
+
+/// Answers requests until there are no more of them.
+///
+/// # Errors
+/// An error of the input or the output; what is wrong with a case or an engine is an answer.
+pub fn serve(engine: &mut dyn Engine, requests: impl BufRead, mut answers: impl Write) -> std::io::Result<()> {
+    for line in requests.lines() {
+        let answer = match answer(engine, &line?) {
+            Ok(()) => Answer::Ok(true),
+            Err(message) => Answer::Error(message),
+        };
+        serde_json::to_writer(&mut answers, &answer)?;
+        writeln!(answers)?;
+        answers.flush()?;
+    }
+    Ok(())
+}
+
+fn answer(engine: &mut dyn Engine, line: &str) -> Result<(), String> {
+    let request: Request = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let file = |error: FileError| error.to_string();
+    let problem = read_case(&request.case).map_err(file)?.problem;
+    let outcome = forward(engine, &problem).map_err(|fault| fault.to_string())?;
+    write_tensors(&request.output, &tensors(&outcome, &problem, MOST_STAGE_ELEMENTS)).map_err(file)
+}
+
+/// The output, and the stages in PyTorch's shapes but for those with more elements.
+pub fn tensors(outcome: &Outcome, problem: &AnyProblem, most_elements: usize) -> BTreeMap<String, Tensor> {
+    let mut tensors = outcome.stages.tensors(problem, most_elements);
+    tensors.insert(Stage::Output.to_string(), outcome.output.clone());
+    tensors
+}

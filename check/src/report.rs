@@ -1,0 +1,219 @@
+//! The text and the JSON that a run prints.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
+
+use crate::check::{CaseResult, EngineTotals, Summary};
+use crate::judge::Verdict;
+
+impl fmt::Display for Summary {
+    /// The failures, then the totals.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for failure in &self.failures {
+            writeln!(f, "{}", failure_text(&self.engines[failure.engine].name, failure))?;
+        }
+        f.write_str(&totals(self))
+    }
+}
+
+/// The totals: a table of verdicts, skips, coverage, times, and the conclusion.
+pub fn totals(summary: &Summary) -> String {
+    let mut out = format!("{}\n\n", verdicts(summary));
+    for totals in &summary.engines {
+        for (reason, count) in &totals.skips {
+            let _ = writeln!(out, "{}: {count} cases skipped: {reason}", totals.name);
+        }
+    }
+    let _ = writeln!(
+        out,
+        "{} cases, among them cases with\n{}",
+        summary.cases,
+        coverage(summary)
+    );
+    let _ = writeln!(out, "time: {}", times(summary));
+    let _ = write!(out, "{}", conclusion(summary));
+    out
+}
+
+/// The last line of a report.
+pub fn conclusion(summary: &Summary) -> String {
+    if !summary.is_conclusive() {
+        return "INCONCLUSIVE: an engine was compared on no case".to_owned();
+    }
+    if summary.agrees() {
+        return "AGREE: every engine is within its bounds on every case".to_owned();
+    }
+    let failing: Vec<&str> = summary
+        .engines
+        .iter()
+        .filter(|totals| totals.disagree + totals.fault > 0)
+        .map(|totals| totals.name.as_str())
+        .collect();
+    format!("DISAGREE: {}", failing.join(", "))
+}
+
+/// A table with a row for each engine.
+fn verdicts(summary: &Summary) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "engine",
+        "agree",
+        "disagree",
+        "fault",
+        "skipped",
+        "bound used",
+        "by",
+        "undecided",
+    ]);
+    for totals in &summary.engines {
+        table.add_row([
+            totals.name.clone(),
+            totals.agree.to_string(),
+            totals.disagree.to_string(),
+            totals.fault.to_string(),
+            totals.skipped().to_string(),
+            format!("{:.3}", totals.used),
+            totals.used_by.clone(),
+            undecided(totals),
+        ]);
+    }
+    for column in [1, 2, 3, 4, 5, 7] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// A failing case with everything needed to run it again.
+pub fn failure_text(engine: &str, failure: &CaseResult) -> String {
+    let mut out = format!("{engine} fails on {}\n", failure.case);
+    if let Some(spec) = &failure.spec {
+        let _ = writeln!(out, "  {}", spec.summary());
+    }
+    let _ = writeln!(out, "{}", indented(&verdict_text(&failure.verdict)));
+    if let Some(shrunk) = &failure.shrunk {
+        let _ = writeln!(
+            out,
+            "smallest case found, in {} tries: {}",
+            shrunk.tries,
+            shrunk.spec.summary()
+        );
+        let _ = writeln!(out, "{}", indented(&verdict_text(&shrunk.verdict)));
+        let _ = writeln!(out, "{}", indented(&shrunk.spec.to_string()));
+    }
+    out
+}
+
+/// A verdict in full.
+pub fn verdict_text(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Agree { used, undecided: 0 } => format!("agree, {used:.3} of the bound used"),
+        Verdict::Agree { used, undecided } => {
+            format!("agree, {used:.3} of the bound used, {undecided} elements undecided near overflow")
+        }
+        Verdict::Disagree(mismatch) => mismatch.to_string(),
+        Verdict::Fault(fault) => fault.to_string(),
+        Verdict::Skip(reason) => format!("skipped: {reason}"),
+    }
+}
+
+/// One case and engine as a line of JSON.
+pub fn case_json(engine: &str, result: &CaseResult) -> String {
+    let (used, undecided) = match result.verdict {
+        Verdict::Agree { used, undecided } => (Some(used), Some(undecided)),
+        _ => (None, None),
+    };
+    let (stage, detail) = match &result.verdict {
+        Verdict::Agree { .. } => (None, None),
+        Verdict::Disagree(mismatch) => (Some(mismatch.stage().to_string()), Some(mismatch.to_string())),
+        Verdict::Fault(fault) => (None, Some(fault.to_string())),
+        Verdict::Skip(reason) => (None, Some(reason.to_string())),
+    };
+    json!({
+        "case": result.case,
+        "engine": engine,
+        "verdict": result.verdict.kind(),
+        "used": used,
+        "undecided": undecided,
+        "stage": stage,
+        "detail": detail,
+        "spec": result.spec.as_ref().map(ToString::to_string),
+        "shrunk": result.shrunk.as_ref().map(|shrunk| shrunk.spec.to_string()),
+    })
+    .to_string()
+}
+
+/// The totals as a line of JSON.
+pub fn totals_json(summary: &Summary) -> String {
+    let engine = |totals: &EngineTotals| {
+        let skips = totals
+            .skips
+            .iter()
+            .map(|(reason, count)| json!({ "reason": reason.to_string(), "cases": count }));
+        json!({
+            "engine": totals.name,
+            "agree": totals.agree,
+            "disagree": totals.disagree,
+            "fault": totals.fault,
+            "skipped": totals.skipped(),
+            "skips": skips.collect::<Vec<_>>(),
+            "used": totals.used,
+            "used_by": totals.used_by,
+            "undecided": totals.undecided,
+            "elements": totals.elements,
+            "seconds": totals.time.as_secs_f64(),
+        })
+    };
+    let coverage: serde_json::Map<String, serde_json::Value> = summary
+        .coverage
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), json!(count)))
+        .collect();
+    json!({
+        "totals": summary.engines.iter().map(engine).collect::<Vec<_>>(),
+        "agrees": summary.agrees(),
+        "coverage": coverage,
+        "seconds": {
+            "generate": summary.generating.as_secs_f64(),
+            "oracle": summary.oracle.as_secs_f64(),
+            "compare": summary.comparing.as_secs_f64(),
+            "elapsed": summary.elapsed.as_secs_f64(),
+        },
+    })
+    .to_string()
+}
+
+/// In how many cases each situation occurred, three to a line.
+fn coverage(summary: &Summary) -> String {
+    let cell = |(name, count): &(&str, usize)| format!("  {name:<26}{count:>6}");
+    let line = |cells: &[(&'static str, usize)]| cells.iter().map(cell).collect::<String>();
+    summary.coverage.chunks(3).map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn undecided(totals: &EngineTotals) -> String {
+    format!("{} of {}", totals.undecided, totals.elements)
+}
+
+fn times(summary: &Summary) -> String {
+    let engines: Duration = summary.engines.iter().map(|totals| totals.time).sum();
+    let all = [summary.generating, summary.oracle, engines, summary.comparing];
+    let total: Duration = all.iter().sum();
+    let share = |part: Duration| 100.0 * part.as_secs_f64() / total.as_secs_f64().max(f64::MIN_POSITIVE);
+    let [generating, oracle, engines, comparing] = all.map(share);
+    format!(
+        "{:.1} s; generate {generating:.0} %, oracle {oracle:.0} %, engines {engines:.0} %, compare {comparing:.0} %",
+        summary.elapsed.as_secs_f64()
+    )
+}
+
+fn indented(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}

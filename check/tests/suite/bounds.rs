@@ -1,0 +1,120 @@
+//! The bounds accept every honest way to compute and refuse a coarser class.
+
+use crate::common::{Loops, Order, bf16, tf32};
+use std::ops::ControlFlow;
+
+use binned_experts_check::case::{Profile, ValueProfile};
+use binned_experts_check::check::{Contender, check};
+use binned_experts_check::engine::Reference;
+use binned_experts_check::judge::judge_spec;
+use binned_experts_check::{CaseSpec, CheckPlan, ElementType, Precision, Selection, Verdict, check_engine};
+
+/// Values that strain the derivation.
+const STRAINED: [ValueProfile; 7] = [
+    ValueProfile::WideRange,
+    ValueProfile::Cancelling,
+    ValueProfile::OppositeScales,
+    ValueProfile::HugeGates,
+    ValueProfile::LowGates,
+    ValueProfile::Outliers,
+    ValueProfile::LostSquares,
+];
+
+fn all_cases(cases: usize, profile: ValueProfile) -> CheckPlan {
+    CheckPlan {
+        cases,
+        selection: Selection::default().with_profiles([Profile::Values(profile)]),
+        ..CheckPlan::default()
+    }
+}
+
+fn f32_cases(cases: usize, profiles: &[ValueProfile]) -> CheckPlan {
+    CheckPlan {
+        cases,
+        selection: Selection {
+            elements: vec![ElementType::F32],
+            values: profiles.to_vec(),
+            ..Selection::default()
+        },
+        ..CheckPlan::default()
+    }
+}
+
+/// Sums in every order, and operands rounded more coarsely by engines that say so. One run prepares each case once for
+/// all of them.
+fn honest() -> Vec<Loops> {
+    let orders = [Order::Forward, Order::Backward, Order::Pairwise, Order::Blocked];
+    let orders = orders.map(|order| Loops { order, ..Loops::FP32 });
+    let coarser = [(Precision::Tf32, tf32 as fn(f32) -> f32), (Precision::Bf16, bf16)];
+    let coarser = coarser.map(|(precision, operand)| Loops {
+        precision,
+        operand,
+        ..Loops::FP32
+    });
+    orders.into_iter().chain(coarser).collect()
+}
+
+fn all_agree(engines: &mut [Loops], plan: &CheckPlan) {
+    let mut contenders: Vec<Contender<'_>> = engines.iter_mut().map(|engine| Contender::single(engine)).collect();
+    let summary = check(&mut contenders, plan, &mut |_| ControlFlow::Continue(()));
+    summary.unwrap().assert_agrees();
+}
+
+#[test]
+fn every_order_and_every_precision_agrees() {
+    all_agree(&mut honest(), &f32_cases(400, &[]));
+}
+
+#[test]
+fn every_order_and_every_precision_agrees_on_strained_values() {
+    for profile in STRAINED {
+        all_agree(&mut honest(), &f32_cases(150, &[profile]));
+    }
+}
+
+#[test]
+fn the_reference_agrees_on_strained_values() {
+    for profile in STRAINED {
+        check_engine(&mut Reference, &all_cases(400, profile)).assert_agrees();
+    }
+}
+
+/// Cases on which a class is meant to be told from a coarser one.
+fn gentle_cases(least_hidden: usize, wanted: usize) -> Vec<CaseSpec> {
+    let selection = Selection {
+        draws_orders: false,
+        ..f32_cases(0, &[ValueProfile::Gentle]).selection
+    };
+    let fits = |spec: &CaseSpec| {
+        spec.hidden >= least_hidden && spec.tokens() > 0 && spec.capacity > 0 && spec.special.is_none()
+    };
+    (0..)
+        .map(|seed| CaseSpec::from_seed(seed, &selection))
+        .filter(fits)
+        .take(wanted)
+        .collect()
+}
+
+#[test]
+fn operands_rounded_to_tf32_are_refused_in_the_fp32_class() {
+    let cases = gentle_cases(64, 200);
+    for operand in [tf32 as fn(f32) -> f32, bf16] {
+        let mut engine = Loops { operand, ..Loops::FP32 };
+        let refused = |spec: &&CaseSpec| matches!(judge_spec(&mut engine, spec), Some(Verdict::Disagree(_)));
+        let refused = cases.iter().filter(refused).count();
+        assert!(refused >= 190, "refused on {refused} of 200 gentle cases with H ≥ 64");
+    }
+}
+
+#[test]
+fn operands_rounded_to_bf16_are_refused_in_the_tf32_class() {
+    let cases = gentle_cases(64, 100);
+    let mut engine = Loops {
+        precision: Precision::Tf32,
+        operand: bf16,
+        ..Loops::FP32
+    };
+    let refused = |spec: &&CaseSpec| matches!(judge_spec(&mut engine, spec), Some(Verdict::Disagree(_)));
+    let refused = cases.iter().filter(refused).count();
+    assert!(refused >= 10, "refused on {refused} of 100 gentle cases with H ≥ 64");
+}

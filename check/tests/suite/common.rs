@@ -1,0 +1,181 @@
+//! What the tests share: the cases of a profile, and engines, right ones that round in different ways and wrong ones.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use binned_experts_check::case::Profile;
+use binned_experts_check::engine::{Engine, Fault, Outcome};
+use binned_experts_check::oracle::Expected;
+use binned_experts_check::oracle::Inputs;
+use binned_experts_check::{AnyProblem, CaseSpec, ElementType, Precision, Selection, Tensor};
+use binned_experts_reference::Problem;
+use ndarray::{Array2, Array3};
+
+/// Cases drawn for each profile.
+const CASES: u64 = 60;
+
+/// The share of a profile's cases, in percent, for which `holds` is true.
+pub(crate) fn share(profile: Profile, holds: impl Fn(&CaseSpec, &Expected) -> bool) -> u64 {
+    let selection = Selection::default().with_profiles([profile]);
+    let kept = (0..CASES).filter(|seed| {
+        let spec = CaseSpec::from_seed(*seed, &selection);
+        let problem = spec.build().unwrap();
+        let expected = Expected::new(Inputs::new(&problem), problem.output_shape(), problem.element());
+        holds(&spec, &expected)
+    });
+    kept.count() as u64 * 100 / CASES
+}
+
+/// The order in which a sum adds its terms.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Order {
+    Forward,
+    Backward,
+    Pairwise,
+    /// Sums of 32, added up.
+    Blocked,
+}
+
+/// A kernel in f32 loops: operands rounded by `operand`, sums in a given order.
+#[derive(Clone, Copy)]
+pub(crate) struct Loops {
+    pub(crate) precision: Precision,
+    pub(crate) operand: fn(f32) -> f32,
+    pub(crate) order: Order,
+}
+
+impl Loops {
+    pub(crate) const FP32: Loops = Loops {
+        precision: Precision::Fp32,
+        operand: |value| value,
+        order: Order::Forward,
+    };
+
+    fn sum(&self, terms: &[f32]) -> f32 {
+        match self.order {
+            Order::Forward => terms.iter().fold(0.0, |sum, term| sum + term),
+            Order::Backward => terms.iter().rev().fold(0.0, |sum, term| sum + term),
+            Order::Blocked => terms.chunks(32).map(|block| block.iter().sum::<f32>()).sum(),
+            Order::Pairwise => match terms.len() {
+                0 => 0.0,
+                1 => terms[0],
+                n => self.sum(&terms[..n / 2]) + self.sum(&terms[n / 2..]),
+            },
+        }
+    }
+
+    fn dot(&self, x: impl Iterator<Item = f32>, weights: impl Iterator<Item = f32>) -> f32 {
+        let terms: Vec<f32> = x
+            .zip(weights)
+            .map(|(x, weight)| (self.operand)(x) * (self.operand)(weight))
+            .collect();
+        self.sum(&terms)
+    }
+
+    pub(crate) fn output(&self, problem: &Problem<f32>) -> Array3<f32> {
+        let dims = problem.dims();
+        let (alpha, limit) = (problem.activation().alpha as f32, problem.activation().limit as f32);
+        let weights = problem.weights();
+        let mut taken = vec![0; dims.experts];
+        let mut output = Array3::zeros(problem.hidden_states().raw_dim());
+        let (_, sequence, _) = problem.hidden_states().dim();
+        for ((token, _), &expert) in problem.router_indices().indexed_iter() {
+            let expert = expert as usize;
+            taken[expert] += 1;
+            if taken[expert] > dims.capacity {
+                continue;
+            }
+            let at = (token / sequence, token % sequence);
+            let x = |h: usize| problem.hidden_states()[[at.0, at.1, h]];
+            let gate_up: Vec<f32> = (0..2 * dims.intermediate)
+                .map(|j| {
+                    let column = (0..dims.hidden).map(|h| weights.gate_up_proj()[[expert, h, j]]);
+                    self.dot((0..dims.hidden).map(x), column) + weights.gate_up_proj_bias()[[expert, j]]
+                })
+                .collect();
+            let activated: Vec<f32> = gate_up
+                .chunks(2)
+                .map(|pair| {
+                    let gate = if pair[0] > limit { limit } else { pair[0] };
+                    let up = if pair[1] > limit { limit } else { pair[1] };
+                    let up = if up < -limit { -limit } else { up };
+                    (up + 1.0) * (gate / (1.0 + (-alpha * gate).exp()))
+                })
+                .collect();
+            let weight = problem.routing_weights()[[at.0, at.1, expert]];
+            for h in 0..dims.hidden {
+                let column = (0..dims.intermediate).map(|i| weights.down_proj()[[expert, i, h]]);
+                let row = self.dot(activated.iter().copied(), column) + weights.down_proj_bias()[[expert, h]];
+                output[[at.0, at.1, h]] += row * weight;
+            }
+        }
+        output
+    }
+}
+
+impl Engine for Loops {
+    fn name(&self) -> &str {
+        "loops"
+    }
+
+    fn precision(&self, element: ElementType) -> Option<Precision> {
+        (element == ElementType::F32).then_some(self.precision)
+    }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        match problem {
+            AnyProblem::F32(problem) => Ok(Outcome::output(self.output(problem))),
+            _ => Err(Fault::refused("f32 only")),
+        }
+    }
+}
+
+/// Keeps the leading `bits` of 24 significant bits, rounding to nearest even; NaN and infinities stay.
+pub(crate) fn round_to_bits(value: f32, bits: u32) -> f32 {
+    if !value.is_finite() {
+        return value;
+    }
+    let shift = 24 - bits;
+    let raw = value.to_bits();
+    let half = (1u32 << (shift - 1)) - 1 + (raw >> shift & 1);
+    f32::from_bits((raw + half) >> shift << shift)
+}
+
+pub(crate) fn tf32(value: f32) -> f32 {
+    round_to_bits(value, 11)
+}
+
+pub(crate) fn bf16(value: f32) -> f32 {
+    round_to_bits(value, 8)
+}
+
+/// An engine that spoils the output of a right one.
+pub(crate) struct Spoiled<F>(pub(crate) F);
+
+impl<F: FnMut(&Problem<f32>, Array2<f32>) -> Array2<f32>> Engine for Spoiled<F> {
+    fn name(&self) -> &str {
+        "spoiled"
+    }
+
+    fn precision(&self, element: ElementType) -> Option<Precision> {
+        (element == ElementType::F32).then_some(Precision::Fp32)
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        let AnyProblem::F32(problem) = problem else {
+            return Err(Fault::refused("f32 only"));
+        };
+        let trace = binned_experts_reference::binned_experts_ref(problem).map_err(Fault::refused)?;
+        let shape = trace.output.raw_dim();
+        let rows = trace
+            .output
+            .into_shape_with_order((problem.dims().tokens, problem.dims().hidden))
+            .unwrap();
+        let spoiled = (self.0)(problem, rows);
+        Ok(Outcome::output(Tensor::from(
+            spoiled.into_shape_with_order(shape).unwrap(),
+        )))
+    }
+}

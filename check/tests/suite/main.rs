@@ -1,0 +1,20 @@
+//! The tests of the crate, in one program, so that it is linked once.
+
+mod bounds;
+mod common;
+mod comparer;
+mod errors;
+mod generator;
+mod goldens;
+mod invariants;
+mod metamorphic;
+mod orders;
+mod snapshots;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+/// A path in the repository.
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}

@@ -1,0 +1,90 @@
+//! The host's side of the kernels against their sources.
+
+use std::collections::BTreeSet;
+
+use crate::path::tests::{plans, weight_plans};
+use crate::plan::Value;
+use crate::sources::{KERNELS, heads};
+use crate::{Arg, NamedArg};
+
+/// What follows `keyword` in each line that has it: `name = value`.
+fn constants(text: &str, keyword: &str) -> Vec<String> {
+    let constant = |line: &str| {
+        let (_, rest) = line.split_once(keyword)?;
+        Some(rest.split(';').next()?.replace(": usize", ""))
+    };
+    text.lines().filter_map(constant).collect()
+}
+
+#[test]
+fn every_constant_is_that_of_the_kernels() {
+    let sources = KERNELS.map(|(_, text)| constants(text, "constexpr int ")).concat();
+    let mut compared = 0;
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/kernel")).unwrap() {
+        let path = file.unwrap().path();
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        for constant in constants(&std::fs::read_to_string(&path).unwrap(), "const ") {
+            assert!(sources.contains(&constant), "{path:?}: the kernels lack `{constant}`");
+            compared += 1;
+        }
+    }
+    assert!(compared > 10, "{compared} constants");
+}
+
+#[test]
+fn every_argument_is_that_of_the_kernels() {
+    let heads = heads();
+    let kernels = KERNELS.map(|(_, text)| text.matches("\nKERNEL").count());
+    assert_eq!(heads.len(), kernels.iter().sum::<usize>(), "heads that can be read");
+    let mut launched = BTreeSet::new();
+    for step in plans().into_iter().chain(weight_plans()).flat_map(|plan| plan.steps) {
+        let kernel = step.launch.kernel;
+        let head = heads.iter().find(|head| head.kernel == kernel).unwrap();
+        let arg = |&(name, value)| -> NamedArg<'_, ()> {
+            match value {
+                Value::Buffer(_) | Value::Null => (name, Arg::Null),
+                Value::I64(value) => (name, Arg::I64(value)),
+                Value::F32(value) => (name, Arg::F32(value)),
+            }
+        };
+        let args: Vec<_> = step.args.iter().map(arg).collect();
+        assert_eq!(head.check(&args), Ok(()), "{kernel}");
+        launched.insert(kernel);
+    }
+    assert_eq!(launched, heads.iter().map(|head| head.kernel).collect());
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_named() {
+    let head = heads()
+        .into_iter()
+        .find(|head| head.kernel == "count_assignments")
+        .unwrap();
+    let right: [NamedArg<'_, ()>; 4] = [
+        ("router_indices", Arg::Null),
+        ("counts", Arg::Null),
+        ("assignments", Arg::I64(1)),
+        ("experts", Arg::I64(1)),
+    ];
+    assert_eq!(head.check(&right), Ok(()));
+    let report = |args: &[NamedArg<'_, ()>]| head.check(args).unwrap_err();
+    assert_eq!(report(&right[1..]), "expected 4 arguments, found 3");
+    let [indices, counts, assignments, experts] = right;
+    let swapped = [counts, indices, assignments, experts];
+    assert_eq!(report(&swapped), "expected the argument router_indices, found counts");
+    let other = [indices, counts, ("assignments", Arg::F32(1.0)), experts];
+    assert_eq!(report(&other), "assignments: expected an i64, found an f32");
+}
+
+#[test]
+fn every_kernel_waits_for_the_earlier_ones() {
+    let texts = KERNELS.map(|(_, text)| text).concat();
+    for head in heads() {
+        let (_, kernel) = texts.split_once(&format!("\n{}(", head.kernel)).unwrap();
+        let (_, body) = kernel.split_once(") {\n").unwrap();
+        let body = body.trim_start_matches("    let_next_kernel_start();\n");
+        assert!(body.starts_with("    wait_for_earlier_kernels();\n"), "{}", head.kernel);
+    }
+}

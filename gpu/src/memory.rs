@@ -1,0 +1,106 @@
+//! Buffers on a machine, by name.
+
+use std::collections::BTreeMap;
+
+use crate::plan::{Buffer, BufferId, Plan, Value};
+use crate::{Arg, GpuError, Machine};
+
+/// The buffers of a plan, kept for the next one as long as they are large enough.
+///
+/// Arguments cover exactly the bytes that the present plan needs, so a machine that checks bounds sees through what an
+/// earlier, larger problem left behind.
+#[derive(Debug)]
+pub(crate) struct Memory<M: Machine> {
+    regions: BTreeMap<BufferId, Region<M::Buffer>>,
+}
+
+#[derive(Debug)]
+struct Region<B> {
+    buffer: B,
+    /// The size of the buffer, and what the present plan needs of it.
+    capacity: usize,
+    bytes: usize,
+}
+
+impl<M: Machine> Memory<M> {
+    /// Without any buffer.
+    pub(crate) fn new() -> Memory<M> {
+        Memory {
+            regions: BTreeMap::new(),
+        }
+    }
+
+    /// Makes every buffer of a plan at least as large as it asks for, and the contents undefined or zeros.
+    pub(crate) fn prepare(&mut self, machine: &mut M, plan: &Plan) -> Result<(), GpuError> {
+        for region in self.regions.values_mut() {
+            region.bytes = 0;
+        }
+        for &Buffer { id, bytes, zeroed } in &plan.buffers {
+            if self.regions.get(&id).is_none_or(|region| region.capacity < bytes) {
+                // Given back first: the machine may not hold both.
+                self.regions.remove(&id);
+                let buffer = machine.alloc(bytes)?;
+                let capacity = bytes;
+                let region = Region {
+                    buffer,
+                    capacity,
+                    bytes,
+                };
+                self.regions.insert(id, region);
+            }
+            if let Some(region) = self.regions.get_mut(&id) {
+                region.bytes = bytes;
+                machine.discard(&mut region.buffer)?;
+                if zeroed {
+                    machine.upload(&mut region.buffer, &vec![0; bytes])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies to a buffer.
+    pub(crate) fn upload(&mut self, machine: &mut M, id: BufferId, bytes: &[u8]) -> Result<(), GpuError> {
+        match self.regions.get_mut(&id) {
+            Some(region) => machine.upload(&mut region.buffer, bytes),
+            None => Err(absent(id)),
+        }
+    }
+
+    /// Copies from a buffer.
+    pub(crate) fn download(&self, machine: &mut M, id: BufferId, bytes: &mut [u8]) -> Result<(), GpuError> {
+        match self.regions.get(&id) {
+            Some(region) => machine.download(&region.buffer, bytes),
+            None => Err(absent(id)),
+        }
+    }
+
+    fn arg(&self, id: BufferId) -> Option<Arg<'_, M::Buffer>> {
+        let region = self.regions.get(&id)?;
+        Some(Arg::Buffer(&region.buffer, region.bytes))
+    }
+}
+
+/// Launches the steps of a path's plan. The memories have been prepared for it, and hold its inputs.
+pub(crate) fn run<M: Machine>(machine: &mut M, plan: &Plan, memories: &[&Memory<M>]) -> Result<(), GpuError> {
+    for step in &plan.steps {
+        let arg = |&(name, value): &(&'static str, Value)| {
+            let arg = match value {
+                Value::Buffer(id) => memories.iter().find_map(|memory| memory.arg(id)).ok_or(absent(id))?,
+                Value::Null => Arg::Null,
+                Value::I64(value) => Arg::I64(value),
+                Value::F32(value) => Arg::F32(value),
+            };
+            Ok((name, arg))
+        };
+        let args = step.args.iter().map(arg).collect::<Result<Vec<_>, GpuError>>()?;
+        // SAFETY: the step is one of a path's plan, whose buffers are as long as the kernels' heads say, and whose steps
+        // write what later ones read. Inputs are those of a `Problem`, which has checked every index.
+        unsafe { machine.launch(step.launch, &args)? };
+    }
+    Ok(())
+}
+
+fn absent(id: BufferId) -> GpuError {
+    GpuError::NoBuffer { name: id.0 }
+}

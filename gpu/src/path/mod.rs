@@ -1,0 +1,150 @@
+//! Paths: the ways in which a forward can be computed. A path is an element type, a layout of the weights, buffers and
+//! steps; which one serves depends on the machine, the sizes, and the caller's wish.
+
+pub(crate) mod buffers;
+mod hopper_fp32;
+mod portable_fp32;
+
+use binned_experts_reference::{Activation, Dims, Problem};
+
+use crate::GpuError;
+use crate::error::INDEX_LIMIT;
+use crate::machine::Capabilities;
+use crate::plan::Plan;
+
+pub use hopper_fp32::HOPPER_FP32;
+pub use portable_fp32::PORTABLE_FP32;
+
+/// A way to compute a forward.
+pub struct Path {
+    name: &'static str,
+    needs_hopper: bool,
+    /// The least H and I.
+    least_depth: usize,
+    /// The path in place of this one where the machine or the sizes rule it out.
+    fallback: Option<&'static Path>,
+    /// Buffers and steps that bring the weights into the path's layout.
+    pub(crate) weights: fn(WeightDims) -> Result<Plan, GpuError>,
+    /// Buffers and steps of a forward.
+    pub(crate) forward: fn(&Call) -> Result<Plan, GpuError>,
+}
+
+/// The sizes of a layer's weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WeightDims {
+    pub(crate) hidden: usize,
+    pub(crate) intermediate: usize,
+    pub(crate) experts: usize,
+}
+
+/// What a forward is planned for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call {
+    /// The sizes; the capacity is at most T·K.
+    pub(crate) dims: Dims,
+    pub(crate) activation: Activation,
+    /// Whether the caller gives the order of the assignments.
+    pub(crate) has_order: bool,
+    /// Whether the caller asks for what each stage computed.
+    pub(crate) with_stages: bool,
+    pub(crate) multiprocessors: usize,
+}
+
+/// The rows that the portable products compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    All,
+    /// Those that the tensor cores leave.
+    Fallback,
+}
+
+impl Path {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether only devices with Hopper's tensor cores run it.
+    pub fn needs_hopper(&self) -> bool {
+        self.needs_hopper
+    }
+
+    /// Whether it takes weights of these sizes.
+    pub fn takes(&self, hidden: usize, intermediate: usize) -> bool {
+        hidden.min(intermediate) >= self.least_depth
+    }
+
+    /// This path, or the one in its place.
+    pub(crate) fn serving(&'static self, capabilities: Capabilities, weights: WeightDims) -> &'static Path {
+        let serves =
+            (capabilities.has_hopper || !self.needs_hopper) && self.takes(weights.hidden, weights.intermediate);
+        match self.fallback {
+            Some(fallback) if !serves => fallback.serving(capabilities, weights),
+            _ => self,
+        }
+    }
+}
+
+impl std::fmt::Debug for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Call {
+    /// Checks the limits that all paths share.
+    pub(crate) fn new(problem: &Problem<f32>, with_stages: bool, capabilities: Capabilities) -> Result<Call, GpuError> {
+        let call = Call {
+            dims: problem.dims(),
+            activation: problem.activation(),
+            has_order: problem.explicit_order().is_some(),
+            with_stages,
+            multiprocessors: capabilities.multiprocessors as usize,
+        };
+        call.checked()
+    }
+
+    fn checked(self) -> Result<Call, GpuError> {
+        let Dims {
+            tokens, experts, top_k, ..
+        } = self.dims;
+        let assignments = tokens
+            .checked_mul(top_k)
+            .filter(|&assignments| assignments < INDEX_LIMIT)
+            .ok_or(GpuError::TooManyAssignments { tokens, top_k })?;
+        if experts >= INDEX_LIMIT - 1 {
+            return Err(GpuError::TooManyExperts { experts });
+        }
+        // No expert has more assignments than there are, so a larger capacity means the same.
+        let capacity = self.dims.capacity.min(assignments);
+        let dims = Dims { capacity, ..self.dims };
+        Ok(Call { dims, ..self })
+    }
+
+    /// T·K.
+    pub(crate) fn assignments(&self) -> usize {
+        self.dims.tokens * self.dims.top_k
+    }
+
+    /// The largest R that the sizes allow.
+    pub(crate) fn max_rows(&self) -> usize {
+        self.assignments()
+            .min(self.dims.experts.saturating_mul(self.dims.capacity))
+    }
+}
+
+impl Rows {
+    /// Blocks a multiprocessor for the rows that are left, where most blocks find nothing to do.
+    const FALLBACK_BLOCKS: usize = 4;
+
+    /// Blocks for so many tiles.
+    pub(crate) fn blocks(self, call: &Call, tiles: usize) -> usize {
+        match self {
+            Rows::All => tiles,
+            Rows::Fallback => tiles.min(call.multiprocessors * Rows::FALLBACK_BLOCKS),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

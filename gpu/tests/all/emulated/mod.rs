@@ -1,0 +1,66 @@
+//! What runs on the emulator: its own tests, and those of the kernels and the pipeline.
+
+mod async_machine;
+mod built;
+mod common;
+mod faults;
+mod pipeline;
+mod selftest;
+mod several;
+mod tensor_cores;
+
+use binned_experts_gpu::{Emulator, GpuError};
+use libtest_mimic::Trial;
+
+use crate::trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let missing = Emulator::new().err().map(|error| error.to_string());
+    let needing_nothing = [test(is_there_or_says_why_not)];
+    let needing_a_compiler = [
+        async_machine::tests(),
+        built::tests(),
+        faults::tests(),
+        pipeline::tests(),
+        selftest::tests(),
+        several::tests(),
+        tensor_cores::tests(),
+    ];
+    let compiled = needing_a_compiler.into_iter().flatten();
+    let tests = compiled.map(|test| (test, missing.clone()));
+    let trial = |(Test { name, run }, missing)| {
+        trial(name, missing, || {
+            run();
+            Ok(())
+        })
+    };
+    needing_nothing
+        .map(|test| (test, None))
+        .into_iter()
+        .chain(tests)
+        .map(trial)
+        .collect()
+}
+
+/// A test, which panics if it fails.
+struct Test {
+    name: &'static str,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+/// A function as a test, named after its module and itself.
+fn test<F: FnOnce() + Send + 'static>(run: F) -> Test {
+    let path = std::any::type_name::<F>();
+    Test {
+        name: path.split_once("emulated::").map_or(path, |(_, name)| name),
+        run: Box::new(run),
+    }
+}
+
+fn is_there_or_says_why_not() {
+    match Emulator::new() {
+        Ok(_) => {}
+        Err(GpuError::Unavailable { machine, reason }) => assert!(machine == "emulator" && !reason.is_empty()),
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -1,0 +1,157 @@
+//! The engines that are built in, by name.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "emulator")]
+mod emulator;
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+mod pipeline;
+
+use std::error::Error;
+
+use binned_experts_check::Engine;
+use binned_experts_check::engine::{DefinitionEngine, Reference};
+
+#[cfg(feature = "cuda")]
+pub use cuda::with_image;
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+pub use pipeline::PipelineEngine;
+
+/// An engine, or why it cannot be had here.
+pub type Opened = Result<Box<dyn Engine>, Box<dyn Error + Send + Sync>>;
+
+/// An engine that is built in.
+#[derive(Debug, Clone, Copy)]
+pub struct BuiltIn {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Opens one.
+    pub open: fn() -> Opened,
+    /// Whether each thread can have one of its own.
+    pub is_per_thread: bool,
+    /// Whether it can be checked: the definition cannot, since it is what engines are compared with.
+    pub is_checked: bool,
+}
+
+/// The engines that are built in.
+pub const BUILT_IN: [BuiltIn; 6] = [
+    BuiltIn {
+        name: "reference",
+        about: "binned-experts-reference: plain ndarray, every stage shown",
+        open: || Ok(Box::new(Reference)),
+        is_per_thread: true,
+        is_checked: true,
+    },
+    BuiltIn {
+        name: "emulator-portable",
+        about: "binned-experts-gpu on the CPU, in a strict emulator of a GPU: the kernels of every GPU",
+        open: open::emulator_portable,
+        is_per_thread: true,
+        is_checked: true,
+    },
+    BuiltIn {
+        name: "emulator-hopper",
+        about: "binned-experts-gpu on the CPU, in a strict emulator of a GPU: the kernels for Hopper's tensor cores",
+        open: open::emulator_hopper,
+        is_per_thread: true,
+        is_checked: true,
+    },
+    BuiltIn {
+        name: "cuda-portable",
+        about: "binned-experts-gpu on the first GPU: the kernels of every GPU",
+        open: open::cuda_portable,
+        is_per_thread: false,
+        is_checked: true,
+    },
+    BuiltIn {
+        name: "cuda-hopper",
+        about: "binned-experts-gpu on the first GPU: the kernels for Hopper's tensor cores",
+        open: open::cuda_hopper,
+        is_per_thread: false,
+        is_checked: true,
+    },
+    BuiltIn {
+        name: "definition",
+        about: "the definition in f64, rounded at the end; the oracle, so check does not take it",
+        open: || Ok(Box::new(DefinitionEngine)),
+        is_per_thread: true,
+        is_checked: false,
+    },
+];
+
+/// Names of an earlier release, and the engines that they stand for.
+const FORMER_NAMES: [(&str, &str); 3] = [
+    ("host", "emulator-portable"),
+    ("host-tensor-cores", "emulator-hopper"),
+    ("cuda", "cuda-hopper"),
+];
+
+/// A built-in engine by its name, or by the name that it had in an earlier release.
+pub fn built_in(name: &str) -> Option<&'static BuiltIn> {
+    let former = FORMER_NAMES.iter().find(|(former, _)| *former == name);
+    let name = former.map_or(name, |(_, name)| name);
+    BUILT_IN.iter().find(|engine| engine.name == name)
+}
+
+/// Every engine that can be checked and is available here.
+pub fn available() -> Vec<Box<dyn Engine>> {
+    let checked = BUILT_IN.iter().filter(|engine| engine.is_checked);
+    checked.filter_map(|engine| (engine.open)().ok()).collect()
+}
+
+/// Opens the engines of the kernels, or says which feature the crate was built without.
+mod open {
+    use super::Opened;
+
+    #[cfg(feature = "emulator")]
+    pub(super) fn emulator_portable() -> Opened {
+        Ok(Box::new(super::PipelineEngine::emulator_portable()?))
+    }
+
+    #[cfg(feature = "emulator")]
+    pub(super) fn emulator_hopper() -> Opened {
+        Ok(Box::new(super::PipelineEngine::emulator_hopper()?))
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn cuda_portable() -> Opened {
+        Ok(Box::new(super::PipelineEngine::cuda_portable()?))
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn cuda_hopper() -> Opened {
+        Ok(Box::new(super::PipelineEngine::cuda_hopper()?))
+    }
+
+    #[cfg(not(feature = "emulator"))]
+    pub(super) fn emulator_portable() -> Opened {
+        Err("built without the feature emulator".into())
+    }
+
+    #[cfg(not(feature = "emulator"))]
+    pub(super) use emulator_portable as emulator_hopper;
+
+    #[cfg(not(feature = "cuda"))]
+    pub(super) fn cuda_portable() -> Opened {
+        Err("built without the feature cuda".into())
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    pub(super) use cuda_portable as cuda_hopper;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn former_names_stand_for_engines() {
+        for (former, name) in FORMER_NAMES {
+            assert_eq!(built_in(former).map(|engine| engine.name), Some(name));
+            assert!(BUILT_IN.iter().all(|engine| engine.name != former));
+        }
+        assert!(built_in("nothing").is_none());
+    }
+}
