@@ -2,10 +2,8 @@
 // token in hidden_states.
 //
 //   gather_bf16         after the kernels of route.cu
-//   route_gather_bf16   for few assignments, with the routing: each block counts all of them for itself
+//   route_gather_bf16   the routing as well, for few assignments: each block counts all of them
 #include "tiles_bf16.cuh"
-
-#ifdef HOPPER
 
 namespace bf16 {
 
@@ -19,21 +17,21 @@ struct Line {
 };
 
 template <class RowStarts>
-__device__ __forceinline__ Line line_of(const Rows<RowStarts> &all, int expert, int row, int64 steps) {
+__device__ __forceinline__ Line line_of(const Rows<RowStarts> &all, int expert, int row, int64 k_blocks) {
     if (row < 0) return {-1, 0, 0};
     const int first_row = all.row_starts[expert], rows = all.row_starts[expert + 1] - first_row;
     const int height = panel_height(rows), panel = (row - first_row) / height, line = (row - first_row) % height;
     const int lines = lines_of(int(smaller(height, rows - panel * height)));
     const int64 first_line = all.line_starts[expert] + panel * height;
-    return {(first_line * steps + line) * 8, lines * 8, line % 8};
+    return {(first_line * k_blocks + line) * 8, lines * 8, line % 8};
 }
 
 // Copies a token to the lines of its assignments; `thread` of `threads` that share it. Zeros beyond H.
 __device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Global<Bf16> packed, int64 token,
-                                           int64 hidden, int64 steps, Shared<const Line> lines, int top_k, int thread,
+                                           int64 hidden, int64 k_blocks, Shared<const Line> lines, int top_k, int thread,
                                            int threads) {
     const Chunk nothing = {{0, 0}};
-    for (int64 first = thread; first < steps * 8; first += threads * CHUNKS_AT_ONCE) {
+    for (int64 first = thread; first < k_blocks * 8; first += threads * CHUNKS_AT_ONCE) {
         Chunk found[CHUNKS_AT_ONCE];
 #pragma unroll
         for (int i = 0; i < CHUNKS_AT_ONCE; i++) {
@@ -47,7 +45,7 @@ __device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Glo
             for (int i = 0; i < CHUNKS_AT_ONCE; i++) {
                 const int64 chunk = first + i * threads;
                 const int64 at = line.first + chunk / 8 * line.next + (chunk % 8 ^ line.swizzle);
-                if (chunk < steps * 8) store_chunk(packed, at * CHUNK, found[i]);
+                if (chunk < k_blocks * 8) store_chunk(packed, at * CHUNK, found[i]);
             }
         }
     }
@@ -58,7 +56,7 @@ __device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Glo
 //   router_indices [T·K]                  read
 //   row_of         [T·K]                  read
 //   row_starts     [E + 1]                read
-//   packed         [lines, steps · 64]    written, the lines of rows; zeros beyond H
+//   packed         [lines, k_blocks · K_BLOCK]   written, the lines of rows; zeros beyond H
 // Requirements: H is a multiple of 8, E <= LARGEST_EXPERTS, K <= WARP.
 KERNEL(EXPERTS_THREADS)
 gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<const int> row_of,
@@ -71,15 +69,15 @@ gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices
     SHARED_ARRAY(Line, lines, EXPERTS_THREADS);
     const auto all = find_rows(row_starts, panel_starts, line_starts, int(n_experts));
     const int lane = threadIdx.x % WARP, first = int(threadIdx.x) / WARP * WARP;
-    const int64 steps = ceil_div(hidden, STEP_DEPTH), warps = int64(gridDim.x) * (EXPERTS_THREADS / WARP);
+    const int64 k_blocks = ceil_div(hidden, K_BLOCK), warps = int64(gridDim.x) * (EXPERTS_THREADS / WARP);
     for (int64 token = global_thread() / WARP; token < tokens; token += warps) {
         __syncwarp();
         if (lane < top_k) {
             const int64 assignment = token * top_k + lane;
-            lines[first + lane] = line_of(all, int(router_indices[assignment]), row_of[assignment], steps);
+            lines[first + lane] = line_of(all, int(router_indices[assignment]), row_of[assignment], k_blocks);
         }
         __syncwarp();
-        copy_token(hidden_states, packed, token, hidden, steps, lines + first, int(top_k), lane, WARP);
+        copy_token(hidden_states, packed, token, hidden, k_blocks, lines + first, int(top_k), lane, WARP);
     }
 }
 
@@ -88,7 +86,7 @@ gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices
 //   router_indices [T·K]                  read
 //   row_starts     [E + 1]                written
 //   row_of         [T·K]                  written
-//   packed         [lines, steps · 64]    written, the lines of rows; zeros beyond H
+//   packed         [lines, k_blocks · K_BLOCK]   written, the lines of rows; zeros beyond H
 // Requirements: as gather_bf16, and T·K <= MOST_ROUTED.
 KERNEL(EXPERTS_THREADS)
 route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<int> row_starts,
@@ -134,19 +132,17 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
     if (threadIdx.x == 0) starts[experts] = all_kept;
     __syncthreads();
     const auto all = find_rows(Shared<const int>(starts), panel_starts, line_starts, experts);
-    const int64 steps = ceil_div(hidden, STEP_DEPTH);
+    const int64 k_blocks = ceil_div(hidden, K_BLOCK);
     if (blockIdx.x == 0)
         for (int expert = threadIdx.x; expert <= experts; expert += EXPERTS_THREADS) row_starts[expert] = starts[expert];
     if (threadIdx.x < top_k) {
         const int rank = ranks[threadIdx.x], expert = own_experts[threadIdx.x];
         const int row = rank < capacity ? starts[expert] + rank : -1;
         row_of[own + threadIdx.x] = row;
-        lines[threadIdx.x] = line_of(all, expert, row, steps);
+        lines[threadIdx.x] = line_of(all, expert, row, k_blocks);
     }
     __syncthreads();
-    copy_token(hidden_states, packed, blockIdx.x, hidden, steps, lines, int(top_k), threadIdx.x, EXPERTS_THREADS);
+    copy_token(hidden_states, packed, blockIdx.x, hidden, k_blocks, lines, int(top_k), threadIdx.x, EXPERTS_THREADS);
 }
 
 }  // namespace bf16
-
-#endif

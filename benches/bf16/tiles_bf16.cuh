@@ -1,9 +1,11 @@
 // The rows of the experts in bf16, and the tiles of experts_bf16.
 //
-// Rows of all experts stand one expert after another. The rows of an expert are cut evenly into panels of at most
-// PANEL_ROWS_BF16, whose lines are padded to what the tensor cores take. A panel has an image for each STEP_DEPTH of the
-// depth: its lines of 128 bytes in chunks of 16, chunk c of line l at chunk c ^ (l % 8), which is the swizzle of 128
-// bytes. Panels' images follow one another.
+// Panel, image and line are the words of gpu/kernels/queue.cuh. A chunk is 16 bytes of a line.
+//
+// The rows of all experts follow one another. The rows of an expert are cut evenly into panels of at most PANEL_ROWS,
+// whose lines are padded to what the tensor cores take. A panel has an image for each k-block of the depth: its lines of
+// 128 bytes, chunk c of line l at chunk c ^ (l % 8), which is the swizzle of 128 bytes. The images of panels follow one
+// another.
 //
 // A tile is a panel times MATRIX_LINES lines of the expert's matrix, over all of the depth. Blocks draw tiles from a
 // queue, first those of gate_up, then those of down. Tiles of an expert follow one another in groups of PANELS_TOGETHER
@@ -14,13 +16,11 @@
 #pragma once
 #include "ptx_bf16.cuh"
 
-#ifdef HOPPER
-
 namespace bf16 {
 
 constexpr int MATRIX_LINES = 192;
-constexpr int STEP_DEPTH = 64;
-constexpr int PANEL_ROWS_BF16 = 256;
+constexpr int K_BLOCK = 64;
+constexpr int PANEL_ROWS = 256;
 constexpr int LINES_UNIT = 16;  // of a panel: two blocks of sums, of 8 rows or more
 constexpr int PANELS_TOGETHER = 8;
 constexpr int LARGEST_EXPERTS = 512;
@@ -28,7 +28,7 @@ constexpr int EXPERTS_THREADS = 4 * WARPGROUP;
 
 enum Kind { GATE_UP, DOWN, END };
 
-struct WideTile {
+struct Tile {
     int kind, panel, expert, line_tile;
     int first_row, rows;    // of all rows
     int first_line, lines;  // of the panels' images
@@ -49,7 +49,7 @@ __device__ __forceinline__ int lines_of(int rows) {
 }
 
 __device__ __forceinline__ int panels_of(int rows) {
-    return (rows + PANEL_ROWS_BF16 - 1) / PANEL_ROWS_BF16;
+    return (rows + PANEL_ROWS - 1) / PANEL_ROWS;
 }
 
 // Rows of an expert's panels but the last one.
@@ -130,21 +130,21 @@ __device__ __forceinline__ Rows<RowStarts> find_rows(RowStarts row_starts, Share
     return {row_starts, panel_starts, line_starts, experts, all_panels, most};
 }
 
-// Where a chunk of a panel stands in images of so many steps.
-__device__ __forceinline__ int64 chunk_of_image(int first_line, int lines, int64 steps, int line, int64 chunk) {
-    const int64 image = first_line * steps + chunk / 8 * lines;
+// Where a chunk of a panel stands in its images of so many k-blocks.
+__device__ __forceinline__ int64 chunk_of_image(int first_line, int lines, int64 k_blocks, int line, int64 chunk) {
+    const int64 image = first_line * k_blocks + chunk / 8 * lines;
     return ((image + line) * 8 + (chunk % 8 ^ line % 8)) * CHUNK;
 }
 
 // What all blocks do.
 struct Work {
     Rows<Global<const int>> rows;
-    int line_tiles[2], steps[2];  // of gate_up and down
+    int line_tiles[2], k_blocks[2];  // of gate_up and down
 };
 
 // Tiles across the lines of a matrix. Those of gate_up reach to where the padding of the activations ends.
 __device__ __forceinline__ int line_tiles_of_gate_up(int64 intermediate) {
-    return int(ceil_div(ceil_div(intermediate, STEP_DEPTH) * STEP_DEPTH * 2, MATRIX_LINES));
+    return int(ceil_div(ceil_div(intermediate, K_BLOCK) * K_BLOCK * 2, MATRIX_LINES));
 }
 
 __device__ __forceinline__ int line_tiles_of_down(int64 hidden) {
@@ -152,7 +152,7 @@ __device__ __forceinline__ int line_tiles_of_down(int64 hidden) {
 }
 
 // Expert, rows and lines of a product's tile.
-__device__ __forceinline__ void locate(WideTile &tile, const Work &work, int number) {
+__device__ __forceinline__ void locate(Tile &tile, const Work &work, int number) {
     const auto &all = work.rows;
     const int line_tiles = work.line_tiles[tile.kind];
     int low = 0, high = all.experts;  // the tile is one of expert `low`
@@ -179,8 +179,8 @@ __device__ __forceinline__ void locate(WideTile &tile, const Work &work, int num
 }
 
 // The tile with this number in the queue.
-__device__ __forceinline__ WideTile tile_at(const Work &work, int number) {
-    WideTile tile = {END, 0, 0, 0, 0, 0, 0, 0};
+__device__ __forceinline__ Tile tile_at(const Work &work, int number) {
+    Tile tile = {END, 0, 0, 0, 0, 0, 0, 0};
     const int of_gate_up = work.rows.panels * work.line_tiles[GATE_UP];
     if (number >= of_gate_up + work.rows.panels * work.line_tiles[DOWN]) return tile;
     tile.kind = number < of_gate_up ? GATE_UP : DOWN;
@@ -189,5 +189,3 @@ __device__ __forceinline__ WideTile tile_at(const Work &work, int number) {
 }
 
 }  // namespace bf16
-
-#endif

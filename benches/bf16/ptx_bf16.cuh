@@ -1,14 +1,12 @@
 // The instructions of the bf16 kernels that CUDA C++ has no name for, one function each, beside those of ptx.cuh.
 #pragma once
-#include "ptx.cuh"
-
-#ifdef HOPPER
+#include "../../gpu/kernels/ptx.cuh"
 
 using Bf16 = unsigned short;  // its bits
 
-constexpr int BLOCK_SUMS = 64;              // sums a thread of a product of 64 x 128
+constexpr int BLOCK_SUMS = 64;  // sums a thread of a product of 64 x 128
 constexpr int WIDE_SUMS = 2 * BLOCK_SUMS;
-constexpr int CHUNK = 8;        // bf16 of 16 bytes
+constexpr int CHUNK = 8;  // bf16 of 16 bytes
 
 struct Chunk {
     uint64 words[2];
@@ -17,14 +15,6 @@ struct Chunk {
 __device__ __forceinline__ float from_bf16(Bf16 bits) {
     return __int_as_float(int(unsigned(bits) << 16));
 }
-
-#ifdef __CUDACC__
-#define KERNEL_PAIRED(threads) extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(threads, 1)
-#else
-#define KERNEL_PAIRED(threads) KERNEL_ALONE(threads)
-#endif
-
-#ifdef __CUDACC__
 
 // Two floats rounded to bf16, the first in the low half.
 __device__ __forceinline__ unsigned to_bf16_pair(float first, float second) {
@@ -66,14 +56,14 @@ __device__ __forceinline__ Global<const uint64> in_words(Global<const Bf16> arra
     return reinterpret_cast<Global<const uint64>>(array);
 }
 
-// What a copy of data that is read once tells the second cache: to make room there first.
+// The policy of the L2 cache for data that is read once: evict it first.
 __device__ __forceinline__ uint64 read_once() {
     uint64 policy;
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     return policy;
 }
 
-// As bulk_copy, with a policy of the second cache.
+// As bulk_copy, with a policy of the L2 cache.
 __device__ __forceinline__ void bulk_copy_hinted(Address target, Global<const uint64> source, int64 first,
                                                  unsigned words, Address barrier, uint64 policy) {
     asm volatile(
@@ -82,56 +72,15 @@ __device__ __forceinline__ void bulk_copy_hinted(Address target, Global<const ui
         : "memory");
 }
 
-// Which block of its pair this one is.
-__device__ __forceinline__ int rank_in_pair() {
-    int rank;
-    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-
-// Waits for all threads of the pair that have not ended.
-__device__ __forceinline__ void pair_wait() {
-    asm volatile("barrier.cluster.arrive;\nbarrier.cluster.wait;" ::: "memory");
-}
-
-// Arrives at a barrier that stands at the same place in the other block.
-__device__ __forceinline__ void barrier_arrive_at_peer(Address barrier, int peer) {
-    asm volatile(
-        "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
-        "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(barrier),
-        "r"(peer)
-        : "memory");
-}
-
-// Writes a word to its place in the other block, and counts its bytes at the other block's barrier.
-__device__ __forceinline__ void send_to_peer(Address word, int value, Address barrier, int peer) {
-    asm volatile(
-        "{\n.reg .b32 place, remote;\nmapa.shared::cluster.u32 place, %0, %3;\nmapa.shared::cluster.u32 remote, %2, %3;\n"
-        "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [place], %1, [remote];\n}" ::"r"(word),
-        "r"(value), "r"(barrier), "r"(peer)
-        : "memory");
-}
-
-// As bulk_copy, to the same place in both blocks of the pair, counted at the barrier of each.
-__device__ __forceinline__ void bulk_copy_to_pair(Address target, Global<const uint64> source, int64 first,
-                                                  unsigned words, Address barrier) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::
-            "r"(target),
-        "l"(source + first), "r"(words * 8), "r"(barrier), "h"((unsigned short)3)
-        : "memory");
-}
-
 // Waits for every group of products that was committed but the last.
 __device__ __forceinline__ void products_wait_but_last() {
     asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
 }
 
-// Keeps reads of the first COUNT sums from FIRST on below the wait.
-template <int FIRST, int COUNT>
-__device__ __forceinline__ void hold_some(float (&sums)[WIDE_SUMS]) {
+// Keeps reads of the sums below the wait.
+__device__ __forceinline__ void hold_wide_sums(float (&sums)[WIDE_SUMS]) {
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(sums[FIRST + i])::"memory");
+    for (int i = 0; i < WIDE_SUMS; i++) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
 // The first sums of a product by the names that they have in its instruction, and as its operands.
@@ -199,9 +148,3 @@ __device__ __forceinline__ void product_bf16(float (&sums)[WIDE_SUMS], uint64 le
     if constexpr (LINES == 120) PRODUCT(120, 60, 60, 61);
     if constexpr (LINES == 128) PRODUCT(128, 64, 64, 65);
 }
-
-#else
-#include "async_bf16.h"
-#endif
-
-#endif

@@ -7,8 +7,6 @@
 // runs give the same bits. Sets what experts_bf16 counts to zero for the next call.
 #include "ptx_bf16.cuh"
 
-#ifdef HOPPER
-
 namespace bf16 {
 
 constexpr int COMBINE_THREADS = 256;
@@ -50,5 +48,3 @@ combine_bf16(Global<const Bf16> expert_output, Global<const int64> router_indice
 }
 
 }  // namespace bf16
-
-#endif
