@@ -12,8 +12,8 @@
 // copies the rows, gate_up's from the images that gather_bf16 made and down's from those that tiles of gate_up leave. A
 // k-block of both stands in one slot of a ring, which has as many slots as there is room for: with fewer rows, more.
 //
-// A tile waits only for tiles drawn before it, by blocks that run, so the kernel ends on any number of blocks. Every sum
-// has one order, so two runs give the same bits.
+// A tile waits only for tiles drawn before it, by blocks that run, so the kernel ends on any number of blocks. Every
+// sum has one order, so two runs give the same bits.
 #include "finish_bf16.cuh"
 
 namespace bf16 {
@@ -90,8 +90,8 @@ __device__ __forceinline__ void copy_rows(Slots &slots, Global<const uint64> pac
     for (int k_block = 0; k_block < k_blocks; k_block++, slots.next()) {
         barrier_wait(slots.empty(), slots.parity ^ 1);
         barrier_arrive_expecting(slots.full(), lines * LINE_BYTES);
-        bulk_copy(slots.rows(), packed, (first_line * k_blocks + int64(k_block) * lines) * LINE_WORDS, lines * LINE_WORDS,
-                  slots.full());
+        bulk_copy(slots.rows(), packed, (first_line * k_blocks + int64(k_block) * lines) * LINE_WORDS,
+                  lines * LINE_WORDS, slots.full());
     }
 }
 
@@ -111,10 +111,10 @@ __device__ __forceinline__ void products_with(uint64 left, uint64 right, float (
     }
 }
 
-// sums = the products of this warpgroup's 64 lines of the matrix with two blocks of `height` rows, over so many k-blocks.
-// `height` is the same for the warp. The switch stands inside the loop, so that the sums keep their registers. With many
-// rows a slot is given back at once, while the other warpgroups multiply. With few, the products of two k-blocks are
-// under way.
+// sums = the products of this warpgroup's 64 lines of the matrix with two blocks of `height` rows, over so many
+// k-blocks. `height` is the same for the warp. The switch stands inside the loop, so that the sums keep their
+// registers. With many rows a slot is given back at once, while the other warpgroups multiply. With few, the products
+// of two k-blocks are under way.
 __device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks, float (&sums)[WIDE_SUMS]) {
     const int first_line = (int(threadIdx.x) / WARPGROUP - 1) * 64;
 #pragma unroll
@@ -228,7 +228,8 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
                 bulk_copy(shared_address(biases) + tiles.slot * MATRIX_LINES * 4,
                           tile.kind == GATE_UP ? gate_up_bias : down_bias, of_all * (MATRIX_LINES / 2),
                           MATRIX_LINES / 2, tiles.full());
-                copy_matrix(slots, tile.kind == GATE_UP ? gate_up_packed : down_packed, of_all * k_blocks, k_blocks, policy);
+                copy_matrix(slots, tile.kind == GATE_UP ? gate_up_packed : down_packed, of_all * k_blocks, k_blocks,
+                            policy);
             }
         } else if (threadIdx.x == WARP) {
             for (;; tiles.next()) {

@@ -1,10 +1,10 @@
 // The end of a tile (epilogue): from its sums to bias, activation and bf16.
 //
-// A warp has 16 lines of the matrix. A thread has lines m = lane / 4 and m + 8 of them and rows 8j + 2q and 8j + 2q + 1,
-// q = lane % 4: sums[4j + 2h + i] is that of line m + 8h and row 8j + 2q + i. Of gate_up, line m is the gate and m + 8
-// the up of one activation. What a row has of a warpgroup is 32 activations or 64 columns of down beside one another:
-// they are transposed through a buffer in shared memory, some rows at a time, and neighbouring threads write chunks of
-// 16 bytes.
+// A warp has 16 lines of the matrix. A thread has lines m = lane / 4 and m + 8 of them and rows 8j + 2q and
+// 8j + 2q + 1, q = lane % 4: sums[4j + 2h + i] is that of line m + 8h and row 8j + 2q + i. Of gate_up, line m is the
+// gate and m + 8 the up of one activation. What a row has of a warpgroup is 32 activations or 64 columns of down beside
+// one another: they are transposed through a buffer in shared memory, some rows at a time, and neighbouring threads
+// write chunks of 16 bytes.
 #pragma once
 #include "tiles_bf16.cuh"
 #include "../../gpu/kernels/swiglu.cuh"
@@ -43,8 +43,8 @@ __device__ __forceinline__ void buffer_wait() {
     group_wait(FIRST_BUFFER_BARRIER + int(threadIdx.x) / WARPGROUP - 1, WARPGROUP);
 }
 
-// Both blocks of sums, of `height` rows each, are finished by one copy of the code: the fetch of its instructions delays
-// a block's first tile. `bias` is that of the thread's two lines; `buffers` are the warpgroup's.
+// Both blocks of sums, of `height` rows each, are finished by one copy of the code: the fetch of its instructions
+// delays a block's first tile. `bias` is that of the thread's two lines; `buffers` are the warpgroup's.
 __device__ __forceinline__ void finish_gate_up(const GateUp &to, Address buffers, int rows, int height,
                                                const float (&bias)[2], float (&sums)[WIDE_SUMS]) {
     const int thread = threadIdx.x % WARPGROUP, lane = thread % WARP, warp = thread / WARP;
@@ -81,11 +81,11 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, Address buffers
     }
 }
 
-__device__ __forceinline__ void finish_down(const Down &to, Address buffers, int rows, int height, const float (&bias)[2],
-                                            float (&sums)[WIDE_SUMS]) {
+__device__ __forceinline__ void finish_down(const Down &to, Address buffers, int rows, int height,
+                                            const float (&bias)[2], float (&sums)[WIDE_SUMS]) {
     const int thread = threadIdx.x % WARPGROUP, lane = thread % WARP, warp = thread / WARP;
-    // Of the four matrices, rows 0 to 7 and lines m, m + 8, then rows 8 to 15 and lines m, m + 8. Chunk c of a row stands
-    // at chunk c ^ (row % 8).
+    // Of the four matrices, rows 0 to 7 and lines m, m + 8, then rows 8 to 15 and lines m, m + 8. Chunk c of a row
+    // stands at chunk c ^ (row % 8).
     const Address fills = buffers + (lane / 16 * 8 + lane % 8) * 128 + ((warp * 2 + lane / 8 % 2) ^ lane % 8) * 16;
     const Address reads = buffers + thread / 8 * 128 + (thread % 8 ^ thread / 8 % 8) * 16;
     const int64 column = to.column + thread % 8 * CHUNK;

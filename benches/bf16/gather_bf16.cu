@@ -28,8 +28,8 @@ __device__ __forceinline__ Line line_of(const Rows<RowStarts> &all, int expert, 
 
 // Copies a token to the lines of its assignments; `thread` of `threads` that share it. Zeros beyond H.
 __device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Global<Bf16> packed, int64 token,
-                                           int64 hidden, int64 k_blocks, Shared<const Line> lines, int top_k, int thread,
-                                           int threads) {
+                                           int64 hidden, int64 k_blocks, Shared<const Line> lines, int top_k,
+                                           int thread, int threads) {
     const Chunk nothing = {{0, 0}};
     for (int64 first = thread; first < k_blocks * 8; first += threads * CHUNKS_AT_ONCE) {
         Chunk found[CHUNKS_AT_ONCE];
@@ -133,8 +133,10 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
     __syncthreads();
     const auto all = find_rows(Shared<const int>(starts), panel_starts, line_starts, experts);
     const int64 k_blocks = ceil_div(hidden, K_BLOCK);
-    if (blockIdx.x == 0)
-        for (int expert = threadIdx.x; expert <= experts; expert += EXPERTS_THREADS) row_starts[expert] = starts[expert];
+    if (blockIdx.x == 0) {
+        for (int expert = threadIdx.x; expert <= experts; expert += EXPERTS_THREADS)
+            row_starts[expert] = starts[expert];
+    }
     if (threadIdx.x < top_k) {
         const int rank = ranks[threadIdx.x], expert = own_experts[threadIdx.x];
         const int row = rank < capacity ? starts[expert] + rank : -1;

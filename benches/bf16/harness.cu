@@ -44,7 +44,8 @@ inline int run(int arguments, char **argument) {
     cudaDeviceProp device;
     expect(cudaGetDeviceProperties(&device, 0), "device");
     if (device.major != 9 || device.minor != 0) return refuse("a GPU of compute capability 9.0", device.name);
-    expect(cudaFuncSetAttribute(experts_bf16, cudaFuncAttributeMaxDynamicSharedMemorySize, RING_BYTES), "shared memory");
+    expect(cudaFuncSetAttribute(experts_bf16, cudaFuncAttributeMaxDynamicSharedMemorySize, RING_BYTES),
+           "shared memory");
     if (times) return time_all() != 0;
     int wrong = check_random(int(cases), what == "small");
     if (what == "check") wrong += check_replays(334);

@@ -100,9 +100,10 @@ struct Layer {
         launch(stream, rank_assignments, grid, ROUTE_THREADS, 0, call.router_indices, counts.data(), bins.data(),
                row_starts.data(), sorted_indices.data(), row_of.data(), assignment_of.data(), assignments, experts,
                capacity);
-        const int64 gather_blocks = std::min<int64>(3 * multiprocessors(), host_ceil_div(tokens, EXPERTS_THREADS / WARP));
-        launch(stream, gather_bf16, gather_blocks, EXPERTS_THREADS, 0, call.hidden_states, call.router_indices,
-               row_of.data(), row_starts.data(), packed_rows.data(), tokens, hidden, experts, top_k);
+        const int64 token_blocks = host_ceil_div(tokens, EXPERTS_THREADS / WARP);
+        launch(stream, gather_bf16, std::min<int64>(3 * multiprocessors(), token_blocks), EXPERTS_THREADS, 0,
+               call.hidden_states, call.router_indices, row_of.data(), row_starts.data(), packed_rows.data(), tokens,
+               hidden, experts, top_k);
     }
 
     void multiply_experts(cudaStream_t stream) {
@@ -114,9 +115,10 @@ struct Layer {
     }
 
     void combine(cudaStream_t stream, const Call &call) {
-        launch(stream, combine_bf16, host_ceil_div(sizes.tokens * sizes.hidden / CHUNK, COMBINE_THREADS), COMBINE_THREADS, 0,
-               expert_output.data(), call.router_indices, call.routing_weights, row_of.data(), output.data(),
-               progress.data(), sizes.tokens, sizes.hidden, sizes.experts, sizes.top_k, 1 + most_panels);
+        const int64 chunks = sizes.tokens * sizes.hidden / CHUNK;
+        launch(stream, combine_bf16, host_ceil_div(chunks, COMBINE_THREADS), COMBINE_THREADS, 0, expert_output.data(),
+               call.router_indices, call.routing_weights, row_of.data(), output.data(), progress.data(), sizes.tokens,
+               sizes.hidden, sizes.experts, sizes.top_k, 1 + most_panels);
     }
 
     void run(cudaStream_t stream, const Call &call) {

@@ -1,9 +1,9 @@
 // pack_weights_bf16: the matrices of all experts as the tensor cores read them, once.
 //
 // The columns of an expert's matrix [depth, width] become lines along the depth, MATRIX_LINES a tile. A tile has one
-// image for each K_BLOCK of the depth: lines of 128 bytes in chunks of 16, of which chunk c of line l stands at chunk
-// c ^ (l % 8), the swizzle of 128 bytes. Of gate_up, 16 lines are the gates of 8 activations and then their ups, so that
-// one thread has both.
+// image for each k-block of the depth: lines of 128 bytes in chunks of 16, of which chunk c of line l stands at chunk
+// c ^ (l % 8), the swizzle of 128 bytes. Of gate_up, 16 lines are the gates of 8 activations and then their ups, so
+// that one thread has both.
 #include "tiles_bf16.cuh"
 
 namespace bf16 {
@@ -29,7 +29,8 @@ pack_weights_bf16(Global<const Bf16> matrices, Global<const Bf16> bias, Global<B
     wait_for_earlier_kernels();
     ALIGNED_SHARED_ARRAY(Bf16, lines, MATRIX_LINES * PACK_PITCH);
     const int64 k_blocks = ceil_div(depth, K_BLOCK), image = blockIdx.x;
-    const int64 k_block = image % k_blocks, of_all = image / k_blocks, tile = of_all % line_tiles, expert = of_all / line_tiles;
+    const int64 k_block = image % k_blocks, of_all = image / k_blocks;
+    const int64 tile = of_all % line_tiles, expert = of_all / line_tiles;
     const int64 first = expert * depth * width;
     for (int i = threadIdx.x; i < K_BLOCK * MATRIX_LINES; i += PACK_THREADS) {
         // Neighbours read neighbouring columns.

@@ -101,7 +101,8 @@ __device__ __forceinline__ void hold_wide_sums(float (&sums)[WIDE_SUMS]) {
 #define NAMES_60 NAMES_56 ",%56,%57,%58,%59"
 #define NAMES_64 NAMES_60 ",%60,%61,%62,%63"
 
-#define FOUR_SUMS(i) "+f"(sums[FIRST + i]), "+f"(sums[FIRST + i + 1]), "+f"(sums[FIRST + i + 2]), "+f"(sums[FIRST + i + 3])
+#define FOUR_SUMS(i) \
+    "+f"(sums[FIRST + i]), "+f"(sums[FIRST + i + 1]), "+f"(sums[FIRST + i + 2]), "+f"(sums[FIRST + i + 3])
 #define OPERANDS_4 FOUR_SUMS(0)
 #define OPERANDS_8 OPERANDS_4, FOUR_SUMS(4)
 #define OPERANDS_12 OPERANDS_8, FOUR_SUMS(8)
@@ -120,15 +121,15 @@ __device__ __forceinline__ void hold_wide_sums(float (&sums)[WIDE_SUMS]) {
 #define OPERANDS_64 OPERANDS_60, FOUR_SUMS(60)
 
 // One product of 64 x 16 and lines x 16, of so many sums; left and right are the two operands that follow them.
-#define PRODUCT(lines, count, left_name, right_name)                                                                 \
-    asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\n"                                                          \
-                 "wgmma.mma_async.sync.aligned.m64n" #lines "k16.f32.bf16.bf16 {" NAMES_##count "}, %" #left_name       \
-                 ", %" #right_name ", p, 1, 1, 0, 0;\n}"                                                              \
-                 : OPERANDS_##count                                                                                  \
+#define PRODUCT(lines, count, left_name, right_name)                                                              \
+    asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\n"                                                       \
+                 "wgmma.mma_async.sync.aligned.m64n" #lines "k16.f32.bf16.bf16 {" NAMES_##count "}, %" #left_name \
+                 ", %" #right_name ", p, 1, 1, 0, 0;\n}"                                                          \
+                 : OPERANDS_##count                                                                               \
                  : "l"(left), "l"(right))
 
 // sums += left · rightᵀ for a left of 64 x 16 and a right of LINES x 16 bf16, by the warpgroup, in the LINES / 2 sums
-// from FIRST on. Starts after product_fence; the sums are there after a wait and hold_some.
+// from FIRST on. Starts after product_fence; the sums are there after a wait and hold_wide_sums.
 template <int LINES, int FIRST>
 __device__ __forceinline__ void product_bf16(float (&sums)[WIDE_SUMS], uint64 left, uint64 right) {
     if constexpr (LINES == 8) PRODUCT(8, 4, 4, 5);

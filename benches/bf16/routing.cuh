@@ -89,7 +89,8 @@ inline Inputs random_inputs(const Sizes &sizes, Routing routing, unsigned seed) 
         for (int64 expert : route_token(sizes, routing, random)) expert_of.push_back(expert);
     std::vector<Bf16> weights(sizes.tokens * sizes.experts);
     for (auto &weight : weights) weight = host_bf16(uniform(random));
-    Inputs inputs = {Array<Bf16>(sizes.tokens * sizes.hidden), Array<Bf16>(weights), Array<int64>(expert_of), expert_of};
+    Inputs inputs = {Array<Bf16>(sizes.tokens * sizes.hidden), Array<Bf16>(weights), Array<int64>(expert_of),
+                     expert_of};
     fill_randomly<<<1024, 256>>>(inputs.hidden_states.data(), sizes.tokens * sizes.hidden, seed * 7919 + 5, 1.0f);
     synchronize("random tokens");
     return inputs;

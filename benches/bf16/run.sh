@@ -24,11 +24,14 @@ report() {
     printf '\n## Times\n\nMilliseconds; H 2880, I 2880, K 4.\n\n'
     "$bench" time || wrong=1
     printf '## Checks\n\n'
-    "$bench" check 400 || wrong=1
+    "$bench" check 800 || wrong=1
     if command -v compute-sanitizer >/dev/null; then
         for tool in memcheck racecheck initcheck synccheck; do
-            summary=$(compute-sanitizer --tool "$tool" --error-exitcode 9 "$bench" small 12 | tee "$build/log" | tail -n 1) ||
-                { cat "$build/log" >&2 && wrong=1; }
+            if ! compute-sanitizer --tool "$tool" --error-exitcode 9 "$bench" small 20 >"$build/log"; then
+                cat "$build/log" >&2
+                wrong=1
+            fi
+            summary=$(tail -n 1 "$build/log")
             echo "- $tool: ${summary#========= }"
         done
     fi

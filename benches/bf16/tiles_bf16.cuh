@@ -3,16 +3,16 @@
 // Panel, image and line are the words of gpu/kernels/queue.cuh. A chunk is 16 bytes of a line.
 //
 // The rows of all experts follow one another. The rows of an expert are cut evenly into panels of at most PANEL_ROWS,
-// whose lines are padded to what the tensor cores take. A panel has an image for each k-block of the depth: its lines of
-// 128 bytes, chunk c of line l at chunk c ^ (l % 8), which is the swizzle of 128 bytes. The images of panels follow one
-// another.
+// whose lines are padded to what the tensor cores take. A panel has an image for each k-block of the depth: its lines
+// of 128 bytes, chunk c of line l at chunk c ^ (l % 8), which is the swizzle of 128 bytes. The images of panels follow
+// one another.
 //
 // A tile is a panel times MATRIX_LINES lines of the expert's matrix, over all of the depth. Blocks draw tiles from a
 // queue, first those of gate_up, then those of down. Tiles of an expert follow one another in groups of PANELS_TOGETHER
 // panels, for one set of matrix lines after the other. A tile of down waits until gate_up is there for its panel.
 //
-// Tiles are whole and one sum runs through the depth, so a row's bits depend on its token and the weights alone, whatever
-// else is in the batch.
+// Tiles are whole and one sum runs through the depth, so a row's bits depend on its token and the weights alone,
+// whatever else is in the batch.
 #pragma once
 #include "ptx_bf16.cuh"
 

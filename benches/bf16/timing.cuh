@@ -115,8 +115,8 @@ inline bool time_layer(const Weights &weights, int64 tokens, int64 top_k) {
     expect(cudaStreamDestroy(stream), "stream");
     const double operations = 2.0 * sizes.assignments() * sizes.hidden * 3 * sizes.intermediate;
     const double floor = std::max(bytes / BYTES_A_MS, operations / OPERATIONS_A_MS);
-    printf("| %lld | %lld | %.4f | %.4f | %.4f | %.3f | %.2f | %.2f | %.0f | %.4f | %.4f |\n", sizes.experts, tokens, ms,
-           alone, under_load, floor, floor / ms, bytes / ms * 1e-9, operations / ms * 1e-9, front, back);
+    printf("| %lld | %lld | %.4f | %.4f | %.4f | %.3f | %.2f | %.2f | %.0f | %.4f | %.4f |\n", sizes.experts, tokens,
+           ms, alone, under_load, floor, floor / ms, bytes / ms * 1e-9, operations / ms * 1e-9, front, back);
     return true;
 }
 
