@@ -1,7 +1,7 @@
 // Times of the layer, replayed as a graph.
 //
 // Every workload has several inputs with routings of their own, which the replays take in turns. The weights that a
-// replay reads are 200 MB or more, four times the L2 cache, so each replay reads them from memory.
+// replay reads are 199 MB or more, four times the L2 cache, so each replay reads them from memory.
 #pragma once
 #include <unistd.h>
 
@@ -11,7 +11,8 @@
 
 namespace bf16 {
 
-// What kernels that only read, or only multiply, reach on an H100 with 80 GB of HBM3.
+// On an H100 with 80 GB of HBM3: what a kernel that only reads memory reached, and cuBLAS with a bf16 product of
+// 8192 x 8192 x 8192 in short bursts.
 constexpr double BYTES_A_MS = 3.11e9;
 constexpr double OPERATIONS_A_MS = 774e9;
 
