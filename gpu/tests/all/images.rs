@@ -1,4 +1,5 @@
-//! The machine code kept in `kernels/prebuilt/` is what the sources give, and what the compiler says of it is good.
+//! The machine code kept in `kernels/prebuilt/` is what the sources give, and what the compiler says of it is good. The
+//! compiler takes the kernels of `benches/bf16` too.
 //!
 //! Needs NVRTC 13.0 (libnvrtc), for instance the wheel nvidia-cuda-nvrtc with its lib folder on LD_LIBRARY_PATH. Where
 //! it is missing the tests are ignored. `UPDATE_IMAGES=1` writes the code anew.
@@ -6,7 +7,7 @@
 use std::path::Path;
 
 use binned_experts_gpu::cuda::{ARCHITECTURES, compile, compiler_version, prebuilt, source};
-use binned_experts_gpu::sources::heads;
+use binned_experts_gpu::sources::{KERNELS, heads, joined};
 use libtest_mimic::{Failed, Trial};
 
 use crate::trial;
@@ -15,6 +16,18 @@ use crate::trial;
 const MOST_REGISTERS: u32 = 128;
 /// What a block of 384 threads can have of a multiprocessor of its own.
 const MOST_REGISTERS_ALONE: u32 = 168;
+
+/// The kernels of `benches/bf16`, each file after those it includes.
+const BF16: [&str; 8] = [
+    include_str!("../../../benches/bf16/ptx_bf16.cuh"),
+    include_str!("../../../benches/bf16/tiles_bf16.cuh"),
+    include_str!("../../../benches/bf16/finish_bf16.cuh"),
+    include_str!("../../../benches/bf16/pack_bf16.cu"),
+    include_str!("../../../benches/bf16/gather_bf16.cu"),
+    include_str!("../../../benches/bf16/experts_bf16.cu"),
+    include_str!("../../../benches/bf16/combine_bf16.cu"),
+    include_str!("../../../benches/bf16/reference.cuh"),
+];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let missing = match compiler_version() {
@@ -26,7 +39,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         let name = format!("images::{architecture}");
         trial(&name, missing.clone(), move || check(architecture))
     });
-    images.into()
+    let mut trials = Vec::from(images);
+    trials.push(trial("images::bf16", missing, check_bf16));
+    trials
 }
 
 fn check(architecture: &str) -> Result<(), Failed> {
@@ -55,6 +70,18 @@ fn check(architecture: &str) -> Result<(), Failed> {
     }
     if prebuilt(architecture) != Some(&compiled.image[..]) {
         return Err("the kept code is not what the sources give; UPDATE_IMAGES=1 writes it anew".into());
+    }
+    Ok(())
+}
+
+fn check_bf16() -> Result<(), Failed> {
+    let shared = KERNELS.iter().filter(|(name, _)| name.ends_with(".cuh"));
+    let texts = shared.map(|&(_, text)| text).chain(BF16);
+    let log = compile(&joined(texts), "sm_90a")?.log;
+    for kernel in ["pack_weights", "gather", "route_gather", "experts", "combine"] {
+        if !log.contains(&format!("entry function '{kernel}_bf16'")) {
+            return Err(format!("{kernel}_bf16: expected machine code, found\n{log}").into());
+        }
     }
     Ok(())
 }

@@ -1,0 +1,50 @@
+// binned_scatter in bf16: for each token t and column h
+//
+//   output[t, h] = bf16(the sum over the slots k, in slot order, of
+//                       expert_output[row_of[t·K + k], h] · routing_weights[t, router_indices[t, k]])
+//
+// in f32, each product and each sum rounded. A dropped assignment (row_of = -1) adds nothing. No atomics, so that two
+// runs give the same bits. Sets what experts_bf16 counts to zero for the next call.
+#include "ptx_bf16.cuh"
+
+namespace bf16 {
+
+constexpr int COMBINE_THREADS = 256;
+
+// Grid: ceil(T · H / 8 / COMBINE_THREADS). Block: COMBINE_THREADS, one thread 8 columns of a token.
+//   expert_output   [R, H]              read
+//   router_indices  [T, K]              read
+//   routing_weights [T, E]              read
+//   row_of          [T·K]               read
+//   output          [T, H]              written
+//   progress        [progress_words]    written: 0
+// Requirements: H is a multiple of 8.
+KERNEL(COMBINE_THREADS)
+combine_bf16(Global<const Bf16> expert_output, Global<const int64> router_indices, Global<const Bf16> routing_weights,
+             Global<const int> row_of, Global<Bf16> output, Global<int> progress, int64 tokens, int64 hidden,
+             int64 experts, int64 top_k, int64 progress_words) {
+    let_next_kernel_start();
+    wait_for_earlier_kernels();
+    for (int64 i = global_thread(); i < progress_words; i += int64(gridDim.x) * blockDim.x) progress[i] = 0;
+    const int64 chunks = hidden / CHUNK;
+    const int64 token = global_thread() / chunks, column = global_thread() % chunks * CHUNK;
+    if (token >= tokens) return;
+
+    float sums[CHUNK] = {};
+    for (int64 assignment = token * top_k; assignment < (token + 1) * top_k; assignment++) {
+        const int64 row = row_of[assignment];
+        if (row < 0) continue;
+        const float weight = from_bf16(routing_weights[token * experts + router_indices[assignment]]);
+        const Chunk found = load_chunk(expert_output, row * hidden + column);
+        for (int i = 0; i < CHUNK; i++) {
+            const float value = from_bf16(Bf16(found.words[i / 4] >> i % 4 * 16));
+            sums[i] = __fadd_rn(sums[i], __fmul_rn(value, weight));
+        }
+    }
+    Chunk sum = {{0, 0}};
+    for (int i = 0; i < CHUNK; i += 2)
+        sum.words[i / 4] |= uint64(to_bf16_pair(sums[i], sums[i + 1])) << i % 4 * 16;
+    store_chunk(output, token * hidden + column, sum);
+}
+
+}  // namespace bf16

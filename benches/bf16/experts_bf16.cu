@@ -1,0 +1,291 @@
+// experts_bf16: both products of all experts in bf16, with bias and activation, on Hopper's tensor cores (sm_90a).
+//
+//   activated     = bf16(clamped_swiglu(x · gate_up_proj[e] + gate_up_proj_bias[e]))
+//   expert_output = bf16(activated · down_proj[e] + down_proj_bias[e])
+//
+// Operands are bf16, sums f32. The matrix is the left operand, 192 lines of it a tile, since its lines are many; the
+// rows of an expert are the right one, whose lines a product takes in eights or sixteens: so few rows cost little.
+//
+// A block draws tiles (tiles_bf16.cuh). It has four warpgroups: one producer, which copies, and three consumers, which
+// multiply 64 lines of the matrix each. One thread of the producer draws the tiles and copies the matrix, from images
+// that pack_weights_bf16 made; it never waits for activations, so that memory is read while gate_up ends. Another one
+// copies the rows, gate_up's from the images that gather_bf16 made and down's from those that tiles of gate_up leave. A
+// k-block of both stands in one slot of a ring, which has as many slots as there is room for: with fewer rows, more.
+//
+// A tile waits only for tiles drawn before it, by blocks that run, so the kernel ends on any number of blocks. Every
+// sum has one order, so two runs give the same bits.
+#include "finish_bf16.cuh"
+
+namespace bf16 {
+
+constexpr int RING_BYTES = 209 * 1024;
+constexpr int MATRIX_BYTES = MATRIX_LINES * K_BLOCK * 2;
+constexpr int MATRIX_WORDS = MATRIX_BYTES / 8;
+constexpr int LINE_BYTES = K_BLOCK * 2;
+constexpr int LINE_WORDS = LINE_BYTES / 8;
+constexpr int MOST_SLOTS = 8;
+constexpr int TILES_AHEAD = 2;
+constexpr int BEYOND = 1 << 30;  // a line tile where nothing is stored
+constexpr int FEW_ROWS = 16;     // of a block of sums: their products take less time than the wait for them
+constexpr int SIXTEEN = 32 >> 4;  // of an operand: 16 further on in the depth
+
+// Words of a tile in shared memory.
+enum Word { KIND, PANEL, LINE_TILE, FIRST_ROW, ROWS, FIRST_LINE, LINES, K_BLOCKS, TILE_WORDS };
+
+// A place in a ring of `count` slots. `parity` is that of the phase of `full` in which the slot fills. The barriers
+// stand one after the other, MOST of `full` and then as many of `empty`.
+template <int MOST>
+struct Ring {
+    Address barriers;
+    int count, slot = 0;
+    unsigned parity = 0;
+
+    __device__ __forceinline__ void next() {
+        if (++slot == count) {
+            slot = 0;
+            parity ^= 1;
+        }
+    }
+    __device__ __forceinline__ Address full() const { return barriers + 8 * slot; }
+    __device__ __forceinline__ Address empty() const { return barriers + 8 * (MOST + slot); }
+    __device__ __forceinline__ Address empty_before() const {
+        return barriers + 8 * (MOST + (slot > 0 ? slot : count) - 1);
+    }
+    __device__ __forceinline__ void init(unsigned to_fill, unsigned to_empty) const {
+        for (int i = 0; i < MOST; i++) {
+            barrier_init(barriers + 8 * i, to_fill);
+            barrier_init(barriers + 8 * (MOST + i), to_empty);
+        }
+    }
+};
+
+// The ring of k-blocks: a slot holds the image of the matrix and then the rows.
+struct Slots : Ring<MOST_SLOTS> {
+    Address first;
+    int bytes;  // of a slot
+
+    __device__ __forceinline__ Address matrix() const { return first + slot * bytes; }
+    __device__ __forceinline__ Address rows() const { return matrix() + MATRIX_BYTES; }
+};
+
+// An operand in shared memory as the tensor cores take it: lines of 128 bytes along the depth, swizzled.
+__device__ __forceinline__ uint64 operand(Address address) {
+    return uint64(address >> 4) | uint64(1) << 16 | uint64(1024 >> 4) << 32 | uint64(1) << 62;
+}
+
+// Copies the images of a tile's matrix, as data that is read once.
+__device__ __forceinline__ void copy_matrix(Slots &slots, Global<const uint64> packed, int64 first_image, int k_blocks,
+                                            uint64 policy) {
+    for (int k_block = 0; k_block < k_blocks; k_block++, slots.next()) {
+        barrier_wait(slots.empty(), slots.parity ^ 1);
+        barrier_arrive_expecting(slots.full(), MATRIX_BYTES);
+        bulk_copy_hinted(slots.matrix(), packed, (first_image + k_block) * MATRIX_WORDS, MATRIX_WORDS, slots.full(),
+                         policy);
+    }
+}
+
+// Copies the images of a tile's rows.
+__device__ __forceinline__ void copy_rows(Slots &slots, Global<const uint64> packed, int64 first_line, int lines,
+                                          int k_blocks) {
+    for (int k_block = 0; k_block < k_blocks; k_block++, slots.next()) {
+        barrier_wait(slots.empty(), slots.parity ^ 1);
+        barrier_arrive_expecting(slots.full(), lines * LINE_BYTES);
+        bulk_copy(slots.rows(), packed, (first_line * k_blocks + int64(k_block) * lines) * LINE_WORDS,
+                  lines * LINE_WORDS, slots.full());
+    }
+}
+
+// Gives a slot back; once a warp.
+__device__ __forceinline__ void release(Address empty) {
+    if (threadIdx.x % WARP == 0) barrier_arrive(empty);
+}
+
+// Adds the products of a k-block with a block of LINES rows and then with another one.
+template <int LINES>
+__device__ __forceinline__ void products_with(uint64 left, uint64 right, float (&sums)[WIDE_SUMS]) {
+    constexpr int NEXT_BLOCK = LINES * LINE_BYTES / 16;
+#pragma unroll
+    for (int i = 0; i < K_BLOCK / 16; i++) {
+        product_bf16<LINES, 0>(sums, left + i * SIXTEEN, right + i * SIXTEEN);
+        product_bf16<LINES, BLOCK_SUMS>(sums, left + i * SIXTEEN, right + NEXT_BLOCK + i * SIXTEEN);
+    }
+}
+
+// sums = the products of this warpgroup's 64 lines of the matrix with two blocks of `height` rows, over so many
+// k-blocks. `height` is the same for the warp. The switch stands inside the loop, so that the sums keep their
+// registers. With many rows a slot is given back at once, while the other warpgroups multiply. With few, the products
+// of two k-blocks are under way.
+__device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks, float (&sums)[WIDE_SUMS]) {
+    const int first_line = (int(threadIdx.x) / WARPGROUP - 1) * 64;
+#pragma unroll
+    for (int i = 0; i < WIDE_SUMS; i++) sums[i] = 0.0f;
+    for (int k_block = 0; k_block < k_blocks; k_block++) {
+        barrier_wait(slots.full(), slots.parity);
+        const uint64 left = operand(slots.matrix() + first_line * LINE_BYTES), right = operand(slots.rows());
+        product_fence();
+#define PRODUCTS_WITH(LINES) \
+    case LINES:              \
+        products_with<LINES>(left, right, sums); break
+        switch (height) {
+            PRODUCTS_WITH(8);
+            PRODUCTS_WITH(16);
+            PRODUCTS_WITH(24);
+            PRODUCTS_WITH(32);
+            PRODUCTS_WITH(40);
+            PRODUCTS_WITH(48);
+            PRODUCTS_WITH(56);
+            PRODUCTS_WITH(64);
+            PRODUCTS_WITH(72);
+            PRODUCTS_WITH(80);
+            PRODUCTS_WITH(88);
+            PRODUCTS_WITH(96);
+            PRODUCTS_WITH(104);
+            PRODUCTS_WITH(112);
+            PRODUCTS_WITH(120);
+            PRODUCTS_WITH(128);
+        }
+#undef PRODUCTS_WITH
+        products_commit();
+        if (height > FEW_ROWS) {
+            products_wait();
+            release(slots.empty());
+        } else {
+            products_wait_but_last();
+            if (k_block > 0) release(slots.empty_before());
+        }
+        slots.next();
+    }
+    products_wait();
+    if (height <= FEW_ROWS) release(slots.empty_before());
+    hold_wide_sums(sums);
+}
+
+// Grid: at most one block a multiprocessor. Block: EXPERTS_THREADS. Shared memory: RING_BYTES.
+// With line_tiles and k_blocks as in tiles_bf16.cuh:
+//   packed_rows      [lines, k_blocks · K_BLOCK]                read; from gather_bf16 or route_gather_bf16
+//   row_starts       [E + 1]                                    read
+//   gate_up_packed   [E, line_tiles, k_blocks, MATRIX_WORDS]    read; from pack_weights_bf16
+//   gate_up_bias     [E, line_tiles · MATRIX_LINES]   f32       read; from pack_weights_bf16
+//   down_packed      [E, line_tiles, k_blocks, MATRIX_WORDS]    read; from pack_weights_bf16
+//   down_bias        [E, line_tiles · MATRIX_LINES]   f32       read; from pack_weights_bf16
+//   progress         [1 + panels]                               from 0; combine_bf16 sets it to 0 again
+//                    tiles drawn, signals of each panel
+//   activated        [lines, k_blocks · K_BLOCK]                written and read, the lines of rows
+//   expert_output    [R, H]                                     written
+// Requirements: H and I are multiples of 8, E <= LARGEST_EXPERTS.
+KERNEL_ALONE(EXPERTS_THREADS)
+experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Global<const uint64> gate_up_packed,
+             Global<const uint64> gate_up_bias, Global<const uint64> down_packed, Global<const uint64> down_bias,
+             Global<int> progress, Global<Bf16> activated, Global<Bf16> expert_output, int64 hidden,
+             int64 intermediate, int64 n_experts, float alpha, float limit) {
+    let_next_kernel_start();
+    LARGE_SHARED_ARRAY(uint64, ring, RING_BYTES / 8);
+    SHARED_ARRAY(uint64, slot_barriers, 2 * MOST_SLOTS);
+    SHARED_ARRAY(uint64, tile_barriers, 2 * TILES_AHEAD);
+    SHARED_ARRAY(int, words, TILES_AHEAD * TILE_WORDS);
+    ALIGNED_SHARED_ARRAY(float, biases, TILES_AHEAD * MATRIX_LINES);
+    SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
+    SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
+    ALIGNED_SHARED_ARRAY(uint64, buffers, 3 * BUFFERS * BUFFER_BYTES / 8);
+    Ring<TILES_AHEAD> tiles = {shared_address(tile_barriers), TILES_AHEAD};
+    Slots slots = {{shared_address(slot_barriers), MOST_SLOTS}, shared_address(ring), 0};
+    if (threadIdx.x == 0) {
+        slots.init(2, CONSUMER_WARPS);
+        tiles.init(1, CONSUMER_WARPS * WARP + 1);
+        barrier_init_fence();
+    }
+    wait_for_earlier_kernels();
+    const Work work = {find_rows(row_starts, panel_starts, line_starts, int(n_experts)),
+                       {line_tiles_of_gate_up(intermediate), line_tiles_of_down(hidden)},
+                       {int(ceil_div(hidden, K_BLOCK)), int(ceil_div(intermediate, K_BLOCK))}};
+    slots.bytes = MATRIX_BYTES + work.rows.most_lines * LINE_BYTES;
+    slots.count = int(smaller(MOST_SLOTS, RING_BYTES / slots.bytes));
+
+    const int lane = threadIdx.x % WARP;
+    if (threadIdx.x < WARPGROUP) {
+        release_registers<32>();
+        if (threadIdx.x == 0) {
+            const uint64 policy = read_once();
+            for (;; tiles.next()) {
+                const Tile tile = tile_at(work, atomicAdd(&progress[0], 1));
+                barrier_wait(tiles.empty(), tiles.parity ^ 1);
+                const int word = tiles.slot * TILE_WORDS;
+                words[word + KIND] = tile.kind;
+                if (tile.kind == END) {
+                    barrier_arrive(tiles.full());
+                    break;
+                }
+                const int64 of_all = int64(tile.expert) * work.line_tiles[tile.kind] + tile.line_tile;
+                const int k_blocks = work.k_blocks[tile.kind];
+                words[word + PANEL] = tile.panel;
+                words[word + LINE_TILE] = tile.line_tile;
+                words[word + FIRST_ROW] = tile.first_row;
+                words[word + ROWS] = tile.rows;
+                words[word + FIRST_LINE] = tile.first_line;
+                words[word + LINES] = tile.lines;
+                words[word + K_BLOCKS] = k_blocks;
+                barrier_arrive_expecting(tiles.full(), MATRIX_LINES * 4);
+                bulk_copy(shared_address(biases) + tiles.slot * MATRIX_LINES * 4,
+                          tile.kind == GATE_UP ? gate_up_bias : down_bias, of_all * (MATRIX_LINES / 2),
+                          MATRIX_LINES / 2, tiles.full());
+                copy_matrix(slots, tile.kind == GATE_UP ? gate_up_packed : down_packed, of_all * k_blocks, k_blocks,
+                            policy);
+            }
+        } else if (threadIdx.x == WARP) {
+            for (;; tiles.next()) {
+                barrier_wait(tiles.full(), tiles.parity);
+                const int word = tiles.slot * TILE_WORDS, kind = words[word + KIND];
+                if (kind == END) break;
+                const int panel = words[word + PANEL], first_line = words[word + FIRST_LINE];
+                const int lines = words[word + LINES];
+                barrier_arrive(tiles.empty());
+                if (kind == DOWN) wait_for_signals(progress, 1 + panel, work.line_tiles[GATE_UP] * CONSUMER_WARPS);
+                copy_rows(slots, kind == GATE_UP ? packed_rows : in_words(activated), first_line, lines,
+                          work.k_blocks[kind]);
+            }
+        }
+    } else {
+        claim_registers<160>();
+        // First the epilogue of each product runs once with no tile and stores nothing: its code is fetched while the
+        // first images come.
+        for (int kind = END;;) {
+            kind--;
+            const bool fetches = kind >= GATE_UP;
+            const int word = tiles.slot * TILE_WORDS;
+            if (!fetches) {
+                barrier_wait(tiles.full(), tiles.parity);
+                if (words[word + KIND] == END) break;
+            }
+            float sums[WIDE_SUMS];
+            int height = LINES_UNIT / 2;  // rows of a block of sums
+            if (!fetches) {
+                multiply(slots, __shfl_sync(ALL_LANES, words[word + LINES] / 2, 0), words[word + K_BLOCKS], sums);
+                height = words[word + LINES] / 2;
+                kind = words[word + KIND];
+            }
+            const int warp = int(threadIdx.x - WARPGROUP) / WARP, warpgroup = warp / (WARPGROUP / WARP);
+            const Address buffer = shared_address(buffers) + warpgroup * BUFFERS * BUFFER_BYTES;
+            const int line = tiles.slot * MATRIX_LINES + warp * 16 + lane / 4;
+            const auto of_tile = [&](int which, int if_none) { return fetches ? if_none : words[word + which]; };
+            const float bias[2] = {fetches ? 0.0f : biases[line], fetches ? 0.0f : biases[line + 8]};
+            const int64 first = int64(of_tile(LINE_TILE, BEYOND)) * 3 + warpgroup;
+            if (kind == GATE_UP) {
+                const GateUp to = {activated, of_tile(FIRST_LINE, 0), of_tile(LINES, 0),
+                                   ceil_div(intermediate, K_BLOCK), first * 4, alpha, limit};
+                finish_gate_up(to, buffer, of_tile(ROWS, 1), height, bias, sums);
+                publish();
+                __syncwarp();
+                if (!fetches && lane == 0) signal(progress, 1 + words[word + PANEL]);
+            } else {
+                const Down to = {expert_output, of_tile(FIRST_ROW, 0), hidden, first * 64};
+                finish_down(to, buffer, of_tile(ROWS, 1), height, bias, sums);
+            }
+            if (fetches) continue;
+            kind = GATE_UP;
+            barrier_arrive(tiles.empty());  // each thread, since each has read
+            tiles.next();
+        }
+    }
+}
+
+}  // namespace bf16

@@ -1,0 +1,150 @@
+// The gather in bf16, into the images of the panels (tiles_bf16.cuh): the line of each row of an expert is that of its
+// token in hidden_states.
+//
+//   gather_bf16         after the kernels of route.cu
+//   route_gather_bf16   the routing as well, for few assignments: each block counts all of them
+#include "tiles_bf16.cuh"
+
+namespace bf16 {
+
+constexpr int CHUNKS_AT_ONCE = 4;  // that a lane loads
+constexpr int MOST_ROUTED = 2048;  // assignments of route_gather_bf16
+
+// Where an assignment's row stands: its first chunk, and the chunks from one image to the next; -1 if it is dropped.
+struct Line {
+    int64 first;
+    int next, swizzle;
+};
+
+template <class RowStarts>
+__device__ __forceinline__ Line line_of(const Rows<RowStarts> &all, int expert, int row, int64 k_blocks) {
+    if (row < 0) return {-1, 0, 0};
+    const int first_row = all.row_starts[expert], rows = all.row_starts[expert + 1] - first_row;
+    const int height = panel_height(rows), panel = (row - first_row) / height, line = (row - first_row) % height;
+    const int lines = lines_of(int(smaller(height, rows - panel * height)));
+    const int64 first_line = all.line_starts[expert] + panel * height;
+    return {(first_line * k_blocks + line) * 8, lines * 8, line % 8};
+}
+
+// Copies a token to the lines of its assignments; `thread` of `threads` that share it. Zeros beyond H.
+__device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Global<Bf16> packed, int64 token,
+                                           int64 hidden, int64 k_blocks, Shared<const Line> lines, int top_k,
+                                           int thread, int threads) {
+    const Chunk nothing = {{0, 0}};
+    for (int64 first = thread; first < k_blocks * 8; first += threads * CHUNKS_AT_ONCE) {
+        Chunk found[CHUNKS_AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < CHUNKS_AT_ONCE; i++) {
+            const int64 chunk = first + i * threads;
+            found[i] = chunk * CHUNK < hidden ? load_chunk(hidden_states, token * hidden + chunk * CHUNK) : nothing;
+        }
+        for (int slot = 0; slot < top_k; slot++) {
+            const Line line = lines[slot];
+            if (line.first < 0) continue;
+#pragma unroll
+            for (int i = 0; i < CHUNKS_AT_ONCE; i++) {
+                const int64 chunk = first + i * threads;
+                const int64 at = line.first + chunk / 8 * line.next + (chunk % 8 ^ line.swizzle);
+                if (chunk < k_blocks * 8) store_chunk(packed, at * CHUNK, found[i]);
+            }
+        }
+    }
+}
+
+// Grid: any number of blocks. Block: EXPERTS_THREADS, a warp takes a token at a time.
+//   hidden_states  [T, H]                 read
+//   router_indices [T·K]                  read
+//   row_of         [T·K]                  read
+//   row_starts     [E + 1]                read
+//   packed         [lines, k_blocks · K_BLOCK]   written, the lines of rows; zeros beyond H
+// Requirements: H is a multiple of 8, E <= LARGEST_EXPERTS, K <= WARP.
+KERNEL(EXPERTS_THREADS)
+gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<const int> row_of,
+            Global<const int> row_starts, Global<Bf16> packed, int64 tokens, int64 hidden, int64 n_experts,
+            int64 top_k) {
+    let_next_kernel_start();
+    wait_for_earlier_kernels();
+    SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
+    SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
+    SHARED_ARRAY(Line, lines, EXPERTS_THREADS);
+    const auto all = find_rows(row_starts, panel_starts, line_starts, int(n_experts));
+    const int lane = threadIdx.x % WARP, first = int(threadIdx.x) / WARP * WARP;
+    const int64 k_blocks = ceil_div(hidden, K_BLOCK), warps = int64(gridDim.x) * (EXPERTS_THREADS / WARP);
+    for (int64 token = global_thread() / WARP; token < tokens; token += warps) {
+        __syncwarp();
+        if (lane < top_k) {
+            const int64 assignment = token * top_k + lane;
+            lines[first + lane] = line_of(all, int(router_indices[assignment]), row_of[assignment], k_blocks);
+        }
+        __syncwarp();
+        copy_token(hidden_states, packed, token, hidden, k_blocks, lines + first, int(top_k), lane, WARP);
+    }
+}
+
+// Grid: T. Block: EXPERTS_THREADS, one block a token.
+//   hidden_states  [T, H]                 read
+//   router_indices [T·K]                  read
+//   row_starts     [E + 1]                written
+//   row_of         [T·K]                  written
+//   packed         [lines, k_blocks · K_BLOCK]   written, the lines of rows; zeros beyond H
+// Requirements: as gather_bf16, and T·K <= MOST_ROUTED.
+KERNEL(EXPERTS_THREADS)
+route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<int> row_starts,
+                  Global<int> row_of, Global<Bf16> packed, int64 tokens, int64 hidden, int64 n_experts, int64 top_k,
+                  int64 capacity) {
+    let_next_kernel_start();
+    SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
+    SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
+    SHARED_ARRAY(int, starts, LARGEST_EXPERTS + 1);
+    SHARED_ARRAY(int, counts, LARGEST_EXPERTS);
+    SHARED_ARRAY(int, ranks, WARP);
+    SHARED_ARRAY(int, own_experts, WARP);
+    SHARED_ARRAY(int, sums, EXPERTS_THREADS / WARP);
+    SHARED_ARRAY(Line, lines, WARP);
+    const int experts = int(n_experts), assignments = int(tokens * top_k), own = int(blockIdx.x * top_k);
+    for (int expert = threadIdx.x; expert < experts; expert += EXPERTS_THREADS) counts[expert] = 0;
+    if (threadIdx.x < WARP) ranks[threadIdx.x] = 0;
+    wait_for_earlier_kernels();
+    if (threadIdx.x < top_k) own_experts[threadIdx.x] = int(router_indices[own + threadIdx.x]);
+    __syncthreads();
+    for (int first = 0; first < assignments; first += EXPERTS_THREADS) {
+        const int assignment = first + int(threadIdx.x);
+        const int expert = assignment < assignments ? int(router_indices[assignment]) : -1;
+        if (expert >= 0) atomicAdd(&counts[expert], 1);
+        for (int slot = 0; slot < top_k; slot++) {
+            const bool is_earlier = assignment < own + slot && expert == own_experts[slot];
+            const unsigned earlier = __ballot_sync(ALL_LANES, is_earlier);
+            if (earlier && threadIdx.x % WARP == 0) atomicAdd(&ranks[slot], __popc(earlier));
+        }
+    }
+    __syncthreads();
+
+    const int share = (experts + EXPERTS_THREADS - 1) / EXPERTS_THREADS;
+    const int first = int(smaller(experts, int64(threadIdx.x) * share)), end = int(smaller(experts, first + share));
+    int kept = 0;
+    for (int expert = first; expert < end; expert++) kept += int(smaller(counts[expert], capacity));
+    int all_kept;
+    int start = sum_before(kept, sums, all_kept);
+    for (int expert = first; expert < end; expert++) {
+        starts[expert] = start;
+        start += int(smaller(counts[expert], capacity));
+    }
+    if (threadIdx.x == 0) starts[experts] = all_kept;
+    __syncthreads();
+    const auto all = find_rows(Shared<const int>(starts), panel_starts, line_starts, experts);
+    const int64 k_blocks = ceil_div(hidden, K_BLOCK);
+    if (blockIdx.x == 0) {
+        for (int expert = threadIdx.x; expert <= experts; expert += EXPERTS_THREADS)
+            row_starts[expert] = starts[expert];
+    }
+    if (threadIdx.x < top_k) {
+        const int rank = ranks[threadIdx.x], expert = own_experts[threadIdx.x];
+        const int row = rank < capacity ? starts[expert] + rank : -1;
+        row_of[own + threadIdx.x] = row;
+        lines[threadIdx.x] = line_of(all, expert, row, k_blocks);
+    }
+    __syncthreads();
+    copy_token(hidden_states, packed, blockIdx.x, hidden, k_blocks, lines, int(top_k), threadIdx.x, EXPERTS_THREADS);
+}
+
+}  // namespace bf16
