@@ -1,10 +1,14 @@
 //! The CUDA pipeline on a GPU, and a planted race on both machines.
 //!
-//! Where there is no GPU its tests show as ignored, with the reason once on standard error; with `BINNED_EXPERTS_REQUIRE_GPU=1`
-//! they fail. `BINNED_EXPERTS_GPU_CASES` is the number of generated cases. The folder of the sources is taken from `BINNED_EXPERTS_ROOT`
+//! Where there is no GPU its tests are ignored; with `BINNED_EXPERTS_REQUIRE_GPU=1` they fail.
+//! `BINNED_EXPERTS_GPU_CASES` is the number of generated cases. The folder of the sources is taken from `BINNED_EXPERTS_ROOT`
 //! where the binary runs on another machine than the one it was built on.
 
+#[path = "suite/trials.rs"]
+mod trials;
+
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use binned_experts::engines::PipelineEngine;
 use binned_experts::zoo::{Animal, Kernels};
@@ -14,53 +18,30 @@ use binned_experts_gpu::{
     Cuda, EmulatorBuilder, GpuError, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, Schedule, cuda, sources,
 };
 use binned_experts_reference::{ExpertWeights, Problem};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use ndarray::{Array2, Array3};
+use trials::{Need, trial};
 
-type Test = fn() -> Result<(), Failed>;
+fn main() -> ExitCode {
+    let gpu = Need::new("a GPU", Some("BINNED_EXPERTS_REQUIRE_GPU"), || reason(Cuda::new()));
+    let nvrtc = Need::new("NVRTC", None, || reason(cuda::compiler_version()));
+    let compiler = Need::new("a C++ compiler", Some("CI"), || reason(EmulatorBuilder::new()));
+    trials::run(vec![
+        trial(&[&gpu], generated_cases_agree),
+        trial(&[&gpu], goldens_agree_in_every_order),
+        trial(&[&gpu], two_runs_give_the_same_bits),
+        trial(&[&gpu], two_pipelines_share_a_device),
+        trial(&[&gpu], unpoisoned_workspaces_agree),
+        trial(&[&gpu], out_of_memory_is_an_error_and_nothing_is_lost),
+        trial(&[&gpu, &nvrtc], compiled_kernels_agree),
+        trial(&[&gpu, &nvrtc], a_race_fails_on_the_gpu),
+        trial(&[&compiler], a_race_fails_on_the_emulator),
+    ])
+}
 
-fn main() {
-    let missing = Cuda::new().err();
-    if let Some(reason) = &missing {
-        eprintln!("gpu: {reason}");
-    }
-    let ignored = missing.is_some() && std::env::var_os("BINNED_EXPERTS_REQUIRE_GPU").is_none();
-    let on_gpu: [(&str, Test); 6] = [
-        ("generated_cases_agree", generated_cases_agree),
-        ("goldens_agree_in_every_order", goldens_agree_in_every_order),
-        ("two_runs_give_the_same_bits", two_runs_give_the_same_bits),
-        ("two_pipelines_share_a_device", two_pipelines_share_a_device),
-        ("unpoisoned_workspaces_agree", unpoisoned_workspaces_agree),
-        (
-            "out_of_memory_is_an_error_and_nothing_is_lost",
-            out_of_memory_is_an_error_and_nothing_is_lost,
-        ),
-    ];
-    let compiling: [(&str, Test); 2] = [
-        ("compiled_kernels_agree", compiled_kernels_agree),
-        ("a_race_fails_on_the_gpu", a_race_fails_on_the_gpu),
-    ];
-    let no_nvrtc = cuda::compiler_version().err();
-    if let Some(reason) = &no_nvrtc {
-        eprintln!("nvrtc: {reason}");
-    }
-    let no_compiler = EmulatorBuilder::new().err();
-    if let Some(reason) = &no_compiler {
-        eprintln!("host: {reason}");
-    }
-    let no_compiler = no_compiler.is_some() && std::env::var_os("CI").is_none();
-    let trial = |(name, test): (&str, Test), ignored: bool| Trial::test(name, test).with_ignored_flag(ignored);
-    let mut trials: Vec<Trial> = on_gpu.into_iter().map(|test| trial(test, ignored)).collect();
-    trials.extend(
-        compiling
-            .into_iter()
-            .map(|test| trial(test, ignored || no_nvrtc.is_some())),
-    );
-    trials.push(trial(
-        ("a_race_fails_on_the_emulator", a_race_fails_on_the_emulator),
-        no_compiler,
-    ));
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+/// Why something is not there.
+fn reason<T>(found: Result<T, GpuError>) -> Option<String> {
+    found.err().map(|error| error.to_string())
 }
 
 fn root() -> PathBuf {

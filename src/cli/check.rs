@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use binned_experts::engines::built_in;
 use binned_experts_check::check::{CaseResult, CheckPlan, Contender, check as run_check};
 use binned_experts_check::{Selection, report};
 
-use super::engines::{Opened, named, quoted};
+use super::engines::{Opened, quoted};
 use super::{Check, Engines, Failure, Format, print};
 
 /// The most failing cases written for each engine.
@@ -16,8 +17,7 @@ const MAX_SAVED: usize = 10;
 
 pub(super) fn check(arguments: &Check) -> Result<bool, Failure> {
     for name in &arguments.engines.engine {
-        let engine = named(name)?;
-        if !engine.is_checked {
+        if built_in(name).is_some_and(|engine| !engine.is_checked) {
             return Err(format!("--engine: {name} is what engines are compared with; it cannot be checked").into());
         }
     }

@@ -10,7 +10,7 @@ use binned_experts_gpu::cuda::{ARCHITECTURES, compile, compiler_version, prebuil
 use binned_experts_gpu::sources::{KERNELS, heads, joined};
 use libtest_mimic::{Failed, Trial};
 
-use crate::trial;
+use crate::trials::{Need, named};
 
 /// The most registers that a kernel of this size may take, so that four blocks of 128 threads fit a multiprocessor.
 const MOST_REGISTERS: u32 = 128;
@@ -30,17 +30,18 @@ const BF16: [&str; 8] = [
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let missing = match compiler_version() {
+    let nvrtc = Need::new("NVRTC 13.0", Some("CI"), || match compiler_version() {
         Ok((13, 0)) => None,
         Ok((major, minor)) => Some(format!("expected NVRTC 13.0, found {major}.{minor}")),
         Err(error) => Some(error.to_string()),
-    };
-    let images = ARCHITECTURES.map(|architecture| {
-        let name = format!("images::{architecture}");
-        trial(&name, missing.clone(), move || check(architecture))
     });
-    let mut trials = Vec::from(images);
-    trials.push(trial("images::bf16", missing, check_bf16));
+    let image = |architecture| {
+        named(format!("images::{architecture}"), &[&nvrtc], move || {
+            check(architecture)
+        })
+    };
+    let mut trials = Vec::from(ARCHITECTURES.map(image));
+    trials.push(named("images::bf16".to_owned(), &[&nvrtc], check_bf16));
     trials
 }
 

@@ -12,11 +12,12 @@ mod tensor_cores;
 use binned_experts_gpu::{Emulator, GpuError};
 use libtest_mimic::Trial;
 
-use crate::trial;
+use crate::trials::{Need, name_of, named, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let missing = Emulator::new().err().map(|error| error.to_string());
-    let needing_nothing = [test(is_there_or_says_why_not)];
+    let compiler = Need::new("a C++ compiler", Some("CI"), || {
+        Emulator::new().err().map(|error| error.to_string())
+    });
     let needing_a_compiler = [
         async_machine::tests(),
         built::tests(),
@@ -26,20 +27,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         several::tests(),
         tensor_cores::tests(),
     ];
-    let compiled = needing_a_compiler.into_iter().flatten();
-    let tests = compiled.map(|test| (test, missing.clone()));
-    let trial = |(Test { name, run }, missing)| {
-        trial(name, missing, || {
-            run();
-            Ok(())
-        })
-    };
-    needing_nothing
-        .map(|test| (test, None))
-        .into_iter()
-        .chain(tests)
-        .map(trial)
-        .collect()
+    let mut trials = vec![trial(&[], is_there_or_says_why_not)];
+    trials.extend(
+        needing_a_compiler
+            .into_iter()
+            .flatten()
+            .map(|Test { name, run }| named(name, &[&compiler], run)),
+    );
+    trials
 }
 
 /// A test, which panics if it fails.
@@ -50,9 +45,8 @@ struct Test {
 
 /// A function as a test, named after its module and itself.
 fn test<F: FnOnce() + Send + 'static>(run: F) -> Test {
-    let path = std::any::type_name::<F>();
     Test {
-        name: path.split_once("emulated::").map_or(path, |(_, name)| name),
+        name: name_of::<F>(),
         run: Box::new(run),
     }
 }

@@ -1,14 +1,17 @@
 //! The zoo: every patch applies, and a check catches what it plants.
 //!
-//! A dozen animals are run here; `cargo test --test zoo -- --ignored` runs all of them, prints the tables and compares
-//! the verdicts with the snapshot. Without a C++ compiler the tests that build kernels show as ignored, with the reason
-//! once on standard error; with CI set they fail.
+//! A dozen animals are run here; `cargo test -p binned-experts --test suite -- --ignored` runs all of them, prints the
+//! tables and compares the verdicts with the snapshot.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
 
 use binned_experts::zoo::{self, Animal, Budget, BugClass, KernelPath, Machine, Visit, ZooError};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
+
+use crate::trials::{Need, named, trial};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Of many classes, on both pipelines.
 const DOZEN: [&str; 12] = [
@@ -26,35 +29,31 @@ const DOZEN: [&str; 12] = [
     "low-weights-lost",
 ];
 
-fn main() {
-    let machine = Machine::emulator().map(Arc::new);
-    if let Err(reason) = &machine {
-        eprintln!("zoo: {reason}");
-    }
-    let ignored = machine.is_err() && std::env::var_os("CI").is_none();
-    let machine = machine.map_err(|error| error.to_string());
-    let on_emulator = |name: &str, test: fn(&str, &Machine) -> Result<(), Failed>| {
-        let (own, machine) = (name.to_owned(), machine.clone());
-        Trial::test(name, move || test(&own, &*machine?))
+/// Built for the first test that runs it; its files go with the last.
+type Lazy = Arc<LazyLock<Result<Machine, String>>>;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let machine: Lazy = Arc::new(LazyLock::new(|| Machine::emulator().map_err(|error| error.to_string())));
+    let needed = Arc::clone(&machine);
+    let compiler = Need::new("a C++ compiler", Some("CI"), move || (**needed).as_ref().err().cloned());
+    let on_machine = |name: &'static str, test: fn(&str, &Machine) -> Result<(), Failed>| {
+        let machine = Arc::clone(&machine);
+        named(format!("zoo::{name}"), &[&compiler], move || {
+            test(name, (**machine).as_ref()?)
+        })
     };
     let mut trials = vec![
-        Trial::test("every_patch_applies", every_patch_applies),
-        Trial::test("every_class_is_there", every_class_is_there),
-        Trial::test("errors_name_what_was_found", errors_name_what_was_found),
-        on_emulator("every_animal", every_animal).with_ignored_flag(true),
+        trial(&[], every_patch_applies),
+        trial(&[], every_class_is_there),
+        trial(&[], errors_name_what_was_found),
+        on_machine("every_animal", every_animal).with_ignored_flag(true),
     ];
-    trials.extend(DOZEN.map(|name| on_emulator(name, is_caught).with_ignored_flag(ignored)));
-    // The trials hold the machine, whose files go with the last of them.
-    drop(machine);
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
-}
-
-fn root() -> PathBuf {
-    std::env::var_os("BINNED_EXPERTS_ROOT").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+    trials.extend(DOZEN.map(|name| on_machine(name, is_caught)));
+    trials
 }
 
 fn animals() -> Result<Vec<Animal>, ZooError> {
-    zoo::read(&root().join("tests/zoo"))
+    zoo::read(&Path::new(ROOT).join("tests/zoo"))
 }
 
 fn every_patch_applies() -> Result<(), Failed> {
@@ -141,7 +140,7 @@ fn every_animal(_name: &str, machine: &Machine) -> Result<(), Failed> {
         )
     };
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(Path::new(&root()).join("snapshots"));
+    settings.set_snapshot_path(Path::new(ROOT).join("snapshots"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!("zoo", visits.iter().map(line).collect::<String>()));

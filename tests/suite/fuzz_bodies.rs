@@ -2,8 +2,25 @@
 
 use binned_experts::fuzz::{self, RoutingCase, ScheduleCase, ValuesCase};
 use binned_experts_check::CaseSpec;
-use binned_experts_check::judge::Trial;
+use binned_experts_check::judge;
 use binned_experts_check::oracle::Coverage;
+use libtest_mimic::Trial;
+
+use crate::needs;
+use crate::trials::trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let compiler = needs::compiler();
+    vec![
+        trial(&[&compiler], routing_agrees_on_random_bytes),
+        trial(&[&compiler], schedule_agrees_on_random_bytes),
+        trial(&[], the_last_bytes_of_schedule_are_its_seed),
+        trial(&[&compiler], values_agrees_on_random_bytes),
+        trial(&[], an_input_prints_as_its_case),
+        trial(&[], case_file_takes_goldens_and_any_damage_to_them),
+        trial(&[], case_file_takes_any_text),
+    ]
+}
 
 /// Bytes that depend on a number alone.
 fn bytes(mut state: u64, length: usize) -> Vec<u8> {
@@ -23,7 +40,7 @@ fn inputs(count: u64) -> impl Iterator<Item = Vec<u8>> {
 
 /// How many of the cases contain something.
 fn count<'a>(specs: impl IntoIterator<Item = &'a CaseSpec>, what: impl Fn(&Coverage) -> bool) -> usize {
-    let coverage = |spec| Coverage::new(Trial::from_spec(spec, &[]).unwrap().expected());
+    let coverage = |spec| Coverage::new(judge::Trial::from_spec(spec, &[]).unwrap().expected());
     specs
         .into_iter()
         .map(coverage)
@@ -31,7 +48,6 @@ fn count<'a>(specs: impl IntoIterator<Item = &'a CaseSpec>, what: impl Fn(&Cover
         .count()
 }
 
-#[test]
 fn routing_agrees_on_random_bytes() {
     let cases: Vec<_> = inputs(150).map(|bytes| RoutingCase::from_bytes(&bytes)).collect();
     for case in &cases {
@@ -43,7 +59,6 @@ fn routing_agrees_on_random_bytes() {
     assert!(count(specs(), |coverage| coverage.empty_expert) > 10);
 }
 
-#[test]
 fn schedule_agrees_on_random_bytes() {
     let cases: Vec<_> = inputs(60).map(|bytes| ScheduleCase::from_bytes(&bytes)).collect();
     let interleavings: usize = cases.iter().map(fuzz::schedule).sum();
@@ -51,7 +66,6 @@ fn schedule_agrees_on_random_bytes() {
     assert!(count(cases.iter().map(|case| &case.spec), |coverage| coverage.dropped) > 5);
 }
 
-#[test]
 fn the_last_bytes_of_schedule_are_its_seed() {
     let mut bytes = bytes(7, 60);
     let case = ScheduleCase::from_bytes(&bytes);
@@ -61,7 +75,6 @@ fn the_last_bytes_of_schedule_are_its_seed() {
     assert_ne!(case.seed, other.seed);
 }
 
-#[test]
 fn values_agrees_on_random_bytes() {
     let cases: Vec<_> = inputs(150).map(|bytes| ValuesCase::from_bytes(&bytes)).collect();
     for case in &cases {
@@ -74,7 +87,6 @@ fn values_agrees_on_random_bytes() {
     assert!(count(specs(), |coverage| coverage.dropped) > 10);
 }
 
-#[test]
 fn an_input_prints_as_its_case() {
     for bytes in inputs(80) {
         let case = RoutingCase::from_bytes(&bytes);
@@ -84,7 +96,6 @@ fn an_input_prints_as_its_case() {
     }
 }
 
-#[test]
 fn case_file_takes_goldens_and_any_damage_to_them() {
     let golden = std::fs::read(concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -104,7 +115,6 @@ fn case_file_takes_goldens_and_any_damage_to_them() {
     assert!(0 < accepted && accepted < 2000, "{accepted} of 2000 read");
 }
 
-#[test]
 fn case_file_takes_any_text() {
     let case = std::fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),

@@ -3,6 +3,17 @@
 use binned_experts_check::case::{SizeProfile, ValueProfile};
 use binned_experts_check::{AnyProblem, CaseSpec, ElementType, Selection};
 use binned_experts_gpu::{Emulator, Pipeline};
+use libtest_mimic::Trial;
+
+use crate::needs;
+use crate::trials::trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial(
+        &[&needs::compiler()],
+        the_tensor_cores_take_the_rows_that_they_should,
+    )]
+}
 
 /// Cases of a profile.
 const SEEDS: u64 = 100;
@@ -15,16 +26,8 @@ struct Taken {
     fallback: usize,
 }
 
-/// Runs the cases of a profile whose sizes the tensor cores take; none where there is no C++ compiler.
-fn taken(values: ValueProfile) -> Option<Taken> {
-    let machine = match Emulator::new() {
-        Ok(host) => host,
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "{error}");
-            eprintln!("skipped: {error}");
-            return None;
-        }
-    };
+/// Runs the cases of a profile whose sizes the tensor cores take.
+fn taken(values: ValueProfile) -> Taken {
     let selection = Selection {
         elements: vec![ElementType::F32],
         sizes: vec![SizeProfile::TileEdges],
@@ -33,7 +36,7 @@ fn taken(values: ValueProfile) -> Option<Taken> {
         ..Selection::default()
     };
     let mut pipeline: Option<Pipeline<Emulator>> = None;
-    let mut machine = Some(machine);
+    let mut machine = Some(Emulator::new().unwrap());
     let mut taken = Taken::default();
     for seed in 0..SEEDS {
         // Special values are another axis, and so are limits so high that only the norms bound the activations.
@@ -62,13 +65,12 @@ fn taken(values: ValueProfile) -> Option<Taken> {
             taken.fallback += fallback;
         }
     }
-    Some(taken)
+    taken
 }
 
-#[test]
 fn the_tensor_cores_take_the_rows_that_they_should() {
     for values in ValueProfile::ALL {
-        let Some(taken) = taken(*values) else { return };
+        let taken = taken(*values);
         let share = taken.fallback as f64 / taken.rows as f64;
         let found = format!("{values:?}: {taken:?}, {share:.3} of the rows fall back");
         println!("{found}");

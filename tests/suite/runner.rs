@@ -1,18 +1,22 @@
 //! Runs the command and reads what it prints.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
+use binned_experts_check::Tensor;
+use binned_experts_check::program::{positions, read_case, read_tensors};
+use clap::ValueEnum;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The engine of the README, as a command line.
-pub(crate) const NUMPY: &str = "python3 examples/engines/numpy_engine.py";
+use crate::planted::{PLANTED, name_of};
 
-/// An engine with a bug or a misbehaviour, as a command line.
-pub(crate) fn planted(name: &str) -> String {
-    format!("python3 tests/engines/planted.py {name}")
+/// The program with a bug or a misbehaviour, as a command line.
+pub(crate) fn planted(bug: impl ValueEnum) -> String {
+    let own = std::env::current_exe().unwrap();
+    let own = shlex::try_quote(own.to_str().unwrap()).unwrap().into_owned();
+    format!("{own} {PLANTED} {}", name_of(bug))
 }
 
 /// The command, ready to be given arguments.
@@ -92,16 +96,32 @@ impl Checked {
     }
 }
 
-/// Why programs in Python with numpy cannot be run here.
-pub(crate) fn numpy_missing() -> Option<String> {
-    let mut python = std::process::Command::new("python3");
-    match python.args(["-c", "import numpy"]).output() {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            let last = stderr.lines().last().unwrap_or_default();
-            Some(format!("python3 cannot import numpy: {last}"))
-        }
-        Err(error) => Some(format!("python3 cannot be started: {error}")),
-    }
+/// `run` of a golden in the order that PyTorch took, against PyTorch's own output.
+pub(crate) fn written_tensors_read_back(engine: &[&str], names: &[&str]) {
+    let golden = "tests/goldens/skewed.safetensors";
+    let directory = tempfile::tempdir().unwrap();
+    let written = directory.path().join("result.safetensors");
+    binned_experts(&["run", golden, "--order", "cpu.sorted_indices", "--out"])
+        .arg(&written)
+        .args(engine)
+        .assert()
+        .success()
+        .stdout("")
+        .stderr("");
+    let case = read_case(&Path::new(env!("CARGO_MANIFEST_DIR")).join(golden)).unwrap();
+    let tensors = read_tensors(&written).unwrap();
+    assert_eq!(Vec::from_iter(tensors.keys()), names);
+    assert_eq!(tensors["output"].shape(), case.problem.output_shape());
+    let (found, right) = (tensors["output"].to_f64(), case.others["cpu.output"].to_f64());
+    assert!(
+        found
+            .iter()
+            .zip(&right)
+            .all(|(found, right)| (found - right).abs() <= 1e-4)
+    );
+    let order = |tensor: &Tensor| positions("order", tensor).unwrap();
+    assert_eq!(
+        order(&tensors["sorted_indices"]),
+        order(&case.others["cpu.sorted_indices"])
+    );
 }

@@ -1,0 +1,38 @@
+//! The tests of the package but for those on a GPU, in one program, so that it is linked once.
+
+mod cases;
+mod command;
+mod dependencies;
+mod fuzz_bodies;
+mod needs;
+mod planted;
+mod python;
+mod runner;
+#[cfg(feature = "emulator")]
+mod tensor_cores;
+mod trials;
+mod wrong_engines;
+#[cfg(feature = "emulator")]
+mod zoo;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == planted::PLANTED) {
+        return planted::main(&arguments[at + 1..]);
+    }
+    let trials = [
+        cases::trials(),
+        command::trials(),
+        dependencies::trials(),
+        fuzz_bodies::trials(),
+        python::trials(),
+        #[cfg(feature = "emulator")]
+        tensor_cores::trials(),
+        wrong_engines::trials(),
+        #[cfg(feature = "emulator")]
+        zoo::trials(),
+    ];
+    trials::run(trials.into_iter().flatten().collect())
+}

@@ -1,0 +1,49 @@
+//! A case in f32, in which the 16-bit types are computed too.
+
+use binned_experts_check::CaseElement;
+use binned_experts_reference::{Dims, Problem};
+use ndarray::{Array2, Array3};
+
+pub(super) struct Case {
+    pub(super) dims: Dims,
+    /// `[T,H]`.
+    pub(super) hidden_states: Array2<f32>,
+    /// The expert of each assignment, `[T·K]`.
+    pub(super) ids: Vec<usize>,
+    /// `[T,E]`.
+    pub(super) routing_weights: Array2<f32>,
+    /// `[E,H,2I]`.
+    pub(super) gate_up_proj: Array3<f32>,
+    /// `[E,2I]`.
+    pub(super) gate_up_proj_bias: Array2<f32>,
+    /// `[E,I,H]`.
+    pub(super) down_proj: Array3<f32>,
+    /// `[E,H]`.
+    pub(super) down_proj_bias: Array2<f32>,
+    pub(super) alpha: f32,
+    pub(super) limit: f32,
+}
+
+impl Case {
+    pub(super) fn new<T: CaseElement>(problem: &Problem<T>) -> Case {
+        let dims = problem.dims();
+        let weights = problem.weights();
+        let rows = |array: &Array3<T>, width: usize| {
+            let values = array.iter().map(|value| value.to_f64() as f32).collect();
+            Array2::from_shape_vec((dims.tokens, width), values).expect("[B,S,width] has T rows")
+        };
+        let wide = |value: &T| value.to_f64() as f32;
+        Case {
+            dims,
+            hidden_states: rows(problem.hidden_states(), dims.hidden),
+            ids: problem.router_indices().iter().map(|&id| id as usize).collect(),
+            routing_weights: rows(problem.routing_weights(), dims.experts),
+            gate_up_proj: weights.gate_up_proj().map(wide),
+            gate_up_proj_bias: weights.gate_up_proj_bias().map(wide),
+            down_proj: weights.down_proj().map(wide),
+            down_proj_bias: weights.down_proj_bias().map(wide),
+            alpha: problem.activation().alpha as f32,
+            limit: problem.activation().limit as f32,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The engine with a bug: every step once, right but where the bug is.
+
+use std::io::{stdin, stdout};
+
+use binned_experts_check::program::serve;
+use binned_experts_check::{AnyProblem, CaseElement, ElementType, Engine, Fault, Outcome, Precision, Stage};
+use binned_experts_reference::Problem;
+use ndarray::{Array1, Array2, Array3, ArrayViewMut1, Axis, Slice};
+
+use super::bug::Bug;
+use super::case::Case;
+use super::experts::{Experts, to_bf16};
+use super::routing::Routing;
+
+/// Only the output is shown, no stages, so that each bug has to be seen there.
+pub(super) struct Planted {
+    bug: Bug,
+    runs: u64,
+    /// The rows of all slots, from the run before.
+    slots: Array2<f32>,
+}
+
+impl Planted {
+    pub(super) fn new(bug: Bug) -> Planted {
+        Planted {
+            bug,
+            runs: 0,
+            slots: Array2::zeros((0, 0)),
+        }
+    }
+
+    /// Answers the requests on standard input.
+    pub(super) fn serve(&mut self) -> std::io::Result<()> {
+        serve(self, stdin().lock(), stdout())
+    }
+
+    fn run<T: CaseElement>(&mut self, problem: &Problem<T>) -> Result<Outcome, Fault> {
+        let case = Case::new(problem);
+        match self.bug {
+            Bug::DividesByTokens if case.dims.tokens == 0 => return Err(Fault::refused("division by zero")),
+            Bug::CapacityRefused if case.dims.capacity > 65_535 => {
+                return Err(Fault::refused(format!(
+                    "expected C <= 65535, found {}",
+                    case.dims.capacity
+                )));
+            }
+            _ => {}
+        }
+        let mut routing = Routing::new(self.bug, &case, self.runs);
+        let experts = Experts {
+            bug: self.bug,
+            case: &case,
+        };
+        self.slots = self.allocated(&case);
+        for expert in 0..case.dims.experts {
+            let kept = routing.kept(expert);
+            if !kept.is_empty() {
+                let of = match self.bug {
+                    Bug::EmptyGroupCursor => routing.counts[..expert].iter().filter(|count| **count > 0).count(),
+                    _ => expert,
+                };
+                let rows = experts.apply(of, &self.gathered(&case, &routing, &kept));
+                for (assignment, row) in kept.into_iter().zip(rows.rows()) {
+                    let stored = self.stored(&case, expert, row.to_owned(), routing.weights[assignment]);
+                    self.slots.row_mut(assignment).assign(&stored);
+                }
+            }
+        }
+        let output = self.combined(&case, &routing, &experts);
+        self.runs += 1;
+        let narrow = |value: &f32| T::from_f64(f64::from(*value));
+        let output: Vec<T> = output.iter().map(narrow).collect();
+        let output = Array3::from_shape_vec(problem.hidden_states().dim(), output).map_err(Fault::refused)?;
+        let outcome = Outcome::output(match self.bug {
+            Bug::RowsKept if case.dims.capacity == 0 => output.slice_axis(Axis(1), Slice::from(..0)).to_owned(),
+            _ => output,
+        });
+        Ok(match self.bug {
+            Bug::ExclusiveBins => {
+                let starts = routing.ends.iter().zip(&routing.counts).map(|(end, count)| end - count);
+                Outcome {
+                    stages: outcome.stages.with(Stage::Bins, starts.collect::<Vec<_>>()),
+                    ..outcome
+                }
+            }
+            _ => outcome,
+        })
+    }
+
+    /// Slots to be written, `[T·K,H]`.
+    fn allocated(&self, case: &Case) -> Array2<f32> {
+        let shape = (case.ids.len(), case.dims.hidden);
+        match self.bug {
+            Bug::SlotsUnset => Array2::from_elem(shape, f32::NAN),
+            Bug::StaleSlots => {
+                let mut slots = Array2::zeros(shape);
+                slots
+                    .iter_mut()
+                    .zip(&self.slots)
+                    .for_each(|(slot, stale)| *slot = *stale);
+                slots
+            }
+            _ => Array2::zeros(shape),
+        }
+    }
+
+    /// The rows of the kept assignments' tokens.
+    fn gathered(&self, case: &Case, routing: &Routing, kept: &[usize]) -> Array2<f32> {
+        let (tokens, hidden, top_k) = (case.dims.tokens, case.dims.hidden, case.dims.top_k);
+        let rows = |token: &dyn Fn(usize) -> usize| {
+            let tokens: Vec<usize> = kept.iter().map(|assignment| token(*assignment)).collect();
+            case.hidden_states.select(Axis(0), &tokens)
+        };
+        match self.bug {
+            Bug::RowOffsetWraps => {
+                let flat = case.hidden_states.flatten();
+                let offset = |row: usize| kept[row] / top_k * hidden % (1 << 16);
+                Array2::from_shape_fn((kept.len(), hidden), |(row, column)| flat[offset(row) + column])
+            }
+            Bug::EightSlots => rows(&|assignment| (assignment / 8).min(tokens - 1)),
+            Bug::WeightOnInput => {
+                let weights: Array1<f32> = kept.iter().map(|assignment| routing.weights[*assignment]).collect();
+                rows(&|assignment| assignment / top_k) * weights.insert_axis(Axis(1))
+            }
+            _ => rows(&|assignment| assignment / top_k),
+        }
+    }
+
+    /// The row of a slot.
+    fn stored(&self, case: &Case, expert: usize, row: Array1<f32>, weight: f32) -> Array1<f32> {
+        match self.bug {
+            Bug::WeightOnInput => row,
+            Bug::DownBiasUnweighted => row * weight + case.down_proj_bias.row(expert),
+            _ => row * weight,
+        }
+    }
+
+    /// The sum over the slots of each token, `[T,H]`.
+    fn combined(&mut self, case: &Case, routing: &Routing, experts: &Experts) -> Array2<f32> {
+        let (tokens, hidden, top_k) = (case.dims.tokens, case.dims.hidden, case.dims.top_k);
+        let within_capacity = |expert: &usize| routing.counts[*expert] < case.dims.capacity;
+        match self.bug {
+            Bug::PaddingOnTokenZero if !case.ids.is_empty() => {
+                for expert in (0..case.dims.experts).filter(within_capacity) {
+                    let padding = experts.apply(expert, &Array2::zeros((1, hidden)));
+                    self.slots
+                        .row_mut(0)
+                        .zip_mut_with(&padding.row(0), |slot, value| *slot += value);
+                }
+            }
+            Bug::LastChunk if tokens > 64 => {
+                let begin = (tokens - 1) / 64 * 64;
+                let full = begin * top_k + tokens - begin;
+                let lost = Slice::from(full.min(case.ids.len())..);
+                self.slots.slice_axis_mut(Axis(0), lost).fill(0.0);
+            }
+            _ => {}
+        }
+        let mut output = Array2::zeros((tokens, hidden));
+        for (token, row) in output.rows_mut().into_iter().enumerate() {
+            self.add_slots(token * top_k..(token + 1) * top_k, row);
+        }
+        match self.bug {
+            Bug::OtherExpertsTimesZero => {
+                for expert in (0..case.dims.experts).filter(|expert| !experts.is_finite(*expert)) {
+                    output += &(experts.apply(expert, &case.hidden_states) * 0.0);
+                }
+            }
+            Bug::TailStoreOverhangs => {
+                let overhang = (hidden.next_multiple_of(16) - hidden).min(hidden);
+                for mut row in output.rows_mut().into_iter().skip(1).step_by(2) {
+                    row.slice_axis_mut(Axis(0), Slice::from(..overhang)).fill(0.0);
+                }
+            }
+            _ => {}
+        }
+        output
+    }
+
+    fn add_slots(&self, slots: std::ops::Range<usize>, mut row: ArrayViewMut1<f32>) {
+        for slot in slots {
+            match self.bug {
+                Bug::CombinedInBf16 => {
+                    row.zip_mut_with(&self.slots.row(slot), |sum, value| {
+                        *sum = to_bf16(*sum + to_bf16(*value))
+                    });
+                }
+                _ => row += &self.slots.row(slot),
+            }
+        }
+    }
+}
+
+impl Engine for Planted {
+    fn name(&self) -> &str {
+        "planted"
+    }
+
+    fn precision(&self, element: ElementType) -> Option<Precision> {
+        (element != ElementType::F64).then(|| Precision::of(element))
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        match problem {
+            AnyProblem::F32(problem) => self.run(problem),
+            AnyProblem::Bf16(problem) => self.run(problem),
+            AnyProblem::F16(problem) => self.run(problem),
+            AnyProblem::F64(_) => Err(Fault::refused("expected f32, bf16 or f16, found f64")),
+        }
+    }
+}

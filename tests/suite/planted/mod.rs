@@ -1,0 +1,65 @@
+//! A program that speaks lines of JSON, right but for one bug or misbehaviour.
+//!
+//! It is the test program itself, so that a test never meets an older build of it:
+//!
+//! ```sh
+//! cargo test --quiet -p binned-experts --test suite -- --planted      # lists the names
+//! binned-experts check --precision fp32 \
+//!     --command 'cargo test --quiet -p binned-experts --test suite -- --planted halves'
+//! ```
+
+mod bug;
+mod case;
+mod engine;
+mod experts;
+mod misbehaviour;
+mod routing;
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+pub(crate) use bug::Bug;
+pub(crate) use misbehaviour::Misbehaviour;
+
+use engine::Planted;
+
+/// The argument that makes the test program this one.
+pub(crate) const PLANTED: &str = "--planted";
+
+/// Runs the program with what follows that argument: a name, and what else the engine takes.
+pub(crate) fn main(arguments: &[String]) -> ExitCode {
+    let Some(name) = arguments.first() else {
+        list::<Bug>();
+        list::<Misbehaviour>();
+        return ExitCode::SUCCESS;
+    };
+    let served = if let Ok(bug) = Bug::from_str(name, false) {
+        Planted::new(bug).serve()
+    } else if let Ok(misbehaviour) = Misbehaviour::from_str(name, false) {
+        misbehaviour.serve(arguments.get(1).map(AsRef::as_ref))
+    } else {
+        eprintln!("{PLANTED}: expected the name of a bug or a misbehaviour, found {name}");
+        return ExitCode::from(2);
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The name that the command line takes.
+pub(crate) fn name_of(variant: impl ValueEnum) -> String {
+    let value = variant.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn list<V: ValueEnum>() {
+    for value in V::value_variants().iter().filter_map(V::to_possible_value) {
+        let about = value.get_help().map(ToString::to_string).unwrap_or_default();
+        println!("{:<28}{about}", value.get_name());
+    }
+}
