@@ -414,8 +414,17 @@ fn a_reader_that_stops_ends_the_run_quietly() {
 }
 
 fn programs_that_are_no_engines_fail() {
-    for (program, verdict) in [("sleep 1000", "timed-out"), ("false", "crashed"), ("cat", "garbage")] {
-        let arguments = ["--cases", "16", "--profile", "tiny", "--time-limit", "0.05"];
+    for (program, verdict) in [("sleep 1000", "not-ready"), ("false", "crashed"), ("cat", "garbage")] {
+        let arguments = [
+            "--cases",
+            "16",
+            "--profile",
+            "tiny",
+            "--time-limit",
+            "0.05",
+            "--start-limit",
+            "0.05",
+        ];
         let checked = check_program(program, "fp32", &arguments);
         assert_eq!(checked.code, Some(1), "{program}");
         assert_eq!(checked.cases[0]["verdict"], verdict, "{program}");
