@@ -15,6 +15,9 @@
 
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod tensor;
+
 pub mod case;
 pub mod check;
 pub mod draw;
@@ -26,7 +29,6 @@ pub mod oracle;
 pub mod program;
 pub mod report;
 mod stage;
-mod tensor;
 
 pub use case::{CaseSpec, SpecError};
 pub use check::{CheckPlan, Summary, check, check_engine};

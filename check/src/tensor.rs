@@ -139,8 +139,6 @@ element_types! { $
     F16 = "f16", half::f16, F16;
 }
 
-pub(crate) use {with_element, with_problem, with_tensor};
-
 /// An [`Element`] that a case can be made of.
 pub trait CaseElement: Element + Into<f64> + bytemuck::Pod {
     /// Its name at run time.
@@ -198,7 +196,7 @@ impl Tensor {
 
     /// Its values in row-major order. Exact for every element type, and for indices below 2^53.
     pub fn to_f64(&self) -> Vec<f64> {
-        with_tensor!(self, array => array.iter().map(|value| (*value).into()).collect(), indices => {
+        with_tensor!(self, array => array.iter().map(|value| CaseElement::to_f64(*value)).collect(), indices => {
             indices.iter().map(|value| *value as f64).collect()
         })
     }

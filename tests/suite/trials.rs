@@ -16,8 +16,11 @@ static LACKING: Mutex<BTreeMap<&str, (u64, String)>> = Mutex::new(BTreeMap::new(
 pub(crate) struct Need {
     name: &'static str,
     demanded_by: Option<&'static str>,
-    missing: Arc<LazyLock<Option<String>, Box<dyn FnOnce() -> Option<String> + Send>>>,
+    missing: Arc<LazyLock<Option<String>, Ask>>,
 }
+
+/// Finds out why something is missing.
+type Ask = Box<dyn FnOnce() -> Option<String> + Send>;
 
 impl Need {
     /// `missing` gives the reason where it is missing, and is asked once. Then tests that need it are ignored; they fail

@@ -10,7 +10,7 @@ use super::tie_order::sorted_indices;
 use super::values::values;
 use super::weights::routing_weights;
 use crate::case::{CaseSpec, Routing, SpecError};
-use crate::tensor::{AnyProblem, CaseElement, with_element};
+use crate::tensor::{AnyProblem, CaseElement};
 
 /// The largest size of an axis.
 const MAX_SIZE: usize = 1 << 20;

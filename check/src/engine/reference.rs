@@ -6,7 +6,7 @@ use ndarray::Array3;
 use super::{Engine, Fault, Outcome};
 use crate::oracle::{Definition, Inputs, Precision};
 use crate::stage::{Stage, Stages};
-use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor, with_problem};
+use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor};
 
 /// `binned-experts-reference`, with all its stages.
 #[derive(Debug, Clone, Copy, Default)]

@@ -3,7 +3,7 @@
 use binned_experts_reference::{Activation, Dims, Problem};
 use ndarray::{Array2, Array3};
 
-use crate::tensor::{AnyProblem, CaseElement, with_problem};
+use crate::tensor::{AnyProblem, CaseElement};
 
 /// The inputs of a problem in f64, where every element type is exact.
 #[derive(Debug, Clone)]

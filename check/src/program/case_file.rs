@@ -14,7 +14,7 @@ use ndarray::{Array, ArrayD, Dimension, Ix2, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize_to_file};
 
 use crate::named::Named;
-use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor, with_element, with_problem, with_tensor};
+use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor};
 
 /// Tensors by name.
 pub(crate) type Tensors = BTreeMap<String, Tensor>;

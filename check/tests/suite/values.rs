@@ -134,7 +134,7 @@ fn extreme_magnitudes_are_decided() {
 
 fn is_decided(profile: ValueProfile) {
     let (mut all, mut undecided, mut loose) = (0, 0, 0);
-    for spec in cases(profile, &ElementType::ALL, 300) {
+    for spec in cases(profile, ElementType::ALL, 300) {
         let class = Precision::of(spec.element);
         let prepared = Trial::from_spec(&spec, &[class]).unwrap();
         let bounds = &prepared.bounds(class).unwrap().output;
@@ -282,7 +282,7 @@ fn huge_gates_pass_their_limit() {
 #[test]
 fn low_gates_leave_small_activations() {
     let [mut small, mut all, mut without_bias, mut experts] = [0; 4];
-    for spec in &cases(ValueProfile::LowGates, &ElementType::ALL, 200) {
+    for spec in &cases(ValueProfile::LowGates, ElementType::ALL, 200) {
         let inputs = Inputs::new(&spec.build().unwrap());
         let definition = Definition::new(&inputs);
         let least = if spec.element == ElementType::F16 {

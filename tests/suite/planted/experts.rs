@@ -83,7 +83,7 @@ impl Experts<'_> {
                 _ => (2 * column, 2 * column + 1),
             };
             match self.bug {
-                Bug::AlternateColumns if inner % 128 == 0 && column / 16 % 2 == 1 => 0.0,
+                Bug::AlternateColumns if inner.is_multiple_of(128) && column / 16 % 2 == 1 => 0.0,
                 _ => self.activation(gate_up[[row, gate]], gate_up[[row, up]]),
             }
         })

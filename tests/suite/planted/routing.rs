@@ -188,7 +188,7 @@ fn scanned(bug: Bug, counts: &[usize]) -> Vec<usize> {
     };
     match bug {
         Bug::ScansOneWarp => counts.chunks(32).flat_map(sums).collect(),
-        Bug::LastBinUnwritten if counts.len() % 1024 == 0 => {
+        Bug::LastBinUnwritten if counts.len().is_multiple_of(1024) => {
             let mut ends = sums(counts);
             ends.pop();
             ends.push(0);
