@@ -1,4 +1,4 @@
-//! The CUDA pipeline on a GPU, and a planted race on both machines.
+//! The CUDA pipeline on a GPU, and that a planted race fails there; on the emulator the zoo plants the same one.
 //!
 //! Where there is no GPU its tests are ignored; with `BINNED_EXPERTS_REQUIRE_GPU=1` they fail.
 //! `BINNED_EXPERTS_GPU_CASES` is the number of generated cases. The folder of the sources is taken from `BINNED_EXPERTS_ROOT`
@@ -11,12 +11,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use binned_experts::engines::PipelineEngine;
-use binned_experts::zoo::{Animal, Kernels};
+use binned_experts::zoo::Animal;
 use binned_experts_check::case::{Profile, RoutingProfile, SizeProfile, Warmup};
 use binned_experts_check::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
-use binned_experts_gpu::{
-    Cuda, EmulatorBuilder, GpuError, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, Schedule, cuda, sources,
-};
+use binned_experts_gpu::{Cuda, GpuError, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, cuda, sources};
 use binned_experts_reference::{ExpertWeights, Problem};
 use libtest_mimic::Failed;
 use ndarray::{Array2, Array3};
@@ -25,7 +23,6 @@ use trials::{Need, trial};
 fn main() -> ExitCode {
     let gpu = Need::new("a GPU", Some("BINNED_EXPERTS_REQUIRE_GPU"), || reason(Cuda::new()));
     let nvrtc = Need::new("NVRTC", None, || reason(cuda::compiler_version()));
-    let compiler = Need::new("a C++ compiler", Some("CI"), || reason(EmulatorBuilder::new()));
     trials::run(vec![
         trial(&[&gpu], generated_cases_agree),
         trial(&[&gpu], goldens_agree_in_every_order),
@@ -35,7 +32,6 @@ fn main() -> ExitCode {
         trial(&[&gpu], out_of_memory_is_an_error_and_nothing_is_lost),
         trial(&[&gpu, &nvrtc], compiled_kernels_agree),
         trial(&[&gpu, &nvrtc], a_race_fails_on_the_gpu),
-        trial(&[&compiler], a_race_fails_on_the_emulator),
     ])
 }
 
@@ -194,24 +190,16 @@ fn machine_with(source: &str) -> Result<Cuda, Failed> {
 /// The race of a published port, as the zoo has it: a histogram is read while other blocks still add to it.
 const RACE: &str = "histogram-read-before-it-is-complete";
 
-/// Cases within which the race must show.
-fn race_cases() -> CheckPlan {
-    f32_cases(
-        50,
-        vec![
-            Profile::Size(SizeProfile::ManyAssignments),
-            Profile::Routing(RoutingProfile::Uniform),
-        ],
-    )
-}
-
-/// The kernels with the race.
-fn patched_kernels() -> Result<Kernels, Failed> {
+fn a_race_fails_on_the_gpu() -> Result<(), Failed> {
     let file = root().join("tests/zoo").join(RACE).with_extension("toml");
-    Ok(Animal::parse(RACE, &std::fs::read_to_string(file)?)?.kernels()?)
-}
-
-fn fails(summary: &Summary) -> Result<(), Failed> {
+    let kernels = Animal::parse(RACE, &std::fs::read_to_string(file)?)?.kernels()?;
+    let machine = machine_with(&sources::joined(kernels.iter().map(|(_, text)| text.as_str())))?;
+    let profiles = vec![
+        Profile::Size(SizeProfile::ManyAssignments),
+        Profile::Routing(RoutingProfile::Uniform),
+    ];
+    let mut engine = PipelineEngine::on_cuda(machine, &HOPPER_FP32)?;
+    let summary = check_engine(&mut engine, &f32_cases(50, profiles));
     let totals = &summary.engines[0];
     eprintln!(
         "race: {} of {} cases disagree, {} faults",
@@ -224,24 +212,4 @@ fn fails(summary: &Summary) -> Result<(), Failed> {
     } else {
         Err("the race was not caught".into())
     }
-}
-
-fn a_race_fails_on_the_gpu() -> Result<(), Failed> {
-    let machine = machine_with(&sources::joined(
-        patched_kernels()?.iter().map(|(_, text)| text.as_str()),
-    ))?;
-    fails(&check_engine(
-        &mut PipelineEngine::on_cuda(machine, &HOPPER_FP32)?,
-        &race_cases(),
-    ))
-}
-
-fn a_race_fails_on_the_emulator() -> Result<(), Failed> {
-    #[expect(unsafe_code, reason = "kernels with a planted race run in this process")]
-    // SAFETY: the kernels are this repository's, and so is the patch, which reads an array of theirs too early.
-    let emulator = unsafe { EmulatorBuilder::new()?.build(&patched_kernels()?, Schedule::default()) }?;
-    fails(&check_engine(
-        &mut PipelineEngine::on_emulator(emulator, &PORTABLE_FP32)?,
-        &race_cases(),
-    ))
 }

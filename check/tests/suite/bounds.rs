@@ -8,6 +8,7 @@ use binned_experts_check::check::{CaseResult, Contender, check};
 use binned_experts_check::engine::Reference;
 use binned_experts_check::judge::judge_spec;
 use binned_experts_check::{CaseSpec, CheckPlan, ElementType, Precision, Selection, Verdict, check_engine};
+use rayon::prelude::*;
 
 /// Values that strain the derivation.
 const STRAINED: [ValueProfile; 7] = [
@@ -67,9 +68,9 @@ fn every_order_and_every_precision_agrees() {
 
 #[test]
 fn every_order_and_every_precision_agrees_on_strained_values() {
-    for profile in STRAINED {
-        all_agree(&mut honest(), &f32_cases(150, &[profile]));
-    }
+    // Side by side: on one thread this would end long after every other test.
+    let agree = |profile| all_agree(&mut honest(), &f32_cases(150, &[profile]));
+    STRAINED.into_par_iter().for_each(agree);
 }
 
 #[test]
