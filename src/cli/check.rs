@@ -8,6 +8,7 @@ use binned_experts_check::{Selection, Summary, report};
 
 use super::engines::{Choice, Opened};
 use super::interrupt::Interrupts;
+use super::junit::Junit;
 use super::progress::Progress;
 use super::saved::{self, Saved};
 use super::{Check, Conclusion, Failure, Format, print};
@@ -42,6 +43,7 @@ pub(super) fn check(arguments: &Check) -> Result<Conclusion, Failure> {
         progress: Progress::new(steps.saturating_mul(names.len()), !is_table),
         names: &names,
         saved,
+        junit: arguments.junit.as_ref().map(|_| Junit::new(&names)),
         streams: !is_table,
         failures: 0,
         max_failures: arguments.max_failures(),
@@ -50,7 +52,12 @@ pub(super) fn check(arguments: &Check) -> Result<Conclusion, Failure> {
     let mut contenders: Vec<Contender<'_>> = engines.iter_mut().map(Opened::contender).collect();
     let summary = run_check(&mut contenders, &plan, &mut watched);
     watched.progress.finish();
-    let Watched { saved, printed, .. } = watched;
+    let Watched {
+        saved, printed, junit, ..
+    } = watched;
+    if let (Some(junit), Some(path)) = (junit, &arguments.junit) {
+        junit.write(path)?;
+    }
     printed?;
     let summary = summary?;
 
@@ -110,6 +117,7 @@ struct Watched<'a> {
     progress: Progress,
     names: &'a [String],
     saved: Saved,
+    junit: Option<Junit>,
     /// Whether each result is printed as it comes.
     streams: bool,
     failures: usize,
@@ -132,6 +140,9 @@ impl Watch for Watched<'_> {
         let name = &self.names[result.engine];
         self.saved.shrunk(name, result);
         self.progress.step();
+        if let Some(junit) = &mut self.junit {
+            junit.add(result);
+        }
         if self.streams {
             self.printed = print(report::case_json(name, result));
         }

@@ -6,6 +6,7 @@ mod engines;
 mod files;
 mod help;
 mod interrupt;
+mod junit;
 mod progress;
 mod saved;
 mod serve;
@@ -138,6 +139,9 @@ pub(crate) struct Check {
     /// What to print.
     #[arg(long, default_value = "table")]
     format: Format,
+    /// Write the results as JUnit XML besides, also where the run ends early.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
     /// Where failing cases are written, in a folder for each run.
     #[arg(long, value_name = "DIR", default_value = "binned-experts-failures")]
     save: PathBuf,
@@ -174,7 +178,7 @@ impl Check {
 enum Format {
     /// A report.
     Table,
-    /// A JSON object for each case and engine, and a last one with the totals.
+    /// A JSON object for each case and engine, and a last one with the totals; docs/report.schema.json describes them.
     Json,
 }
 

@@ -5,6 +5,7 @@
 mod interrupts;
 mod machine;
 mod programs;
+mod reports;
 mod saving;
 mod soak;
 mod support;

@@ -1,10 +1,13 @@
 //! The text and the JSON that a run prints.
 
+mod json;
+
 use std::fmt::{self, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::json;
+
+pub use json::{case_json, totals_json};
 
 use crate::check::{CaseResult, End, EngineTotals, Summary};
 use crate::judge::Verdict;
@@ -167,73 +170,6 @@ pub fn verdict_text(verdict: &Verdict) -> String {
         Verdict::NotJudged(error) => format!("not judged: {error}"),
     };
     clean(&text, MAX_TEXT)
-}
-
-/// One case and engine as a line of JSON.
-pub fn case_json(engine: &str, result: &CaseResult) -> String {
-    let (used, undecided) = match result.verdict {
-        Verdict::Agree { used, undecided } => (Some(used), Some(undecided)),
-        _ => (None, None),
-    };
-    let (stage, detail) = match &result.verdict {
-        Verdict::Agree { .. } => (None, None),
-        Verdict::Disagree(mismatch) => (Some(mismatch.stage().to_string()), Some(mismatch.to_string())),
-        Verdict::Fault(_) => (None, Some(verdict_text(&result.verdict))),
-        Verdict::Skip(reason) => (None, Some(reason.to_string())),
-        Verdict::NotJudged(error) => (None, Some(error.to_string())),
-    };
-    json!({
-        "case": result.case,
-        "engine": engine,
-        "verdict": result.verdict.kind(),
-        "used": used,
-        "undecided": undecided,
-        "stage": stage,
-        "detail": detail,
-        "spec": result.spec.as_ref().map(ToString::to_string),
-        "shrunk": result.shrunk.as_ref().map(|shrunk| shrunk.spec.to_string()),
-    })
-    .to_string()
-}
-
-/// The totals as a line of JSON.
-pub fn totals_json(summary: &Summary) -> String {
-    let engine = |totals: &EngineTotals| {
-        let skips = totals
-            .skips
-            .iter()
-            .map(|(reason, count)| json!({ "reason": reason.to_string(), "cases": count }));
-        json!({
-            "engine": totals.name,
-            "agree": totals.agree,
-            "disagree": totals.disagree,
-            "fault": totals.fault,
-            "skipped": totals.skipped(),
-            "skips": skips.collect::<Vec<_>>(),
-            "used": totals.used,
-            "used_by": totals.used_by,
-            "undecided": totals.undecided,
-            "elements": totals.elements,
-            "seconds": totals.time.as_secs_f64(),
-        })
-    };
-    let coverage: serde_json::Map<String, serde_json::Value> = summary
-        .coverage
-        .iter()
-        .map(|(name, count)| ((*name).to_owned(), json!(count)))
-        .collect();
-    json!({
-        "totals": summary.engines.iter().map(engine).collect::<Vec<_>>(),
-        "agrees": summary.agrees(),
-        "coverage": coverage,
-        "seconds": {
-            "generate": summary.generating.as_secs_f64(),
-            "oracle": summary.oracle.as_secs_f64(),
-            "compare": summary.comparing.as_secs_f64(),
-            "elapsed": summary.elapsed.as_secs_f64(),
-        },
-    })
-    .to_string()
 }
 
 /// In how many cases each situation occurred, three to a line.
