@@ -161,8 +161,9 @@ impl Run {
         };
         let summary = Summary {
             engines: contenders.iter().map(totals).collect(),
-            coverage: Coverage::default().named().map(|(name, _)| (name, 0)).to_vec(),
+            coverage: Coverage::none(),
             planned,
+            shard: plan.shard,
             ..Summary::default()
         };
         Run {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Shard;
 use super::source::Case;
 use crate::case::CaseSpec;
 use crate::engine::{Fault, MachineError};
-use crate::judge::{Judgement, Mismatch, Shrunk, SkipReason, Verdict};
+use crate::judge::{Judgement, Mismatch, Shrunk, Verdict};
 use crate::oracle::Inputs;
 use crate::text::clean;
 
@@ -83,7 +84,7 @@ pub struct EngineTotals {
     /// Cases on which it gave no result to compare.
     pub fault: usize,
     /// Cases that were not run, by reason.
-    pub skips: Vec<(SkipReason, usize)>,
+    pub skips: Vec<(String, usize)>,
     /// The largest share of a bound that was used.
     pub used: f64,
     /// The case of that share.
@@ -133,6 +134,8 @@ pub struct Summary {
     pub coverage: Vec<(&'static str, usize)>,
     /// Number of cases that were to be run.
     pub planned: usize,
+    /// The share of the check that was run.
+    pub shard: Shard,
     /// How the run ended.
     pub end: End,
     /// The first failure of each engine.
@@ -189,26 +192,27 @@ impl Summary {
         let is_first = totals.failed() == 0 && judgement.verdict.is_failure();
         totals.add(&case.name, case.trial.expected().inputs(), judgement);
         if judgement.verdict.is_failure() {
-            self.add_kind(engine, kind(&judgement.verdict), &case.name);
+            self.add_kind(engine, &kind(&judgement.verdict), 1, &case.name);
         }
         is_first
     }
 
-    fn add_kind(&mut self, engine: usize, text: String, case: &str) {
+    /// Adds failing cases of one kind.
+    pub(crate) fn add_kind(&mut self, engine: usize, text: &str, cases: usize, first: &str) {
         let is = |kind: &FailureKind, text: &str| kind.engine == engine && kind.text == text;
-        let is_new = !self.kinds.iter().any(|kind| is(kind, &text));
+        let is_new = !self.kinds.iter().any(|kind| is(kind, text));
         let text = if is_new && self.kinds.len() >= MAX_KINDS {
-            "other failures".to_owned()
+            "other failures"
         } else {
             text
         };
-        match self.kinds.iter_mut().find(|kind| is(kind, &text)) {
-            Some(kind) => kind.cases += 1,
+        match self.kinds.iter_mut().find(|kind| is(kind, text)) {
+            Some(kind) => kind.cases += cases,
             None => self.kinds.push(FailureKind {
                 engine,
-                text,
-                cases: 1,
-                first: case.to_owned(),
+                text: text.to_owned(),
+                cases,
+                first: first.to_owned(),
             }),
         }
     }
@@ -266,10 +270,14 @@ impl EngineTotals {
             Verdict::Disagree(_) => self.disagree += 1,
             Verdict::Fault(_) => self.fault += 1,
             Verdict::NotJudged(_) => {}
-            Verdict::Skip(reason) => match self.skips.iter_mut().find(|(known, _)| known == reason) {
-                Some((_, count)) => *count += 1,
-                None => self.skips.push((*reason, 1)),
-            },
+            Verdict::Skip(reason) => self.add_skips(&reason.to_string(), 1),
+        }
+    }
+
+    pub(crate) fn add_skips(&mut self, reason: &str, cases: usize) {
+        match self.skips.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, count)) => *count += cases,
+            None => self.skips.push((reason.to_owned(), cases)),
         }
     }
 }

@@ -119,10 +119,10 @@ impl Process {
     }
 
     fn answer(&self, line: &[u8]) -> Result<(), Fault> {
-        match serde_json::from_slice(line) {
-            Ok(Answer::Ok(true)) => Ok(()),
-            Ok(Answer::Error(message)) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
-            Ok(Answer::Ok(false) | Answer::Ready(_)) | Err(_) => Err(self.garbage(line)),
+        match Answer::parse(line) {
+            Some(Answer::Ok(true)) => Ok(()),
+            Some(Answer::Error(message)) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
+            Some(Answer::Ok(false) | Answer::Ready(_)) | None => Err(self.garbage(line)),
         }
     }
 
@@ -173,7 +173,7 @@ impl Drop for Process {
 }
 
 fn is_ready(line: &[u8]) -> bool {
-    matches!(serde_json::from_slice(line), Ok(Answer::Ready(true)))
+    Answer::parse(line) == Some(Answer::Ready(true))
 }
 
 /// The lines of a program's standard output; the channel closes when the program closes it.

@@ -30,8 +30,7 @@ pub fn serve(engine: &mut dyn Engine, mut requests: impl BufRead, mut answers: i
             Ok(()) => Answer::Ok(true),
             Err(message) => Answer::Error(message),
         };
-        serde_json::to_writer(&mut answers, &answer)?;
-        writeln!(answers)?;
+        writeln!(answers, "{answer}")?;
         answers.flush()?;
     }
     Ok(())
@@ -47,7 +46,7 @@ fn answer(engine: &mut dyn Engine, line: &[u8]) -> Result<(), String> {
 
 /// The output, and the stages in PyTorch's shapes but for those with more elements.
 pub fn tensors(outcome: &Outcome, problem: &AnyProblem, most_elements: usize) -> BTreeMap<String, Tensor> {
-    let mut tensors = outcome.stages.tensors(problem, most_elements);
+    let mut tensors = outcome.stages.tensors(problem, problem.element(), most_elements);
     tensors.insert(Stage::Output.to_string(), outcome.output.clone());
     tensors
 }
