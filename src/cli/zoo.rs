@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 
-use binned_experts::zoo::{self, Animal, Budget, KernelPath, Machine, ZooError};
-use binned_experts_check::MachineError;
+use binned_experts::zoo::{self, Animal, Budget, KernelPath, Machine};
 
 use super::interrupt::Interrupts;
 use super::progress::Progress;
@@ -51,7 +50,7 @@ fn visit(arguments: &Zoo, interrupts: &Interrupts) -> Result<Conclusion, Failure
         failure.map(|failure| (path.name(), failure))
     });
     let controls = match controls.collect::<Result<Vec<_>, _>>() {
-        Err(ZooError::Judge(MachineError::Interrupted)) => Vec::new(),
+        Err(_) if interrupts.stop.is_set() => Vec::new(),
         controls => controls?,
     };
     progress.finish();

@@ -88,7 +88,8 @@ pub fn visit(
         .par_iter()
         .with_max_len(1)
         .filter_map(|animal| match visit_one(machine, animal, budget) {
-            Err(ZooError::Judge(MachineError::Interrupted)) => None,
+            // A signal of the terminal also ends the compilers that are at work.
+            Err(_) if budget.stop.is_set() => None,
             visit => Some(visit.inspect(&watch)),
         })
         .collect()
