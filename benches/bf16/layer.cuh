@@ -1,6 +1,6 @@
 // The layer: packed weights, workspace, and the launches from routing to combine.
 #pragma once
-#include "../../gpu/kernels/route.cu"
+#include "route.cu"
 #include "combine_bf16.cu"
 #include "experts_bf16.cu"
 #include "gather_bf16.cu"
@@ -29,14 +29,14 @@ struct Weights {
     int64 gate_up_images = experts * gate_up_tiles * host_k_blocks(hidden);
     int64 down_images = experts * down_tiles * host_k_blocks(intermediate);
     Array<Bf16> gate_up_proj, gate_up_bias, down_proj, down_bias;
-    Array<Bf16> gate_up_packed, down_packed;
+    Array<uint64> gate_up_packed, down_packed;
     Array<float> gate_up_packed_bias, down_packed_bias;
 
     Weights(int64 hidden, int64 intermediate, int64 experts, unsigned seed)
         : hidden(hidden), intermediate(intermediate), experts(experts),
           gate_up_proj(experts * hidden * 2 * intermediate), gate_up_bias(experts * 2 * intermediate),
           down_proj(experts * intermediate * hidden), down_bias(experts * hidden),
-          gate_up_packed(gate_up_images * MATRIX_LINES * K_BLOCK), down_packed(down_images * MATRIX_LINES * K_BLOCK),
+          gate_up_packed(gate_up_images * MATRIX_WORDS), down_packed(down_images * MATRIX_WORDS),
           gate_up_packed_bias(experts * gate_up_tiles * MATRIX_LINES),
           down_packed_bias(experts * down_tiles * MATRIX_LINES) {
         const auto fill = [&](const Array<Bf16> &array, unsigned seed, float deviation) {
@@ -64,7 +64,8 @@ struct Layer {
     int64 most_panels = sizes.assignments() / PANEL_ROWS + sizes.experts;
     int64 most_lines = sizes.assignments() + LINES_UNIT * std::min<int64>(sizes.assignments(), most_panels);
     Array<int> counts, bins, row_starts, tile_starts, panel_starts, sorted_indices, row_of, assignment_of, progress;
-    Array<Bf16> packed_rows, activated, expert_output, output;
+    Array<uint64> packed_rows, activated;
+    Array<Bf16> expert_output, output;
     int64 blocks = multiprocessors();  // of experts_bf16
     bool routes_at_once = sizes.assignments() <= MOST_ROUTED;
 
@@ -72,16 +73,15 @@ struct Layer {
         : weights(weights), sizes(sizes), counts(route_tiles * sizes.experts), bins(sizes.experts),
           row_starts(sizes.experts + 1), tile_starts(sizes.experts + 1), panel_starts(sizes.experts + 1),
           sorted_indices(sizes.assignments()), row_of(sizes.assignments()), assignment_of(sizes.assignments()),
-          progress(1 + most_panels), packed_rows(most_lines * host_k_blocks(sizes.hidden) * K_BLOCK),
-          activated(most_lines * host_k_blocks(sizes.intermediate) * K_BLOCK),
-          expert_output(sizes.assignments() * sizes.hidden), output(sizes.tokens * sizes.hidden) {
-        progress.set_bytes(0);
-    }
+          progress(1 + most_panels), packed_rows(most_lines * host_k_blocks(sizes.hidden) * LINE_WORDS),
+          activated(most_lines * host_k_blocks(sizes.intermediate) * LINE_WORDS),
+          expert_output(sizes.assignments() * sizes.hidden), output(sizes.tokens * sizes.hidden) {}
 
     // Fills what a call writes with NaN, or with numbers far too large.
     void poison() {
-        for (auto *array : {&packed_rows, &activated, &expert_output, &output}) array->set_bytes(0xff);
-        for (auto *array : {&row_of, &assignment_of}) array->set_bytes(0x7f);
+        for (auto *array : {&packed_rows, &activated}) array->set_bytes(0xff);
+        for (auto *array : {&expert_output, &output}) array->set_bytes(0xff);
+        for (auto *array : {&row_of, &assignment_of, &progress}) array->set_bytes(0x7f);
     }
 
     void route(cudaStream_t stream, const Call &call) {
@@ -89,7 +89,8 @@ struct Layer {
         const int64 assignments = sizes.assignments();
         if (routes_at_once) {
             launch(stream, route_gather_bf16, tokens, EXPERTS_THREADS, 0, call.hidden_states, call.router_indices,
-                   row_starts.data(), row_of.data(), packed_rows.data(), tokens, hidden, experts, top_k, capacity);
+                   row_starts.data(), row_of.data(), packed_rows.data(), progress.data(), tokens, hidden, experts, top_k,
+                   capacity, 1 + most_panels);
             return;
         }
         const int64 grid = host_ceil_div(route_tiles, ROUTE_WARPS);
@@ -102,8 +103,8 @@ struct Layer {
                capacity);
         const int64 token_blocks = host_ceil_div(tokens, EXPERTS_THREADS / WARP);
         launch(stream, gather_bf16, std::min<int64>(3 * multiprocessors(), token_blocks), EXPERTS_THREADS, 0,
-               call.hidden_states, call.router_indices, row_of.data(), row_starts.data(), packed_rows.data(), tokens,
-               hidden, experts, top_k);
+               call.hidden_states, call.router_indices, row_of.data(), row_starts.data(), packed_rows.data(),
+               progress.data(), tokens, hidden, experts, top_k, 1 + most_panels);
     }
 
     void multiply_experts(cudaStream_t stream) {
@@ -117,8 +118,8 @@ struct Layer {
     void combine(cudaStream_t stream, const Call &call) {
         const int64 chunks = sizes.tokens * sizes.hidden / CHUNK;
         launch(stream, combine_bf16, host_ceil_div(chunks, COMBINE_THREADS), COMBINE_THREADS, 0, expert_output.data(),
-               call.router_indices, call.routing_weights, row_of.data(), output.data(), progress.data(), sizes.tokens,
-               sizes.hidden, sizes.experts, sizes.top_k, 1 + most_panels);
+               call.router_indices, call.routing_weights, row_of.data(), output.data(), sizes.tokens, sizes.hidden,
+               sizes.experts, sizes.top_k);
     }
 
     void run(cudaStream_t stream, const Call &call) {

@@ -10,7 +10,7 @@ mkdir -p "$out"
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 bench="$build/bf16-bench"
-nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a -o "$bench" "$here/harness.cu"
+nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a -I "$here/../../gpu/kernels" -o "$bench" "$here/harness.cu"
 
 report() {
     echo '# The bf16 kernels on their own'

@@ -80,6 +80,6 @@ pub use cuda::Cuda;
 pub use emulator::{Emulator, EmulatorBuffer, EmulatorBuilder, Schedule};
 pub use error::GpuError;
 pub use machine::{Arg, Capabilities, Launch, Machine, NamedArg};
-pub use path::{HOPPER_FP32, PORTABLE_FP32, Path};
+pub use path::{HOPPER_BF16, HOPPER_FP32, PORTABLE_BF16, PORTABLE_FP32, Path, PathElement};
 pub use pipeline::{Pipeline, Stages, Uploaded};
 pub use poison::POISONS;

@@ -35,7 +35,7 @@ impl<M: Machine> Memory<M> {
         for region in self.regions.values_mut() {
             region.bytes = 0;
         }
-        for &Buffer { id, bytes, zeroed } in &plan.buffers {
+        for &Buffer { id, bytes, zeroed, .. } in &plan.buffers {
             if self.regions.get(&id).is_none_or(|region| region.capacity < bytes) {
                 // Given back first: the machine may not hold both.
                 self.regions.remove(&id);
@@ -57,6 +57,13 @@ impl<M: Machine> Memory<M> {
             }
         }
         Ok(())
+    }
+
+    /// Gives back the buffers of a plan that are temporary, once its steps have been launched.
+    pub(crate) fn release(&mut self, plan: &Plan) {
+        for buffer in plan.buffers.iter().filter(|buffer| buffer.temporary) {
+            self.regions.remove(&buffer.id);
+        }
     }
 
     /// Copies to a buffer.

@@ -21,6 +21,8 @@ pub(crate) struct Buffer {
     pub(crate) bytes: usize,
     /// Whether it starts as zeros. The contents of others are undefined.
     pub(crate) zeroed: bool,
+    /// Whether it is given back after the steps of its plan.
+    pub(crate) temporary: bool,
 }
 
 /// A kernel, and its arguments with the names that its head gives them.
@@ -42,9 +44,10 @@ pub(crate) enum Value {
 }
 
 impl Plan {
-    /// The size of all buffers.
-    pub(crate) fn bytes(&self) -> usize {
-        self.buffers.iter().map(|buffer| buffer.bytes).sum()
+    /// The size of a buffer; 0 if it is not among those of the plan.
+    pub(crate) fn bytes_of(&self, id: BufferId) -> usize {
+        let buffer = self.buffers.iter().find(|buffer| buffer.id == id);
+        buffer.map_or(0, |buffer| buffer.bytes)
     }
 
     /// Whether a buffer is among those of the plan.
@@ -61,6 +64,7 @@ impl Buffer {
             id,
             bytes,
             zeroed: false,
+            temporary: false,
         })
     }
 
@@ -77,5 +81,13 @@ impl Buffer {
     /// The same buffer, starting as zeros.
     pub(crate) fn zeroed(self) -> Buffer {
         Buffer { zeroed: true, ..self }
+    }
+
+    /// The same buffer, given back after the steps of its plan.
+    pub(crate) fn temporary(self) -> Buffer {
+        Buffer {
+            temporary: true,
+            ..self
+        }
     }
 }

@@ -24,7 +24,10 @@ pub(super) fn check(arguments: &Check) -> Result<bool, Failure> {
     let plan = CheckPlan {
         cases: arguments.cases,
         seed: arguments.seed,
-        selection: Selection::default().with_profiles(arguments.profile.iter().copied()),
+        selection: Selection {
+            elements: arguments.engines.elements(),
+            ..Selection::default().with_profiles(arguments.profile.iter().copied())
+        },
         golden: arguments
             .golden
             .as_deref()

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use binned_experts::engines::{BUILT_IN, BuiltIn, built_in};
-use binned_experts_check::Engine;
 use binned_experts_check::check::{Contender, OpenEngine};
 use binned_experts_check::program::Program;
+use binned_experts_check::{ElementType, Engine, Precision};
 
 use super::{Engines, Failure, print};
 
@@ -44,7 +44,16 @@ impl Engines {
             let checked = BUILT_IN.iter().filter(|engine| engine.is_checked);
             engines.extend(checked.filter_map(|engine| opened(engine).ok()));
         }
+        if let (None, Some(precision)) = (&self.command, self.precision) {
+            expect_claim(&engines, precision)?;
+        }
         Ok(engines)
+    }
+
+    /// The element types of a check's cases; none for all that the engines take.
+    pub(super) fn elements(&self) -> Vec<ElementType> {
+        let precision = self.precision.filter(|_| self.command.is_none());
+        precision.iter().map(|precision| precision.element()).collect()
     }
 
     /// The same choice as arguments of a command line.
@@ -60,6 +69,23 @@ impl Engines {
             .map(|precision| format!(" --precision {precision}"));
         engines.chain(command).chain(precision).collect()
     }
+}
+
+/// Whether each engine claims a precision on the element type of its cases.
+fn expect_claim(engines: &[Opened], precision: Precision) -> Result<(), Failure> {
+    let element = precision.element();
+    for Opened { engine, .. } in engines {
+        let found = engine.precision(element);
+        if found != Some(precision) {
+            let found = found.map_or("none".to_owned(), |found| found.to_string());
+            let name = engine.name();
+            return Err(format!(
+                "--precision: expected engines that claim {precision} on {element}, found {name}, which claims {found}"
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn opened(built_in: &'static BuiltIn) -> Result<Opened, Failure> {

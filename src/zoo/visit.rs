@@ -117,7 +117,7 @@ fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: Budget) -> Option<Cat
     };
     (0..budget.cases).find_map(|index| {
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
-        if !path.path().takes(spec.hidden, spec.intermediate) {
+        if !path.path().takes(spec.hidden, spec.intermediate, spec.experts) {
             // Another path would serve.
             return None;
         }

@@ -8,6 +8,7 @@ mod pipeline;
 mod selftest;
 mod several;
 mod tensor_cores;
+mod tensor_cores_bf16;
 
 use binned_experts_gpu::{Emulator, GpuError};
 use libtest_mimic::Trial;
@@ -26,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         selftest::tests(),
         several::tests(),
         tensor_cores::tests(),
+        tensor_cores_bf16::tests(),
     ];
     let mut trials = vec![trial(&[], is_there_or_says_why_not)];
     trials.extend(
