@@ -42,7 +42,7 @@ inline void store_chunk(Global<uint64> array, int64 index, const Chunk &chunk) {
 inline int shared_int(Address address) {
     if (simt::current->counts_accesses) simt::current->emulator->count_access();
     const char *const bytes = simt::shared_bytes(address, sizeof(int));
-    simt::current->emulator->accesses.note(bytes, simt::Access::read, "shared memory at byte ", address);
+    simt::current->emulator->accesses.note(bytes, simt::Access::read, "shared memory", address);
     int value;
     memcpy(&value, bytes, sizeof value);
     return value;

@@ -74,10 +74,16 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// Copies from a buffer.
-    pub(crate) fn download(&self, machine: &mut M, id: BufferId, bytes: &mut [u8]) -> Result<(), GpuError> {
+    /// Copies from a buffer, from its byte `first` on.
+    pub(crate) fn download(
+        &self,
+        machine: &mut M,
+        id: BufferId,
+        first: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), GpuError> {
         match self.regions.get(&id) {
-            Some(region) => machine.download(&region.buffer, bytes),
+            Some(region) => machine.download(&region.buffer, first, bytes),
             None => Err(absent(id)),
         }
     }

@@ -8,7 +8,7 @@ use ndarray::{Array2, Array3, ArrayBase, Data, Dimension};
 
 use binned_experts_reference::{Dims, ExpertWeights, Problem};
 
-use crate::kernel::tiles_bf16::rows_of_images;
+use crate::kernel::tiles_bf16::images;
 use crate::memory::{Memory, run};
 use crate::path::buffers::{
     ACTIVATED, ASSIGNMENT_OF, BINS, DOWN_PROJ, DOWN_PROJ_BIAS, EXPERT_OUTPUT, EXPERT_OUTPUT_BF16, FALLBACK_ROWS,
@@ -179,7 +179,7 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
         let activated = if plan.has(ACTIVATED) {
             self.read_rows::<f32>(of_kept(ACTIVATED, intermediate))?
         } else {
-            self.read_images(PACKED_ACTIVATED, &row_starts, &plan, intermediate)?
+            self.read_images(PACKED_ACTIVATED, &row_starts, kept, intermediate)?
         };
         let expert_output = if plan.has(EXPERT_OUTPUT) {
             self.read_rows::<f32>(of_kept(EXPERT_OUTPUT, hidden))?
@@ -231,6 +231,11 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
     }
 
     fn read<V: Pod>(&mut self, id: BufferId, elements: usize) -> Result<Vec<V>, GpuError> {
+        self.read_from(id, 0, elements)
+    }
+
+    /// Elements of a buffer, from its byte `first` on.
+    fn read_from<V: Pod>(&mut self, id: BufferId, first: usize, elements: usize) -> Result<Vec<V>, GpuError> {
         let mut values = Vec::new();
         values.try_reserve_exact(elements).map_err(|_| GpuError::OutOfMemory {
             machine: "memory of the caller",
@@ -238,7 +243,7 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
         })?;
         values.resize(elements, V::zeroed());
         self.workspace
-            .download(&mut self.machine, id, bytemuck::cast_slice_mut(&mut values))?;
+            .download(&mut self.machine, id, first, bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)
     }
 
@@ -253,22 +258,29 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
         array2(id, shape, values)
     }
 
-    /// The rows of all experts, from their images in bf16.
+    /// The rows of all experts, from their images in bf16, of which lines without a row are not read.
     fn read_images(
         &mut self,
         id: BufferId,
         row_starts: &[i32],
-        plan: &Plan,
+        rows: usize,
         width: usize,
     ) -> Result<Array2<f32>, GpuError> {
-        let images: Vec<bf16> = self.read(id, plan.bytes_of(id) / size_of::<bf16>())?;
-        let values = rows_of_images(&images, row_starts, width).ok_or(GpuError::Corrupt {
-            what: "the first rows of the experts",
-            limit: images.len(),
-            found: row_starts.iter().copied().max().map_or(0, i64::from),
+        let images = images(row_starts, width).ok_or_else(|| GpuError::Corrupt {
+            what: "the first row of an expert",
+            limit: rows,
+            found: row_starts.iter().copied().min().map_or(0, i64::from),
         })?;
-        let rows = values.len() / width.max(1);
-        array2(id, [rows, width], values)
+        let mut values = array2(id, [rows, width], vec![0.0; rows * width])?;
+        for image in images {
+            let lines: Vec<bf16> = self.read_from(id, image.first_byte(), image.elements())?;
+            for (row, column, value) in image.values(&lines) {
+                if let Some(place) = values.get_mut([row, column]) {
+                    *place = value;
+                }
+            }
+        }
+        Ok(values)
     }
 
     fn read_fallback_rows(&mut self, call: &Call, plan: &Plan) -> Result<Option<usize>, GpuError> {

@@ -44,12 +44,6 @@ pub(crate) enum Value {
 }
 
 impl Plan {
-    /// The size of a buffer; 0 if it is not among those of the plan.
-    pub(crate) fn bytes_of(&self, id: BufferId) -> usize {
-        let buffer = self.buffers.iter().find(|buffer| buffer.id == id);
-        buffer.map_or(0, |buffer| buffer.bytes)
-    }
-
     /// Whether a buffer is among those of the plan.
     pub(crate) fn has(&self, id: BufferId) -> bool {
         self.buffers.iter().any(|buffer| buffer.id == id)

@@ -44,54 +44,56 @@ pub(crate) fn most_lines(call: &Call) -> usize {
     max_rows + max_rows.min(call.dims.experts) * (LINES_UNIT - 1)
 }
 
-/// The rows of all experts, one after the other, from their images; none if these do not fit the first rows of the experts.
-pub(crate) fn rows_of_images(images: &[bf16], row_starts: &[i32], width: usize) -> Option<Vec<f32>> {
-    let rows = row_starts
-        .windows(2)
-        .map(|pair| usize::try_from(pair[1].checked_sub(pair[0])?).ok());
-    let rows = rows.collect::<Option<Vec<usize>>>()?;
-    let mut values = Vec::new();
-    for panels in Panels::of_experts(rows) {
-        for (row, column) in (0..panels.rows).flat_map(|row| (0..width).map(move |column| (row, column))) {
-            let chunk = panels.chunk(row, column / CHUNK, k_blocks(width));
-            values.push(images.get(chunk * CHUNK + column % CHUNK)?.to_f32());
+/// The part of a panel's image that has rows: lines of 128 bytes for a k-block.
+pub(crate) struct Image {
+    /// Its first line, among those of all images.
+    first_line: usize,
+    first_row: usize,
+    rows: usize,
+    k_block: usize,
+}
+
+/// The images of the rows of all experts; none if the first rows of the experts do not ascend.
+pub(crate) fn images(row_starts: &[i32], width: usize) -> Option<Vec<Image>> {
+    let mut images = Vec::new();
+    let mut first_line = 0;
+    for pair in row_starts.windows(2) {
+        let (first, rows) = (usize::try_from(pair[0]).ok()?, pair[1].checked_sub(pair[0])?);
+        let rows = usize::try_from(rows).ok()?;
+        let panels = rows.div_ceil(PANEL_ROWS);
+        let height = rows.div_ceil(panels.max(1)).next_multiple_of(LINES_UNIT);
+        for panel in 0..panels {
+            let of_panel = height.min(rows - panel * height);
+            let lines = of_panel.next_multiple_of(LINES_UNIT);
+            images.extend((0..k_blocks(width)).map(|k_block| Image {
+                first_line: first_line * k_blocks(width) + k_block * lines,
+                first_row: first + panel * height,
+                rows: of_panel,
+                k_block,
+            }));
+            first_line += lines;
         }
     }
-    Some(values)
+    Some(images)
 }
 
-/// The images of an expert's rows.
-struct Panels {
-    /// The first line of the expert, among those of all experts.
-    first_line: usize,
-    rows: usize,
-    /// Rows of each panel but the last one.
-    height: usize,
-}
-
-impl Panels {
-    /// The panels of each expert, with these numbers of rows.
-    fn of_experts(rows: impl IntoIterator<Item = usize>) -> impl Iterator<Item = Panels> {
-        let mut first_line = 0;
-        rows.into_iter().map(move |rows| {
-            let panels = rows.div_ceil(PANEL_ROWS);
-            let height = rows.div_ceil(panels.max(1)).next_multiple_of(LINES_UNIT);
-            let own = first_line;
-            first_line += rows.next_multiple_of(LINES_UNIT);
-            Panels {
-                first_line: own,
-                rows,
-                height,
-            }
-        })
+impl Image {
+    /// Its first byte, among those of all images.
+    pub(crate) fn first_byte(&self) -> usize {
+        self.first_line * K_BLOCK * size_of::<bf16>()
     }
 
-    /// Where a chunk of a row stands in the images of so many k-blocks, in chunks.
-    fn chunk(&self, row: usize, chunk: usize, k_blocks: usize) -> usize {
-        let (panel, line) = (row / self.height, row % self.height);
-        let first_row = panel * self.height;
-        let lines = self.height.min((self.rows - first_row).next_multiple_of(LINES_UNIT));
-        let image = (self.first_line + first_row) * k_blocks + chunk / 8 * lines;
-        (image + line) * 8 + (chunk % 8 ^ line % 8)
+    /// The number of its elements.
+    pub(crate) fn elements(&self) -> usize {
+        self.rows * K_BLOCK
+    }
+
+    /// Row, column and value of each of its elements.
+    pub(crate) fn values<'a>(&'a self, elements: &'a [bf16]) -> impl Iterator<Item = (usize, usize, f32)> + 'a {
+        elements.iter().enumerate().map(|(place, value)| {
+            let (line, chunk) = (place / K_BLOCK, place % K_BLOCK / CHUNK);
+            let column = self.k_block * K_BLOCK + (chunk ^ line % 8) * CHUNK + place % CHUNK;
+            (self.first_row + line, column, value.to_f32())
+        })
     }
 }

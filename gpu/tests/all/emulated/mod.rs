@@ -6,6 +6,7 @@ mod common;
 mod faults;
 mod pipeline;
 mod selftest;
+mod selftest_bf16;
 mod several;
 mod tensor_cores;
 mod tensor_cores_bf16;
@@ -25,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         faults::tests(),
         pipeline::tests(),
         selftest::tests(),
+        selftest_bf16::tests(),
         several::tests(),
         tensor_cores::tests(),
         tensor_cores_bf16::tests(),
