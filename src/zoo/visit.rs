@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Animal, KernelPath, Machine, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
-use binned_experts_check::{CaseSpec, ElementType, Engine, Selection, Verdict};
+use binned_experts_check::{CaseSpec, Engine, Selection, Verdict};
 
 /// How many cases a bug has until it must have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,13 +112,12 @@ pub fn control(machine: &Machine, path: KernelPath, budget: Budget) -> Result<Op
 /// The first case of a check that fails.
 fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: Budget) -> Option<Catch> {
     let selection = Selection {
-        elements: vec![ElementType::F32],
+        elements: vec![path.element()],
         ..Selection::default()
     };
     (0..budget.cases).find_map(|index| {
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
-        if !path.path().takes(spec.hidden, spec.intermediate, spec.experts) {
-            // Another path would serve.
+        if !path.takes(&spec) {
             return None;
         }
         let by = caught_by(&judge_spec(engine, &spec)?)?;
