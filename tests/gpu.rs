@@ -12,12 +12,13 @@ use std::process::ExitCode;
 
 use binned_experts::engines::PipelineEngine;
 use binned_experts::zoo::Animal;
-use binned_experts_check::case::{Profile, RoutingProfile, SizeProfile, Warmup};
+use binned_experts_check::case::{Profile, Routing, RoutingProfile, SizeProfile, ValueProfile, Warmup};
 use binned_experts_check::{AnyProblem, CaseSpec, CheckPlan, ElementType, Selection, Summary, check_engine};
-use binned_experts_gpu::{Cuda, GpuError, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, cuda, sources};
+use binned_experts_gpu::{Cuda, GpuError, HOPPER_BF16, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, cuda, sources};
 use binned_experts_reference::{ExpertWeights, Problem};
+use half::bf16;
 use libtest_mimic::Failed;
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, ArrayView3, s};
 use trials::{Need, trial};
 
 fn main() -> ExitCode {
@@ -25,8 +26,12 @@ fn main() -> ExitCode {
     let nvrtc = Need::new("NVRTC", None, || reason(cuda::compiler_version()));
     trials::run(vec![
         trial(&[&gpu], generated_cases_agree),
+        trial(&[&gpu], generated_cases_agree_in_bf16),
         trial(&[&gpu], goldens_agree_in_every_order),
+        trial(&[&gpu], goldens_agree_in_bf16),
         trial(&[&gpu], two_runs_give_the_same_bits),
+        trial(&[&gpu], two_runs_give_the_same_bits_in_bf16),
+        trial(&[&gpu], a_token_has_the_same_bits_in_any_batch_in_bf16),
         trial(&[&gpu], two_pipelines_share_a_device),
         trial(&[&gpu], unpoisoned_workspaces_agree),
         trial(&[&gpu], out_of_memory_is_an_error_and_nothing_is_lost),
@@ -45,8 +50,16 @@ fn root() -> PathBuf {
 }
 
 fn f32_cases(cases: usize, profiles: Vec<Profile>) -> CheckPlan {
+    cases_of(ElementType::F32, cases, profiles)
+}
+
+fn bf16_cases(cases: usize, profiles: Vec<Profile>) -> CheckPlan {
+    cases_of(ElementType::Bf16, cases, profiles)
+}
+
+fn cases_of(element: ElementType, cases: usize, profiles: Vec<Profile>) -> CheckPlan {
     let selection = Selection {
-        elements: vec![ElementType::F32],
+        elements: vec![element],
         ..Selection::default().with_profiles(profiles)
     };
     CheckPlan {
@@ -69,25 +82,84 @@ fn check_cuda(plan: &CheckPlan) -> Result<(), Failed> {
     agrees(&check_engine(&mut PipelineEngine::cuda_hopper()?, plan))
 }
 
-fn generated_cases_agree() -> Result<(), Failed> {
-    let cases = std::env::var("BINNED_EXPERTS_GPU_CASES")
+/// The number of generated cases.
+fn generated() -> usize {
+    std::env::var("BINNED_EXPERTS_GPU_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok())
-        .unwrap_or(500);
-    check_cuda(&f32_cases(cases, Vec::new()))
+        .unwrap_or(500)
+}
+
+fn generated_cases_agree() -> Result<(), Failed> {
+    check_cuda(&f32_cases(generated(), Vec::new()))
+}
+
+fn generated_cases_agree_in_bf16() -> Result<(), Failed> {
+    check_cuda(&bf16_cases(generated(), Vec::new()))
 }
 
 fn goldens_agree_in_every_order() -> Result<(), Failed> {
+    check_goldens(f32_cases(0, Vec::new()))
+}
+
+fn goldens_agree_in_bf16() -> Result<(), Failed> {
+    check_goldens(bf16_cases(0, Vec::new()))
+}
+
+fn check_goldens(plan: CheckPlan) -> Result<(), Failed> {
     let files = std::fs::read_dir(root().join("tests/goldens"))?.map(|entry| Ok(entry?.path()));
     let golden = files.collect::<Result<Vec<_>, std::io::Error>>()?;
-    check_cuda(&CheckPlan {
-        golden,
-        ..f32_cases(0, Vec::new())
-    })
+    check_cuda(&CheckPlan { golden, ..plan })
 }
 
 fn two_runs_give_the_same_bits() -> Result<(), Failed> {
     check_cuda(&f32_cases(300, vec![Profile::Warmup(Warmup::Same)]))
+}
+
+fn two_runs_give_the_same_bits_in_bf16() -> Result<(), Failed> {
+    check_cuda(&bf16_cases(300, vec![Profile::Warmup(Warmup::Same)]))
+}
+
+fn a_token_has_the_same_bits_in_any_batch_in_bf16() -> Result<(), Failed> {
+    const TOKENS: usize = 1500;
+    let spec = CaseSpec {
+        element: ElementType::Bf16,
+        batch: 1,
+        sequence: TOKENS,
+        hidden: 264,
+        intermediate: 328,
+        experts: 4,
+        top_k: 2,
+        capacity: 2 * TOKENS,
+        routing: Routing::Profile(RoutingProfile::Uniform),
+        values: ValueProfile::Gentle,
+        special: None,
+        warmup: None,
+        order: None,
+        ..CaseSpec::from_seed(0, &bf16_cases(0, Vec::new()).selection)
+    };
+    let AnyProblem::Bf16(all) = spec.build()? else {
+        return Err("expected bf16".into());
+    };
+    let mut pipeline = Pipeline::new(all.weights().clone(), Cuda::new()?)?;
+    let expected = pipeline.forward(&all)?;
+    for (first, count) in [(0, 1), (7, 2), (100, 40), (300, 700), (TOKENS - 1, 1)] {
+        let tokens = first..first + count;
+        let some = Problem::new(
+            all.hidden_states().slice(s![.., tokens.clone(), ..]).to_owned(),
+            all.router_indices().slice(s![tokens.clone(), ..]).to_owned(),
+            all.routing_weights().slice(s![.., tokens.clone(), ..]).to_owned(),
+            all.weights().clone(),
+            2 * TOKENS,
+        )?
+        .with_activation(all.activation());
+        let bits = |output: ArrayView3<bf16>| output.mapv(bf16::to_bits);
+        let found = pipeline.forward(&some)?;
+        if bits(found.view()) != bits(expected.slice(s![.., tokens.clone(), ..])) {
+            return Err(format!("tokens {tokens:?} differ from what they are in the whole batch").into());
+        }
+    }
+    Ok(())
 }
 
 /// Without the poison, which initcheck would take for a write.
@@ -98,7 +170,10 @@ fn unpoisoned_workspaces_agree() -> Result<(), Failed> {
             &f32_cases(60, Vec::new()),
         ))?;
     }
-    Ok(())
+    agrees(&check_engine(
+        &mut PipelineEngine::on_cuda(Cuda::new()?, &HOPPER_BF16)?,
+        &bf16_cases(60, Vec::new()),
+    ))
 }
 
 /// A case in f32 by its seed number.

@@ -19,18 +19,20 @@ mkdir -p "$folder/tests"
 cp "$(executable binned-experts build --release --bin binned-experts)" "$folder/binned-experts"
 cp "$(executable gpu test --release --no-run --test gpu)" "$folder/gpu-tests"
 cp "$(executable pipeline bench --no-run --bench pipeline)" "$folder/pipeline-bench"
+cp "$(executable bf16 bench --no-run --bench bf16)" "$folder/bf16-bench"
 cp -r tests/goldens "$folder/tests/goldens"
 cp -r tests/zoo "$folder/tests/zoo"
 cp -r benches/peers "$folder/peers"
 rm -rf "$folder/peers/__pycache__"
-strip "$folder/binned-experts" "$folder/gpu-tests" "$folder/pipeline-bench"
+strip "$folder/binned-experts" "$folder/gpu-tests" "$folder/pipeline-bench" "$folder/bf16-bench"
 git rev-parse HEAD >"$folder/commit"
 
 cat >"$folder/run.sh" <<'RUN'
 #!/usr/bin/env bash
-#     bash run.sh [test|bench|zoo|all] [RESULTS]
-# test: the tests, a check of 20,000 generated cases and the goldens, and the sanitizers. bench: the benchmark, and other
-# implementations beside it where python3 has torch. zoo: the planted bugs, which NVRTC compiles.
+#     bash run.sh [test|bf16|bench|zoo|all] [RESULTS]
+# test: the tests, a check of 20,000 generated cases and the goldens, and the sanitizers. bf16: the same check, sanitizers
+# and benchmark of the path in bf16. bench: the benchmark, and other implementations beside it where python3 has torch. zoo:
+# the planted bugs, which NVRTC compiles.
 set -euo pipefail
 what=${1:-all}
 out=$(mkdir -p "${2:-results}" && cd "${2:-results}" && pwd)
@@ -38,20 +40,31 @@ cd "$(dirname "$0")"
 export BINNED_EXPERTS_REQUIRE_GPU=1 BINNED_EXPERTS_ROOT="$PWD" BINNED_EXPERTS_COMMIT="$(cat commit)"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/device"
 runs() { [ "$what" = all ] || [ "$what" = "$1" ]; }
+sanitize() { compute-sanitizer --tool "$1" --error-exitcode 9 "${@:2}" 2>&1 | tail -n 2 | sed "s/^/$1: /"; }
 if runs test; then
     ./gpu-tests --test-threads=1 2>&1 | tee "$out/gpu-tests.txt"
-    ./binned-experts check --engine cuda-hopper --cases 20000 --golden tests/goldens --save "$out/failures" | tee "$out/check.txt"
+    ./binned-experts check --engine cuda-hopper --precision fp32 --cases 20000 --golden tests/goldens \
+        --save "$out/failures" | tee "$out/check.txt"
     ./binned-experts check --engine cuda-portable --cases 2000 --golden tests/goldens --save "$out/failures" |
         tee "$out/check-portable.txt"
     if command -v compute-sanitizer >/dev/null; then
-        sanitize() { compute-sanitizer --tool "$1" --error-exitcode 9 "${@:2}" 2>&1 | tail -n 2 | sed "s/^/$1: /"; }
         for tool in memcheck racecheck synccheck; do
             for engine in cuda-hopper cuda-portable; do
-                sanitize "$tool" ./binned-experts check --engine "$engine" --cases 60 --seed 77
+                sanitize "$tool" ./binned-experts check --engine "$engine" --precision fp32 --cases 60 --seed 77
             done
         done | tee "$out/sanitizers.txt"
         # The check fills its workspace with NaN first; these do not, so that reads of unwritten memory show.
         sanitize initcheck ./gpu-tests unpoisoned | tee -a "$out/sanitizers.txt"
+    fi
+fi
+if runs bf16; then
+    ./bf16-bench --bench | tee "$out/bf16.md"
+    ./binned-experts check --engine cuda-hopper --precision bf16 --cases 20000 --golden tests/goldens \
+        --save "$out/failures" | tee "$out/check-bf16.txt"
+    if command -v compute-sanitizer >/dev/null; then
+        for tool in memcheck racecheck synccheck; do
+            sanitize "$tool" ./binned-experts check --engine cuda-hopper --precision bf16 --cases 60 --seed 77
+        done | tee "$out/sanitizers-bf16.txt"
     fi
 fi
 if runs bench; then

@@ -35,7 +35,7 @@ def loop(pointwise):
         def call():
             routing = sort_by_expert(inputs)
             gathered = inputs.tokens[routing.token]
-            rows = torch.empty(workload.rows, workload.hidden, device=gathered.device)
+            rows = torch.empty(workload.rows, workload.hidden, dtype=gathered.dtype, device=gathered.device)
             start = 0
             for expert, end in enumerate(routing.ends.tolist()):
                 if end > start:

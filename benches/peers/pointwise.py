@@ -60,7 +60,7 @@ if triton is not None:
                   BLOCK: tl.constexpr):
         row = tl.program_id(0).to(tl.int64)
         pairs = tl.program_id(1) * 2 * BLOCK + tl.arange(0, 2 * BLOCK)
-        values = tl.load(hidden + row * 2 * I + pairs, mask=pairs < 2 * I, other=0.0)
+        values = tl.load(hidden + row * 2 * I + pairs, mask=pairs < 2 * I, other=0.0).to(tl.float32)
         if BIAS:
             values += tl.load(bias + tl.load(expert + row) * 2 * I + pairs, mask=pairs < 2 * I, other=0.0)
         gate, up = tl.split(tl.reshape(values, (BLOCK, 2)))
@@ -79,7 +79,7 @@ if triton is not None:
         total = tl.zeros((BLOCK,), dtype=tl.float32)
         for slot in tl.static_range(K):
             flat = token * K + slot
-            value = tl.load(rows + tl.load(inverse + flat) * H + columns, mask=inside, other=0.0)
+            value = tl.load(rows + tl.load(inverse + flat) * H + columns, mask=inside, other=0.0).to(tl.float32)
             if BIAS:
                 value += tl.load(bias + tl.load(experts + flat) * H + columns, mask=inside, other=0.0)
             total += value * tl.load(scales + flat)
@@ -92,7 +92,7 @@ class Fused:
     @staticmethod
     def activate(hidden, bias=None, expert=None):
         R, I = hidden.shape[0], hidden.shape[1] // 2
-        output = torch.empty(R, I, device=hidden.device)
+        output = torch.empty(R, I, dtype=hidden.dtype, device=hidden.device)
         if R > 0:
             has_bias = bias is not None
             grid = (R, triton.cdiv(I, 1024))
@@ -103,7 +103,7 @@ class Fused:
     @staticmethod
     def combine(rows, inverse, scales, bias=None, experts=None):
         (T, K), H = scales.shape, rows.shape[1]
-        output = torch.empty(T, H, device=rows.device)
+        output = torch.empty(T, H, dtype=rows.dtype, device=rows.device)
         has_bias = bias is not None
         grid = (T, triton.cdiv(H, 1024))
         _combine[grid](rows, inverse, scales, bias if has_bias else rows, experts if has_bias else inverse, output, H,

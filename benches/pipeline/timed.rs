@@ -85,8 +85,8 @@ unsafe impl<M: Machine> Machine for Timed<M> {
         self.machine.upload(buffer, bytes)
     }
 
-    fn download(&mut self, buffer: &M::Buffer, bytes: &mut [u8]) -> Result<(), GpuError> {
-        self.machine.download(buffer, bytes)
+    fn download(&mut self, buffer: &M::Buffer, first: usize, bytes: &mut [u8]) -> Result<(), GpuError> {
+        self.machine.download(buffer, first, bytes)
     }
 
     fn discard(&mut self, buffer: &mut M::Buffer) -> Result<(), GpuError> {

@@ -98,15 +98,17 @@ template <int COUNT>
 void claim_registers() {}
 
 inline void product_64x192x16(float (&sums)[PRODUCT_SUMS], uint64 left, uint64 right, bool adds) {
-    simt::start_product({sums, left, right, adds});
+    simt::start_product({sums, left, right, adds, simt::HalfType::f16, 192});
 }
 
 inline void product_fence() {}
 
-inline void products_commit() {}
+inline void products_commit() {
+    simt::commit_products();
+}
 
 inline void products_wait(SIMT_SITE) {
-    simt::finish_products({file, line});
+    simt::finish_products(0, {file, line});
 }
 
 inline void hold_sums(float (&)[PRODUCT_SUMS]) {}

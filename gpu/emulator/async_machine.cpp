@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "collectives.h"
 #include "emulator.h"
 #include "report.h"
 
@@ -112,7 +113,11 @@ void start_product(Product product) {
     current->products.push_back(product);
 }
 
-void finish_products(Site site) {
+void commit_products() {
+    current->groups.push_back(current->products.size());
+}
+
+void finish_products(unsigned kept, Site site) {
     Thread &self = *current;
     Block &block = *self.block;
     const size_t linear = size_t(&self - block.threads.data()), group = linear / WARPGROUP_THREADS;
@@ -120,6 +125,7 @@ void finish_products(Site site) {
     if ((group + 1) * WARPGROUP_THREADS > block.size) fail("%s:%d: the warpgroup is not full", site.file, site.line);
     self.site = site;
     self.value = group;
+    self.source = kept;
     self.state = State::products;
     if (++block.in_products[group] == WARPGROUP_THREADS) {
         block.in_products[group] = 0;
@@ -127,6 +133,19 @@ void finish_products(Site site) {
         wake(block, State::products, group);
     }
     self.emulator->give_way();
+}
+
+char *shared_bytes(unsigned address, size_t bytes) {
+    const Block &block = *current->block;
+    if (address % bytes != 0 || address + bytes > block.shared_used)
+        fail("there are no %zu bytes at byte %u of %zu of shared memory", bytes, address, block.shared_used);
+    return block.shared.get() + address;
+}
+
+void store_transposed(unsigned address, const unsigned *matrices, Site site) {
+    shared_bytes(address, 16);
+    current->matrices = matrices;
+    meet(Collective::store, 0xffffffffu, address, 0, site);
 }
 
 }  // namespace simt

@@ -44,8 +44,17 @@ struct Copy {
 // The emulator's: one of the copies in flight lands.
 void land_copy(std::vector<Copy> &copies, uint32_t index);
 
-// Starts a product; computed when all threads of the warpgroup wait for it.
+// Starts a product; computed when all threads of the warpgroup wait for its group. A commit ends a group, and a wait is
+// for all groups but the last `kept`.
 void start_product(Product product);
-void finish_products(Site site);
+void commit_products();
+void finish_products(unsigned kept, Site site);
+
+// So many bytes of shared memory at an address that is a multiple of their number.
+char *shared_bytes(unsigned address, size_t bytes);
+
+// Stores four matrices of 8 x 8 halves with the other lanes of the warp. Each lane has two columns beside one another of
+// a row of each matrix, and the address where a column of 16 bytes begins: lane 8i + c that of column c of matrix i.
+void store_transposed(unsigned address, const unsigned *matrices, Site site);
 
 }  // namespace simt

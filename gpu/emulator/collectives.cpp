@@ -8,6 +8,17 @@
 namespace simt {
 namespace {
 
+// What a lane stores; `addresses` are those of the lanes.
+void store_columns(const Thread &thread, const uint64_t *addresses) {
+    for (unsigned matrix = 0; matrix < 4; matrix++) {
+        for (unsigned half = 0; half < 2; half++) {
+            const uint64_t column = addresses[8 * matrix + thread.lane % 4 * 2 + half];
+            const uint16_t bits = uint16_t(thread.matrices[matrix] >> 16 * half);
+            memcpy(thread.block->shared.get() + column + thread.lane / 4 * sizeof bits, &bits, sizeof bits);
+        }
+    }
+}
+
 // Gives each lane its result and wakes it. Apart from its caller, whose frame stays small.
 [[gnu::noinline]] void complete(Warp &warp, unsigned mask) {
     warp.waiting &= ~mask;
@@ -23,6 +34,8 @@ namespace {
             thread.left_at_sync = thread.left;
         } else if (thread.collective == Collective::shuffle) {
             thread.value = values[thread.source];
+        } else if (thread.collective == Collective::store) {
+            store_columns(thread, values);
         } else {
             uint64_t lanes = 0;
             for (unsigned other = 0; other < WARP_LANES; other++) {

@@ -1,4 +1,4 @@
-// f16 and f32, on the CPU.
+// f16, bf16 and f32, on the CPU.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -37,6 +37,21 @@ inline float from_half(uint16_t half) {
         return all;
     }();
     return values[half];
+}
+
+// The nearest bf16, ties to even; beyond the largest one infinity.
+inline uint16_t to_bf16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (value != value) return 0x7fff;
+    return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+inline float from_bf16_bits(uint16_t half) {
+    const uint32_t bits = uint32_t(half) << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 }  // namespace simt

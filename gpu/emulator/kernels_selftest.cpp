@@ -2,6 +2,7 @@
 #ifdef SIMT_SELFTEST
 #include "selftest.cu"
 #include "selftest_async.cu"
+#include "selftest_bf16.cu"
 #include "table.h"
 
 KERNEL_TABLE(selftest,
@@ -22,5 +23,11 @@ KERNEL_TABLE(selftest,
              KERNEL_ENTRY(selftest_publish),
              KERNEL_ENTRY(selftest_livelock),
              KERNEL_ENTRY(selftest_groups),
-             KERNEL_ENTRY(selftest_product))
+             KERNEL_ENTRY(selftest_product),
+             KERNEL_ENTRY(selftest_product_bf16),
+             KERNEL_ENTRY(selftest_groups_of_products),
+             KERNEL_ENTRY(selftest_transposed),
+             KERNEL_ENTRY(selftest_chunk),
+             KERNEL_ENTRY(selftest_published_chunks),
+             KERNEL_ENTRY(selftest_shared_int))
 #endif

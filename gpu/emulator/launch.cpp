@@ -21,6 +21,7 @@ namespace simt {
 
 extern const Table combine_kernels, down_kernels, experts_kernels, gate_up_kernels, pack_kernels, route_kernels,
     split_tokens_kernels;
+extern const Table combine_bf16_kernels, experts_bf16_kernels, gather_bf16_kernels, pack_bf16_kernels;
 #ifdef SIMT_SELFTEST
 extern const Table selftest_kernels;
 #endif
@@ -32,8 +33,9 @@ namespace {
 using namespace simt;
 
 const Table *const TABLES[] = {
-    &route_kernels,   &gate_up_kernels, &down_kernels,    &pack_kernels, &split_tokens_kernels,
-    &experts_kernels, &combine_kernels,
+    &route_kernels,     &gate_up_kernels,     &down_kernels,         &pack_kernels,
+    &split_tokens_kernels, &experts_kernels,  &combine_kernels,      &pack_bf16_kernels,
+    &gather_bf16_kernels, &experts_bf16_kernels, &combine_bf16_kernels,
 #ifdef SIMT_SELFTEST
     &selftest_kernels,
 #endif

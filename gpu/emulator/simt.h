@@ -75,9 +75,14 @@ public:
 
     T *data() const { return base; }
 
+    // Fails unless there is such an element.
+    void expect(int64_t index) const {
+        if (uint64_t(index) >= uint64_t(length)) fail_out_of_bounds(name, index, length);
+    }
+
     decltype(auto) operator[](int64_t index) const {
         if (current->counts_accesses) current->emulator->count_access();
-        if (uint64_t(index) >= uint64_t(length)) fail_out_of_bounds(name, index, length);
+        expect(index);
         if constexpr (std::is_same_v<T, int> || std::is_same_v<T, unsigned long long> || std::is_class_v<T>)
             return Element<T>({base + index, name, index});
         else

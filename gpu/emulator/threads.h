@@ -24,7 +24,7 @@ struct Site {
     int line;
 };
 
-enum class Collective : uint8_t { sync, shuffle, ballot, match };
+enum class Collective : uint8_t { sync, shuffle, ballot, match, store };
 
 enum class State : uint8_t { ready, barrier, collective, phase, group, products, done };
 
@@ -41,11 +41,15 @@ struct Launch {
     void *values;
 };
 
-// A product of a warpgroup that its threads have started (async.h).
+enum class HalfType : uint8_t { f16, bf16 };
+
+// A product of a warpgroup that its threads have started (async.h), of 64 lines and so many.
 struct Product {
     float *sums;  // the thread's
     uint64_t left, right;
     bool adds;
+    HalfType type;
+    unsigned columns;
 };
 
 struct Thread {
@@ -66,8 +70,10 @@ struct Thread {
     Site site = {nullptr, 0};
     unsigned mask = 0, source = 0;
     uint64_t value = 0;
+    const unsigned *matrices = nullptr;  // what it stores with the others of its warp
 
     std::vector<Product> products;  // started, and not waited for
+    std::vector<size_t> groups;     // how many of these had been started at each commit
 };
 
 struct Warp {

@@ -1,4 +1,4 @@
-//! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32.
+//! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32 and bf16.
 //!
 //! [`Pipeline`] computes what [`binned_experts_ref`](binned_experts_reference::binned_experts_ref) computes, on a
 //! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Emulator`] runs them on the CPU, built
@@ -31,6 +31,20 @@
 //!
 //! `gate_up` and `down` then compute the fallback rows alone. The packed weights take as much memory as the weights,
 //! which stay resident beside them.
+//!
+//! [`HOPPER_BF16`] runs on the same tensor cores for tensors in bf16, where H and I are multiples of 8 and E is at most
+//! 512. Sums are f32; activated and expert_output are rounded to bf16 once each. Of the weights it keeps the packed ones
+//! alone:
+//!
+//! | kernel | writes | from |
+//! |---|---|---|
+//! | `pack_weights_bf16` | the packed weights, once | gate_up_proj, down_proj |
+//! | `route_gather_bf16` | row_starts, row_of, packed rows; for few assignments | router_indices, hidden_states |
+//! | `gather_bf16` | packed rows, after the kernels that route in [`PORTABLE_FP32`]; for many | hidden_states, row_of |
+//! | `experts_bf16` | expert_output `[R,H]` | packed rows and weights |
+//! | `combine_bf16` | output `[T,H]` | expert_output, routing_weights |
+//!
+//! [`PORTABLE_BF16`] takes all other tensors in bf16, with the kernels of [`PORTABLE_FP32`].
 //!
 //! Nothing returns to the host between the first kernel and the last. From compute capability 9.0 on, each kernel is
 //! started before the one ahead of it has ended, and waits for it itself. Sums of floats have one order, whatever the
@@ -80,6 +94,6 @@ pub use cuda::Cuda;
 pub use emulator::{Emulator, EmulatorBuffer, EmulatorBuilder, Schedule};
 pub use error::GpuError;
 pub use machine::{Arg, Capabilities, Launch, Machine, NamedArg};
-pub use path::{HOPPER_FP32, PORTABLE_FP32, Path};
+pub use path::{HOPPER_BF16, HOPPER_FP32, PORTABLE_BF16, PORTABLE_FP32, Path, PathElement};
 pub use pipeline::{Pipeline, Stages, Uploaded};
 pub use poison::POISONS;

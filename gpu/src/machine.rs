@@ -26,11 +26,11 @@ pub unsafe trait Machine {
     /// [`GpuError::Transfer`] if the buffer is smaller.
     fn upload(&mut self, buffer: &mut Self::Buffer, bytes: &[u8]) -> Result<(), GpuError>;
 
-    /// Copies from the start of a buffer, once all launches before it are done.
+    /// Copies from a buffer, from its byte `first` on, once all launches before it are done.
     ///
     /// # Errors
     /// [`GpuError::Transfer`] if the buffer is smaller, or what a launch before it reports.
-    fn download(&mut self, buffer: &Self::Buffer, bytes: &mut [u8]) -> Result<(), GpuError>;
+    fn download(&mut self, buffer: &Self::Buffer, first: usize, bytes: &mut [u8]) -> Result<(), GpuError>;
 
     /// Declares the contents of a buffer undefined. A machine that looks for reads of undefined memory fills it with
     /// values that show.

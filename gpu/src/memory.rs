@@ -35,7 +35,7 @@ impl<M: Machine> Memory<M> {
         for region in self.regions.values_mut() {
             region.bytes = 0;
         }
-        for &Buffer { id, bytes, zeroed } in &plan.buffers {
+        for &Buffer { id, bytes, zeroed, .. } in &plan.buffers {
             if self.regions.get(&id).is_none_or(|region| region.capacity < bytes) {
                 // Given back first: the machine may not hold both.
                 self.regions.remove(&id);
@@ -59,6 +59,13 @@ impl<M: Machine> Memory<M> {
         Ok(())
     }
 
+    /// Gives back the buffers of a plan that are temporary, once its steps have been launched.
+    pub(crate) fn release(&mut self, plan: &Plan) {
+        for buffer in plan.buffers.iter().filter(|buffer| buffer.temporary) {
+            self.regions.remove(&buffer.id);
+        }
+    }
+
     /// Copies to a buffer.
     pub(crate) fn upload(&mut self, machine: &mut M, id: BufferId, bytes: &[u8]) -> Result<(), GpuError> {
         match self.regions.get_mut(&id) {
@@ -67,10 +74,16 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// Copies from a buffer.
-    pub(crate) fn download(&self, machine: &mut M, id: BufferId, bytes: &mut [u8]) -> Result<(), GpuError> {
+    /// Copies from a buffer, from its byte `first` on.
+    pub(crate) fn download(
+        &self,
+        machine: &mut M,
+        id: BufferId,
+        first: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), GpuError> {
         match self.regions.get(&id) {
-            Some(region) => machine.download(&region.buffer, bytes),
+            Some(region) => machine.download(&region.buffer, first, bytes),
             None => Err(absent(id)),
         }
     }

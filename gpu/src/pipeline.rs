@@ -3,78 +3,86 @@
 use std::sync::Arc;
 
 use bytemuck::Pod;
+use half::bf16;
 use ndarray::{Array2, Array3, ArrayBase, Data, Dimension};
 
 use binned_experts_reference::{Dims, ExpertWeights, Problem};
 
+use crate::kernel::tiles_bf16::images;
 use crate::memory::{Memory, run};
 use crate::path::buffers::{
-    ACTIVATED, ASSIGNMENT_OF, BINS, DOWN_PROJ, DOWN_PROJ_BIAS, EXPERT_OUTPUT, FALLBACK_ROWS, GATE_UP, GATE_UP_PROJ,
-    GATE_UP_PROJ_BIAS, HIDDEN_STATES, OUTPUT, ROUTER_INDICES, ROUTING_WEIGHTS, ROW_OF, ROW_STARTS, SORTED_INDICES,
+    ACTIVATED, ASSIGNMENT_OF, BINS, DOWN_PROJ, DOWN_PROJ_BIAS, EXPERT_OUTPUT, EXPERT_OUTPUT_BF16, FALLBACK_ROWS,
+    GATE_UP, GATE_UP_PROJ, GATE_UP_PROJ_BIAS, HIDDEN_STATES, OUTPUT, PACKED_ACTIVATED, ROUTER_INDICES, ROUTING_WEIGHTS,
+    ROW_OF, ROW_STARTS, SORTED_INDICES,
 };
-use crate::path::{Call, HOPPER_FP32, Path, WeightDims};
+use crate::path::{Call, Path, PathElement, WeightDims};
 use crate::plan::{BufferId, Plan};
 use crate::{GpuError, Machine};
 
-/// Binned experts in fp32 on a machine, with the weights of one layer resident there.
+/// Binned experts on a machine, with the weights of one layer resident there. Tensors have elements of type `T`: `f32`
+/// or `bf16`.
 #[derive(Debug)]
-pub struct Pipeline<M: Machine> {
+pub struct Pipeline<M: Machine, T: PathElement = f32> {
     machine: M,
-    wish: &'static Path,
-    layer: Layer<M>,
+    wish: &'static Path<T>,
+    layer: Layer<M, T>,
     workspace: Memory<M>,
 }
 
 /// The weights of a layer, on the machine in the layout of the path that serves them.
 #[derive(Debug)]
-struct Layer<M: Machine> {
-    weights: Arc<ExpertWeights<f32>>,
-    path: &'static Path,
+struct Layer<M: Machine, T: PathElement> {
+    weights: Arc<ExpertWeights<T>>,
+    path: &'static Path<T>,
     memory: Memory<M>,
     packed_bytes: usize,
 }
 
 /// What every stage leaves on the machine. R is the number of rows that the capacity keeps.
+///
+/// [`HOPPER_BF16`](crate::HOPPER_BF16) leaves no `gate_up`; and of the routing, where there are few assignments, `row_of`
+/// alone.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stages {
+pub struct Stages<T = f32> {
     /// Flat indices of the assignments in sorted order, `[T·K]`.
-    pub sorted_indices: Vec<i32>,
+    pub sorted_indices: Option<Vec<i32>>,
     /// Inclusive cumulative counts, `[E]`.
-    pub bins: Vec<i32>,
+    pub bins: Option<Vec<i32>>,
     /// The row of each assignment, `[T·K]`; -1 for a dropped one.
     pub row_of: Vec<i32>,
     /// The assignment of each row, `[R]`: the gather, which is part of the first product.
-    pub assignment_of: Vec<i32>,
+    pub assignment_of: Option<Vec<i32>>,
     /// First product and bias, `[R,2I]`.
-    pub gate_up: Array2<f32>,
+    pub gate_up: Option<Array2<f32>>,
     /// After the clamped SwiGLU, `[R,I]`.
     pub activated: Array2<f32>,
     /// Second product and bias, `[R,H]`.
     pub expert_output: Array2<f32>,
     /// The result, `[B,S,H]`.
-    pub output: Array3<f32>,
+    pub output: Array3<T>,
     /// How many rows the tensor cores left to the fallback kernels; none where no tensor cores were used.
     pub fallback_rows: Option<usize>,
 }
 
-impl<M: Machine> Pipeline<M> {
+impl<M: Machine, T: PathElement> Pipeline<M, T> {
     /// Uploads the weights. The path is the fastest that the machine and the sizes allow.
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`], or another error of the machine.
-    pub fn new(weights: impl Into<Arc<ExpertWeights<f32>>>, machine: M) -> Result<Pipeline<M>, GpuError> {
-        Pipeline::with_path(weights, machine, &HOPPER_FP32)
+    pub fn new(weights: impl Into<Arc<ExpertWeights<T>>>, machine: M) -> Result<Pipeline<M, T>, GpuError> {
+        Pipeline::with_path(weights, machine, T::fastest())
     }
 
-    /// Uploads the weights. Weights that the path or the machine rules out take [`PORTABLE_FP32`](crate::PORTABLE_FP32).
+    /// Uploads the weights. Weights that the path or the machine rules out take [`PORTABLE_FP32`](crate::PORTABLE_FP32)
+    /// or [`PORTABLE_BF16`](crate::PORTABLE_BF16).
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`], or another error of the machine.
     pub fn with_path(
-        weights: impl Into<Arc<ExpertWeights<f32>>>,
+        weights: impl Into<Arc<ExpertWeights<T>>>,
         mut machine: M,
-        path: &'static Path,
-    ) -> Result<Pipeline<M>, GpuError> {
+        path: &'static Path<T>,
+    ) -> Result<Pipeline<M, T>, GpuError> {
         let layer = Layer::new(weights.into(), &mut machine, path)?;
         Ok(Pipeline {
             machine,
@@ -88,22 +96,23 @@ impl<M: Machine> Pipeline<M> {
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`], or another error of the machine; the pipeline then has the weights it had.
-    pub fn load_weights(&mut self, weights: impl Into<Arc<ExpertWeights<f32>>>) -> Result<(), GpuError> {
+    pub fn load_weights(&mut self, weights: impl Into<Arc<ExpertWeights<T>>>) -> Result<(), GpuError> {
         self.layer = Layer::new(weights.into(), &mut self.machine, self.wish)?;
         Ok(())
     }
 
     /// The weights.
-    pub fn weights(&self) -> &Arc<ExpertWeights<f32>> {
+    pub fn weights(&self) -> &Arc<ExpertWeights<T>> {
         &self.layer.weights
     }
 
     /// The path that serves the present weights.
-    pub fn path(&self) -> &'static Path {
+    pub fn path(&self) -> &'static Path<T> {
         self.layer.path
     }
 
-    /// Memory that the weights take beside their tensors, in the path's own layout.
+    /// Memory that the weights take in the path's own layout. Only [`HOPPER_BF16`](crate::HOPPER_BF16) keeps nothing else
+    /// of them; other paths keep their tensors beside it.
     pub fn packed_bytes(&self) -> usize {
         self.layer.packed_bytes
     }
@@ -118,7 +127,7 @@ impl<M: Machine> Pipeline<M> {
     /// # Errors
     /// [`GpuError::OtherWeights`] unless the problem shares the pipeline's weights; a limit of
     /// the kernels; an error of the machine. The pipeline can be used again.
-    pub fn forward(&mut self, problem: &Problem<f32>) -> Result<Array3<f32>, GpuError> {
+    pub fn forward(&mut self, problem: &Problem<T>) -> Result<Array3<T>, GpuError> {
         let mut uploaded = self.upload(problem)?;
         uploaded.run()?;
         uploaded.download()
@@ -129,7 +138,7 @@ impl<M: Machine> Pipeline<M> {
     ///
     /// # Errors
     /// As [`forward`](Pipeline::forward).
-    pub fn upload<'a>(&'a mut self, problem: &'a Problem<f32>) -> Result<Uploaded<'a, M>, GpuError> {
+    pub fn upload<'a>(&'a mut self, problem: &'a Problem<T>) -> Result<Uploaded<'a, M, T>, GpuError> {
         let (_, plan) = self.prepare(problem, false)?;
         Ok(Uploaded {
             pipeline: self,
@@ -142,7 +151,7 @@ impl<M: Machine> Pipeline<M> {
     ///
     /// # Errors
     /// As [`forward`](Pipeline::forward).
-    pub fn forward_with_stages(&mut self, problem: &Problem<f32>) -> Result<Stages, GpuError> {
+    pub fn forward_with_stages(&mut self, problem: &Problem<T>) -> Result<Stages<T>, GpuError> {
         let (call, plan) = self.prepare(problem, true)?;
         self.run(&plan)?;
         let Dims {
@@ -161,21 +170,37 @@ impl<M: Machine> Pipeline<M> {
                 limit: call.max_rows(),
                 found: rows,
             })?;
+        let of_kept = |id, width| (id, [kept, width]);
+        let gate_up = if plan.has(GATE_UP) {
+            Some(self.read_rows::<f32>(of_kept(GATE_UP, 2 * intermediate))?)
+        } else {
+            None
+        };
+        let activated = if plan.has(ACTIVATED) {
+            self.read_rows::<f32>(of_kept(ACTIVATED, intermediate))?
+        } else {
+            self.read_images(PACKED_ACTIVATED, &row_starts, kept, intermediate)?
+        };
+        let expert_output = if plan.has(EXPERT_OUTPUT) {
+            self.read_rows::<f32>(of_kept(EXPERT_OUTPUT, hidden))?
+        } else {
+            self.read_rows::<bf16>(of_kept(EXPERT_OUTPUT_BF16, hidden))?
+        };
         Ok(Stages {
-            sorted_indices: self.read(SORTED_INDICES, call.assignments())?,
-            bins: self.read(BINS, experts)?,
+            sorted_indices: self.read_if(&plan, SORTED_INDICES, call.assignments())?,
+            bins: self.read_if(&plan, BINS, experts)?,
             row_of: self.read(ROW_OF, call.assignments())?,
-            assignment_of: self.read(ASSIGNMENT_OF, kept)?,
-            gate_up: self.read_rows(GATE_UP, kept, 2 * intermediate)?,
-            activated: self.read_rows(ACTIVATED, kept, intermediate)?,
-            expert_output: self.read_rows(EXPERT_OUTPUT, kept, hidden)?,
+            assignment_of: self.read_if(&plan, ASSIGNMENT_OF, kept)?,
+            gate_up,
+            activated,
+            expert_output,
             output: self.read_output(problem)?,
             fallback_rows: self.read_fallback_rows(&call, &plan)?,
         })
     }
 
     /// The plan of a forward, and a workspace of the right size with the inputs in it.
-    fn prepare(&mut self, problem: &Problem<f32>, with_stages: bool) -> Result<(Call, Plan), GpuError> {
+    fn prepare(&mut self, problem: &Problem<T>, with_stages: bool) -> Result<(Call, Plan), GpuError> {
         if !Arc::ptr_eq(problem.weights(), &self.layer.weights) {
             return Err(GpuError::OtherWeights);
         }
@@ -191,11 +216,12 @@ impl<M: Machine> Pipeline<M> {
         run(&mut self.machine, plan, &[&self.workspace, &self.layer.memory])
     }
 
-    fn upload_inputs(&mut self, problem: &Problem<f32>) -> Result<(), GpuError> {
+    fn upload_inputs(&mut self, problem: &Problem<T>) -> Result<(), GpuError> {
+        let path = self.layer.path;
         let mut upload = |id, bytes: &[u8]| self.workspace.upload(&mut self.machine, id, bytes);
-        with_bytes(problem.hidden_states(), |bytes| upload(HIDDEN_STATES, bytes))?;
+        with_kept_bytes(path, problem.hidden_states(), |bytes| upload(HIDDEN_STATES, bytes))?;
         with_bytes(&problem.router_indices(), |bytes| upload(ROUTER_INDICES, bytes))?;
-        with_bytes(problem.routing_weights(), |bytes| upload(ROUTING_WEIGHTS, bytes))?;
+        with_kept_bytes(path, problem.routing_weights(), |bytes| upload(ROUTING_WEIGHTS, bytes))?;
         if let Some(order) = problem.explicit_order() {
             // Indices below T·K, which is below 2^31.
             let order: Vec<i32> = order.iter().map(|&assignment| assignment as i32).collect();
@@ -204,24 +230,57 @@ impl<M: Machine> Pipeline<M> {
         Ok(())
     }
 
-    fn read<T: Pod>(&mut self, id: BufferId, elements: usize) -> Result<Vec<T>, GpuError> {
+    fn read<V: Pod>(&mut self, id: BufferId, elements: usize) -> Result<Vec<V>, GpuError> {
+        self.read_from(id, 0, elements)
+    }
+
+    /// Elements of a buffer, from its byte `first` on.
+    fn read_from<V: Pod>(&mut self, id: BufferId, first: usize, elements: usize) -> Result<Vec<V>, GpuError> {
         let mut values = Vec::new();
         values.try_reserve_exact(elements).map_err(|_| GpuError::OutOfMemory {
             machine: "memory of the caller",
-            bytes: elements * size_of::<T>(),
+            bytes: elements * size_of::<V>(),
         })?;
-        values.resize(elements, T::zeroed());
+        values.resize(elements, V::zeroed());
         self.workspace
-            .download(&mut self.machine, id, bytemuck::cast_slice_mut(&mut values))?;
+            .download(&mut self.machine, id, first, bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)
     }
 
-    fn read_rows(&mut self, id: BufferId, rows: usize, width: usize) -> Result<Array2<f32>, GpuError> {
-        let values = self.read(id, rows * width)?;
-        Array2::from_shape_vec((rows, width), values).map_err(|_| GpuError::SizeOverflow {
-            what: id.0,
-            sizes: vec![rows, width],
-        })
+    /// Integers of a buffer, if it is one of the plan.
+    fn read_if(&mut self, plan: &Plan, id: BufferId, elements: usize) -> Result<Option<Vec<i32>>, GpuError> {
+        plan.has(id).then(|| self.read(id, elements)).transpose()
+    }
+
+    fn read_rows<V: PathElement>(&mut self, (id, shape): (BufferId, [usize; 2])) -> Result<Array2<f32>, GpuError> {
+        let values: Vec<V> = self.read(id, shape[0] * shape[1])?;
+        let values = values.into_iter().map(V::widen).collect();
+        array2(id, shape, values)
+    }
+
+    /// The rows of all experts, from their images in bf16, of which lines without a row are not read.
+    fn read_images(
+        &mut self,
+        id: BufferId,
+        row_starts: &[i32],
+        rows: usize,
+        width: usize,
+    ) -> Result<Array2<f32>, GpuError> {
+        let images = images(row_starts, width).ok_or_else(|| GpuError::Corrupt {
+            what: "the first row of an expert",
+            limit: rows,
+            found: row_starts.iter().copied().min().map_or(0, i64::from),
+        })?;
+        let mut values = array2(id, [rows, width], vec![0.0; rows * width])?;
+        for image in images {
+            let lines: Vec<bf16> = self.read_from(id, image.first_byte(), image.elements())?;
+            for (row, column, value) in image.values(&lines) {
+                if let Some(place) = values.get_mut([row, column]) {
+                    *place = value;
+                }
+            }
+        }
+        Ok(values)
     }
 
     fn read_fallback_rows(&mut self, call: &Call, plan: &Plan) -> Result<Option<usize>, GpuError> {
@@ -232,8 +291,14 @@ impl<M: Machine> Pipeline<M> {
         Ok(count.first().and_then(|&count| usize::try_from(count).ok()))
     }
 
-    fn read_output(&mut self, problem: &Problem<f32>) -> Result<Array3<f32>, GpuError> {
-        let values = self.read(OUTPUT, problem.hidden_states().len())?;
+    fn read_output(&mut self, problem: &Problem<T>) -> Result<Array3<T>, GpuError> {
+        let elements = problem.hidden_states().len();
+        let values = if self.layer.path.widens {
+            let wide: Vec<f32> = self.read(OUTPUT, elements)?;
+            wide.into_iter().map(T::narrow).collect()
+        } else {
+            self.read(OUTPUT, elements)?
+        };
         let shape = problem.hidden_states().raw_dim();
         Array3::from_shape_vec(shape, values).map_err(|_| GpuError::SizeOverflow {
             what: OUTPUT.0,
@@ -243,13 +308,13 @@ impl<M: Machine> Pipeline<M> {
 }
 
 /// A problem whose inputs are on the machine beside the weights, to run any number of times.
-pub struct Uploaded<'a, M: Machine> {
-    pipeline: &'a mut Pipeline<M>,
-    problem: &'a Problem<f32>,
+pub struct Uploaded<'a, M: Machine, T: PathElement = f32> {
+    pipeline: &'a mut Pipeline<M, T>,
+    problem: &'a Problem<T>,
     plan: Plan,
 }
 
-impl<M: Machine> Uploaded<'_, M> {
+impl<M: Machine, T: PathElement> Uploaded<'_, M, T> {
     /// The machine.
     pub fn machine_mut(&mut self) -> &mut M {
         &mut self.pipeline.machine
@@ -267,13 +332,13 @@ impl<M: Machine> Uploaded<'_, M> {
     ///
     /// # Errors
     /// An error of the machine, or what a kernel reports.
-    pub fn download(&mut self) -> Result<Array3<f32>, GpuError> {
+    pub fn download(&mut self) -> Result<Array3<T>, GpuError> {
         self.pipeline.read_output(self.problem)
     }
 }
 
-impl<M: Machine> Layer<M> {
-    fn new(weights: Arc<ExpertWeights<f32>>, machine: &mut M, wish: &'static Path) -> Result<Layer<M>, GpuError> {
+impl<M: Machine, T: PathElement> Layer<M, T> {
+    fn new(weights: Arc<ExpertWeights<T>>, machine: &mut M, wish: &'static Path<T>) -> Result<Layer<M, T>, GpuError> {
         let (experts, intermediate, hidden) = weights.down_proj().dim();
         let dims = WeightDims {
             hidden,
@@ -284,22 +349,36 @@ impl<M: Machine> Layer<M> {
         let plan = (path.weights)(dims)?;
         let mut memory = Memory::new();
         memory.prepare(machine, &plan)?;
-        let mut tensor_bytes = 0;
-        let mut upload = |id, bytes: &[u8]| {
-            tensor_bytes += bytes.len();
-            memory.upload(machine, id, bytes)
-        };
-        with_bytes(weights.gate_up_proj(), |bytes| upload(GATE_UP_PROJ, bytes))?;
-        with_bytes(weights.gate_up_proj_bias(), |bytes| upload(GATE_UP_PROJ_BIAS, bytes))?;
-        with_bytes(weights.down_proj(), |bytes| upload(DOWN_PROJ, bytes))?;
-        with_bytes(weights.down_proj_bias(), |bytes| upload(DOWN_PROJ_BIAS, bytes))?;
+        let mut upload = |id, bytes: &[u8]| memory.upload(machine, id, bytes);
+        with_kept_bytes(path, weights.gate_up_proj(), |bytes| upload(GATE_UP_PROJ, bytes))?;
+        with_kept_bytes(path, weights.gate_up_proj_bias(), |bytes| {
+            upload(GATE_UP_PROJ_BIAS, bytes)
+        })?;
+        with_kept_bytes(path, weights.down_proj(), |bytes| upload(DOWN_PROJ, bytes))?;
+        with_kept_bytes(path, weights.down_proj_bias(), |bytes| upload(DOWN_PROJ_BIAS, bytes))?;
         run(machine, &plan, &[&memory])?;
+        memory.release(&plan);
+        let as_given = [GATE_UP_PROJ, GATE_UP_PROJ_BIAS, DOWN_PROJ, DOWN_PROJ_BIAS];
+        let kept = plan.buffers.iter().filter(|buffer| !as_given.contains(&buffer.id));
         Ok(Layer {
             weights,
             path,
             memory,
-            packed_bytes: plan.bytes() - tensor_bytes,
+            packed_bytes: kept.map(|buffer| buffer.bytes).sum(),
         })
+    }
+}
+
+/// As [`with_bytes`], with the elements that a path keeps on the machine.
+fn with_kept_bytes<T: PathElement, S: Data<Elem = T>, D: Dimension, R>(
+    path: &Path<T>,
+    tensor: &ArrayBase<S, D>,
+    use_bytes: impl FnOnce(&[u8]) -> Result<R, GpuError>,
+) -> Result<R, GpuError> {
+    if path.widens {
+        with_bytes(&tensor.map(|value| value.widen()), use_bytes)
+    } else {
+        with_bytes(tensor, use_bytes)
     }
 }
 
@@ -315,4 +394,11 @@ fn with_bytes<T: Pod, S: Data<Elem = T>, D: Dimension, R>(
             use_bytes(bytemuck::cast_slice(&elements))
         }
     }
+}
+
+fn array2(id: BufferId, shape: [usize; 2], values: Vec<f32>) -> Result<Array2<f32>, GpuError> {
+    Array2::from_shape_vec(shape, values).map_err(|_| GpuError::SizeOverflow {
+        what: id.0,
+        sizes: shape.to_vec(),
+    })
 }

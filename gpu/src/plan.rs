@@ -21,6 +21,8 @@ pub(crate) struct Buffer {
     pub(crate) bytes: usize,
     /// Whether it starts as zeros. The contents of others are undefined.
     pub(crate) zeroed: bool,
+    /// Whether it is given back after the steps of its plan.
+    pub(crate) temporary: bool,
 }
 
 /// A kernel, and its arguments with the names that its head gives them.
@@ -42,11 +44,6 @@ pub(crate) enum Value {
 }
 
 impl Plan {
-    /// The size of all buffers.
-    pub(crate) fn bytes(&self) -> usize {
-        self.buffers.iter().map(|buffer| buffer.bytes).sum()
-    }
-
     /// Whether a buffer is among those of the plan.
     pub(crate) fn has(&self, id: BufferId) -> bool {
         self.buffers.iter().any(|buffer| buffer.id == id)
@@ -61,6 +58,7 @@ impl Buffer {
             id,
             bytes,
             zeroed: false,
+            temporary: false,
         })
     }
 
@@ -77,5 +75,13 @@ impl Buffer {
     /// The same buffer, starting as zeros.
     pub(crate) fn zeroed(self) -> Buffer {
         Buffer { zeroed: true, ..self }
+    }
+
+    /// The same buffer, given back after the steps of its plan.
+    pub(crate) fn temporary(self) -> Buffer {
+        Buffer {
+            temporary: true,
+            ..self
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::{Arg, NamedArg};
 pub type SourceFile = (&'static str, &'static str);
 
 /// The files of `kernels/`, each after those it includes.
-pub const KERNELS: [SourceFile; 15] = [
+pub const KERNELS: [SourceFile; 22] = [
     ("common.cuh", include_str!("../kernels/common.cuh")),
     ("ptx.cuh", include_str!("../kernels/ptx.cuh")),
     ("swiglu.cuh", include_str!("../kernels/swiglu.cuh")),
@@ -22,11 +22,18 @@ pub const KERNELS: [SourceFile; 15] = [
     ("split_tokens.cu", include_str!("../kernels/split_tokens.cu")),
     ("experts.cu", include_str!("../kernels/experts.cu")),
     ("combine.cu", include_str!("../kernels/combine.cu")),
+    ("ptx_bf16.cuh", include_str!("../kernels/ptx_bf16.cuh")),
+    ("tiles_bf16.cuh", include_str!("../kernels/tiles_bf16.cuh")),
+    ("finish_bf16.cuh", include_str!("../kernels/finish_bf16.cuh")),
+    ("pack_bf16.cu", include_str!("../kernels/pack_bf16.cu")),
+    ("gather_bf16.cu", include_str!("../kernels/gather_bf16.cu")),
+    ("experts_bf16.cu", include_str!("../kernels/experts_bf16.cu")),
+    ("combine_bf16.cu", include_str!("../kernels/combine_bf16.cu")),
 ];
 
 /// The files of `emulator/` that the kernels are built with for the CPU.
 #[cfg(feature = "emulator")]
-pub(crate) const EMULATOR: [SourceFile; 34] = [
+pub(crate) const EMULATOR: [SourceFile; 39] = [
     ("random.h", include_str!("../emulator/random.h")),
     ("fiber.h", include_str!("../emulator/fiber.h")),
     ("threads.h", include_str!("../emulator/threads.h")),
@@ -41,6 +48,7 @@ pub(crate) const EMULATOR: [SourceFile; 34] = [
     ("half.h", include_str!("../emulator/half.h")),
     ("simt.h", include_str!("../emulator/simt.h")),
     ("async.h", include_str!("../emulator/async.h")),
+    ("async_bf16.h", include_str!("../emulator/async_bf16.h")),
     ("emulator.cpp", include_str!("../emulator/emulator.cpp")),
     ("blocks.cpp", include_str!("../emulator/blocks.cpp")),
     ("switching.cpp", include_str!("../emulator/switching.cpp")),
@@ -64,6 +72,22 @@ pub(crate) const EMULATOR: [SourceFile; 34] = [
     ),
     ("kernels_experts.cpp", include_str!("../emulator/kernels_experts.cpp")),
     ("kernels_combine.cpp", include_str!("../emulator/kernels_combine.cpp")),
+    (
+        "kernels_pack_bf16.cpp",
+        include_str!("../emulator/kernels_pack_bf16.cpp"),
+    ),
+    (
+        "kernels_gather_bf16.cpp",
+        include_str!("../emulator/kernels_gather_bf16.cpp"),
+    ),
+    (
+        "kernels_experts_bf16.cpp",
+        include_str!("../emulator/kernels_experts_bf16.cpp"),
+    ),
+    (
+        "kernels_combine_bf16.cpp",
+        include_str!("../emulator/kernels_combine_bf16.cpp"),
+    ),
 ];
 
 /// A kernel's name and parameters.

@@ -93,7 +93,10 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
     Ok(CheckPlan {
         cases: arguments.cases,
         seed: arguments.seed,
-        selection: Selection::default().with_profiles(arguments.profile.iter().copied()),
+        selection: Selection {
+            elements: arguments.engines.elements(),
+            ..Selection::default().with_profiles(arguments.profile.iter().copied())
+        },
         golden: golden.unwrap_or_default(),
         specs,
         shard: arguments.shard.unwrap_or_default(),

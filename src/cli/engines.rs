@@ -5,7 +5,7 @@ use std::time::Duration;
 use binned_experts::engines::{BUILT_IN, BuiltIn, built_in};
 use binned_experts_check::check::{Contender, OpenEngine};
 use binned_experts_check::program::{Limits, Program};
-use binned_experts_check::{Engine, Stop};
+use binned_experts_check::{ElementType, Engine, Precision, Stop};
 
 use super::{Engines, Failure, note, print};
 
@@ -55,6 +55,9 @@ impl Engines {
                 }
             }
         }
+        if let (None, Some(precision)) = (&self.command, self.precision) {
+            expect_claim(&engines, precision)?;
+        }
         Ok(Choice { engines, unavailable })
     }
 
@@ -63,6 +66,12 @@ impl Engines {
             start: Duration::from_secs_f64(self.start_limit),
             case: Duration::from_secs_f64(self.time_limit),
         }
+    }
+
+    /// The element types of a check's cases; none for all that the engines take.
+    pub(super) fn elements(&self) -> Vec<ElementType> {
+        let precision = self.precision.filter(|_| self.command.is_none());
+        precision.iter().map(|precision| precision.element()).collect()
     }
 
     /// The same choice as arguments of a command line.
@@ -80,6 +89,23 @@ impl Engines {
         }
         arguments
     }
+}
+
+/// Whether each engine claims a precision on the element type of its cases.
+fn expect_claim(engines: &[Opened], precision: Precision) -> Result<(), Failure> {
+    let element = precision.element();
+    for Opened { engine, .. } in engines {
+        let found = engine.precision(element);
+        if found != Some(precision) {
+            let found = found.map_or("none".to_owned(), |found| found.to_string());
+            let name = engine.name();
+            return Err(format!(
+                "--precision: expected engines that claim {precision} on {element}, found {name}, which claims {found}"
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn opened(built_in: &'static BuiltIn) -> Result<Opened, Failure> {

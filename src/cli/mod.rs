@@ -127,8 +127,9 @@ pub(crate) struct Engines {
     /// A program that speaks lines of JSON; see the README.
     #[arg(long, value_name = "CMD", requires = "precision")]
     command: Option<String>,
-    /// The arithmetic that the program claims; it also decides the element type of its cases.
-    #[arg(long, requires = "command")]
+    /// The arithmetic that the program claims; it also decides the element type of its cases. Without a program, one that
+    /// all engines must claim: a check then draws cases of its element type alone.
+    #[arg(long)]
     precision: Option<Precision>,
     /// How long the program may take for one case.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]

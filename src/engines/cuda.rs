@@ -1,31 +1,26 @@
 //! The kernels on a GPU.
 
 use binned_experts_check::Engine;
-use binned_experts_gpu::{Cuda, GpuError, HOPPER_FP32, Machine, POISONS, PORTABLE_FP32, Path};
-use binned_experts_reference::Problem;
+use binned_experts_gpu::{
+    Cuda, GpuError, HOPPER_BF16, HOPPER_FP32, Machine, POISONS, PORTABLE_BF16, PORTABLE_FP32, Path,
+};
 
 use super::PipelineEngine;
-use super::pipeline::{number_of_case, poison_of};
+use super::pipeline::{EngineElement, poison_of};
 
 impl PipelineEngine<Cuda> {
     /// A GPU and a path of the caller's choice, such as a GPU with a planted fault; each case decides the poison, if it
-    /// has one.
+    /// has one. The engine takes the element type of the path.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] if the GPU does not run the kernels of the path; an error of the machine.
-    pub fn on_cuda(machine: Cuda, path: &'static Path) -> Result<PipelineEngine<Cuda>, GpuError> {
-        if path.needs_hopper() && !machine.capabilities().has_hopper {
-            return Err(GpuError::Unavailable {
-                machine: machine.name(),
-                reason: "expected a device of compute capability 9.0; cuda-portable runs on any".to_owned(),
-            });
-        }
+    pub fn on_cuda<T: EngineElement>(machine: Cuda, path: &'static Path<T>) -> Result<PipelineEngine<Cuda>, GpuError> {
         let name = if path.needs_hopper() {
             "cuda-hopper"
         } else {
             "cuda-portable"
         };
-        PipelineEngine::new(name, machine, path, set_poison)
+        PipelineEngine::new(name, set_poison).with_path(machine, path)
     }
 
     /// The kernels for Hopper's tensor cores on the first GPU, whose workspace starts poisoned.
@@ -33,7 +28,8 @@ impl PipelineEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none, or it is of another architecture.
     pub fn cuda_hopper() -> Result<PipelineEngine<Cuda>, GpuError> {
-        PipelineEngine::on_cuda(Cuda::new()?.with_poison(POISONS[0]), &HOPPER_FP32)
+        let [first, second] = poisoned()?;
+        PipelineEngine::on_cuda(first, &HOPPER_FP32)?.with_path(second, &HOPPER_BF16)
     }
 
     /// As [`cuda_hopper`](PipelineEngine::cuda_hopper), with the kernels that every GPU runs.
@@ -41,13 +37,35 @@ impl PipelineEngine<Cuda> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there is none.
     pub fn cuda_portable() -> Result<PipelineEngine<Cuda>, GpuError> {
-        PipelineEngine::on_cuda(Cuda::new()?.with_poison(POISONS[0]), &PORTABLE_FP32)
+        let [first, second] = poisoned()?;
+        PipelineEngine::on_cuda(first, &PORTABLE_FP32)?.with_path(second, &PORTABLE_BF16)
+    }
+
+    fn with_path<T: EngineElement>(
+        self,
+        machine: Cuda,
+        path: &'static Path<T>,
+    ) -> Result<PipelineEngine<Cuda>, GpuError> {
+        if path.needs_hopper() && !machine.capabilities().has_hopper {
+            return Err(GpuError::Unavailable {
+                machine: machine.name(),
+                reason: "expected a device of compute capability 9.0; cuda-portable runs on any".to_owned(),
+            });
+        }
+        self.with(machine, path)
     }
 }
 
+/// The first GPU for each of two element types, on one stream.
+fn poisoned() -> Result<[Cuda; 2], GpuError> {
+    let first = Cuda::new()?;
+    let second = Cuda::on_stream(first.stream().clone())?;
+    Ok([first, second].map(|machine| machine.with_poison(POISONS[0])))
+}
+
 /// Each case decides the poison.
-fn set_poison(cuda: &mut Cuda, problem: &Problem<f32>, order: u64) {
-    cuda.set_poison(poison_of(number_of_case(problem, order)));
+fn set_poison(cuda: &mut Cuda, number: u64) {
+    cuda.set_poison(poison_of(number));
 }
 
 /// The engine `cuda-hopper` or `cuda-portable` with other machine code; none for any other name.
@@ -59,15 +77,21 @@ fn set_poison(cuda: &mut Cuda, problem: &Problem<f32>, order: u64) {
 /// An error of the machine.
 #[expect(unsafe_code, reason = "machine code can only be trusted")]
 pub unsafe fn with_image(name: &str, image: Vec<u8>) -> Result<Option<Box<dyn Engine>>, GpuError> {
-    let path = match name {
-        "cuda-hopper" => &HOPPER_FP32,
-        "cuda-portable" => &PORTABLE_FP32,
+    let is_hopper = match name {
+        "cuda-hopper" => true,
+        "cuda-portable" => false,
         _ => return Ok(None),
     };
-    // SAFETY: the caller vouches for the code.
-    let machine = unsafe { Cuda::with_image(Cuda::new()?.stream().clone(), image) }?;
-    Ok(Some(Box::new(PipelineEngine::on_cuda(
-        machine.with_poison(POISONS[0]),
-        path,
-    )?)))
+    let stream = Cuda::new()?.stream().clone();
+    let machine = || {
+        // SAFETY: the caller vouches for the code.
+        let machine = unsafe { Cuda::with_image(stream.clone(), image.clone()) }?;
+        Ok::<Cuda, GpuError>(machine.with_poison(POISONS[0]))
+    };
+    let engine = if is_hopper {
+        PipelineEngine::on_cuda(machine()?, &HOPPER_FP32)?.with_path(machine()?, &HOPPER_BF16)?
+    } else {
+        PipelineEngine::on_cuda(machine()?, &PORTABLE_FP32)?.with_path(machine()?, &PORTABLE_BF16)?
+    };
+    Ok(Some(Box::new(engine)))
 }

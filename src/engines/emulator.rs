@@ -1,22 +1,25 @@
 //! The kernels on the emulator.
 
 use binned_experts_check::draw::mix;
-use binned_experts_gpu::{Emulator, GpuError, HOPPER_FP32, PORTABLE_FP32, Path, Schedule};
-use binned_experts_reference::Problem;
+use binned_experts_gpu::{Emulator, GpuError, HOPPER_BF16, HOPPER_FP32, PORTABLE_BF16, PORTABLE_FP32, Path, Schedule};
 
 use super::PipelineEngine;
-use super::pipeline::{number_of_case, poison_of};
+use super::pipeline::{EngineElement, poison_of};
 
 /// Memory accesses between pauses, in one case of four.
 const ACCESS_INTERVAL: u32 = 64;
 
 impl PipelineEngine<Emulator> {
-    /// An emulator and a path of the caller's choice, such as an emulator with a planted fault.
+    /// An emulator and a path of the caller's choice, such as an emulator with a planted fault. It takes the element type
+    /// of the path.
     ///
     /// # Errors
     /// An error of the machine.
-    pub fn on_emulator(machine: Emulator, path: &'static Path) -> Result<PipelineEngine<Emulator>, GpuError> {
-        PipelineEngine::new("emulator-portable", machine, path, schedule_of_case)
+    pub fn on_emulator<T: EngineElement>(
+        machine: Emulator,
+        path: &'static Path<T>,
+    ) -> Result<PipelineEngine<Emulator>, GpuError> {
+        PipelineEngine::new("emulator-portable", schedule_of_case).with(machine, path)
     }
 
     /// The kernels on the CPU; each case decides the order in which its threads run.
@@ -24,7 +27,9 @@ impl PipelineEngine<Emulator> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
     pub fn emulator_portable() -> Result<PipelineEngine<Emulator>, GpuError> {
-        PipelineEngine::on_emulator(Emulator::new()?, &PORTABLE_FP32)
+        PipelineEngine::new("emulator-portable", schedule_of_case)
+            .with(Emulator::new()?, &PORTABLE_FP32)?
+            .with(Emulator::new()?, &PORTABLE_BF16)
     }
 
     /// The kernels for Hopper's tensor cores on the CPU, as on a GPU of three multiprocessors.
@@ -32,18 +37,19 @@ impl PipelineEngine<Emulator> {
     /// # Errors
     /// [`GpuError::Unavailable`] if there was no C++ compiler.
     pub fn emulator_hopper() -> Result<PipelineEngine<Emulator>, GpuError> {
-        PipelineEngine::new("emulator-hopper", Emulator::new()?, &HOPPER_FP32, schedule_of_case)
+        PipelineEngine::new("emulator-hopper", schedule_of_case)
+            .with(Emulator::new()?, &HOPPER_FP32)?
+            .with(Emulator::new()?, &HOPPER_BF16)
     }
 
     /// Runs the cases to come under one schedule.
     pub fn set_schedule(&mut self, schedule: Schedule) {
-        self.schedule = Box::new(move |emulator, _, _| emulator.set_schedule(schedule));
+        self.schedule = Box::new(move |emulator, _| emulator.set_schedule(schedule));
     }
 }
 
 /// Each case decides the order in which its threads run, and the poison.
-fn schedule_of_case(emulator: &mut Emulator, problem: &Problem<f32>, order: u64) {
-    let seed = number_of_case(problem, order);
+fn schedule_of_case(emulator: &mut Emulator, seed: u64) {
     emulator.set_schedule(Schedule {
         seed,
         access_interval: if mix(seed).is_multiple_of(4) {

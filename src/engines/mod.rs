@@ -15,7 +15,7 @@ use binned_experts_check::engine::{DefinitionEngine, Reference};
 #[cfg(feature = "cuda")]
 pub use cuda::with_image;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
-pub use pipeline::PipelineEngine;
+pub use pipeline::{EngineElement, PipelineEngine};
 
 /// An engine, or why it cannot be had here.
 pub type Opened = Result<Box<dyn Engine>, Box<dyn Error + Send + Sync>>;

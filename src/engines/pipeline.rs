@@ -2,47 +2,90 @@
 
 use std::sync::Arc;
 
-use binned_experts_gpu::{GpuError, Machine, POISONS, Path, Pipeline};
+use binned_experts_gpu::{GpuError, Machine, POISONS, Path, PathElement, Pipeline};
 use binned_experts_reference::{ExpertWeights, Problem};
+use half::bf16;
 use ndarray::{Array2, Array3};
 
 use binned_experts_check::draw::mix;
-use binned_experts_check::{AnyProblem, ElementType, Engine, Fault, Outcome, Precision, Stage, Stages};
+use binned_experts_check::{AnyProblem, CaseElement, ElementType, Engine, Fault, Outcome, Precision, Stage, Stages};
 
-/// `binned-experts-gpu` on one of its machines, with its stages. The workspace is kept from case to case.
+/// `binned-experts-gpu` on one of its machines, with its stages. The workspaces are kept from case to case.
 pub struct PipelineEngine<M: Machine> {
     name: &'static str,
-    pipeline: Pipeline<M>,
+    f32: Option<Pipeline<M>>,
+    bf16: Option<Pipeline<M, bf16>>,
     pub(super) schedule: Scheduler<M>,
 }
 
 /// Sets what a case leaves open: the contents of undefined memory and, on the emulator, the order in which its threads
-/// run. Another number gives another choice.
-type Scheduler<M> = Box<dyn Fn(&mut M, &Problem<f32>, u64)>;
+/// run. It is given a number that depends on the case.
+type Scheduler<M> = Box<dyn Fn(&mut M, u64)>;
+
+/// An element type that engines have a pipeline for.
+pub trait EngineElement: PathElement + CaseElement {
+    /// The pipeline for it.
+    fn pipeline<M: Machine>(engine: &mut PipelineEngine<M>) -> &mut Option<Pipeline<M, Self>>;
+}
+
+impl EngineElement for f32 {
+    fn pipeline<M: Machine>(engine: &mut PipelineEngine<M>) -> &mut Option<Pipeline<M>> {
+        &mut engine.f32
+    }
+}
+
+impl EngineElement for bf16 {
+    fn pipeline<M: Machine>(engine: &mut PipelineEngine<M>) -> &mut Option<Pipeline<M, bf16>> {
+        &mut engine.bf16
+    }
+}
 
 impl<M: Machine> PipelineEngine<M> {
-    /// A pipeline whose weights come with the first case.
-    pub(super) fn new(
-        name: &'static str,
-        machine: M,
-        path: &'static Path,
-        schedule: impl Fn(&mut M, &Problem<f32>, u64) + 'static,
-    ) -> Result<PipelineEngine<M>, GpuError> {
-        let (none, no_bias) = (Array3::zeros((0, 0, 0)), Array2::zeros((0, 0)));
-        let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
-        Ok(PipelineEngine {
+    /// Takes no element type yet.
+    pub(super) fn new(name: &'static str, schedule: impl Fn(&mut M, u64) + 'static) -> PipelineEngine<M> {
+        PipelineEngine {
             name,
-            pipeline: Pipeline::with_path(weights, machine, path)?,
+            f32: None,
+            bf16: None,
             schedule: Box::new(schedule),
-        })
+        }
     }
 
-    fn stages(&mut self, problem: &Problem<f32>, order: u64) -> Result<binned_experts_gpu::Stages, GpuError> {
-        (self.schedule)(self.pipeline.machine_mut(), problem, order);
-        if !Arc::ptr_eq(self.pipeline.weights(), problem.weights()) {
-            self.pipeline.load_weights(problem.weights().clone())?;
+    /// Takes the element type of a path as well, on a machine for it alone. The weights come with the first case.
+    pub(super) fn with<T: EngineElement>(
+        mut self,
+        machine: M,
+        path: &'static Path<T>,
+    ) -> Result<PipelineEngine<M>, GpuError> {
+        let (none, no_bias) = (
+            Array3::from_elem((0, 0, 0), T::ZERO),
+            Array2::from_elem((0, 0), T::ZERO),
+        );
+        let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
+        *T::pipeline(&mut self) = Some(Pipeline::with_path(weights, machine, path)?);
+        Ok(self)
+    }
+
+    fn outcome(&mut self, problem: &AnyProblem, order: u64) -> Result<Outcome, Fault> {
+        match problem {
+            AnyProblem::F32(problem) => self.outcome_of(problem, order),
+            AnyProblem::Bf16(problem) => self.outcome_of(problem, order),
+            AnyProblem::F64(_) | AnyProblem::F16(_) => Err(self.not_taken(problem.element())),
         }
-        self.pipeline.forward_with_stages(problem)
+    }
+
+    fn outcome_of<T: EngineElement>(&mut self, problem: &Problem<T>, order: u64) -> Result<Outcome, Fault> {
+        let Some(mut pipeline) = T::pipeline(self).take() else {
+            return Err(self.not_taken(T::TYPE));
+        };
+        (self.schedule)(pipeline.machine_mut(), number_of_case(problem, order));
+        let found = stages(&mut pipeline, problem);
+        *T::pipeline(self) = Some(pipeline);
+        found.map(outcome_of).map_err(Fault::refused)
+    }
+
+    fn not_taken(&self, found: ElementType) -> Fault {
+        Fault::refused(format!("{}: expected another element type, found {found}", self.name))
     }
 }
 
@@ -52,7 +95,12 @@ impl<M: Machine> Engine for PipelineEngine<M> {
     }
 
     fn precision(&self, element: ElementType) -> Option<Precision> {
-        (element == ElementType::F32).then_some(Precision::Fp32)
+        let takes = match element {
+            ElementType::F32 => self.f32.is_some(),
+            ElementType::Bf16 => self.bf16.is_some(),
+            ElementType::F64 | ElementType::F16 => false,
+        };
+        takes.then(|| Precision::of(element))
     }
 
     fn is_deterministic(&self) -> bool {
@@ -72,25 +120,35 @@ impl<M: Machine> Engine for PipelineEngine<M> {
     }
 }
 
-impl<M: Machine> PipelineEngine<M> {
-    fn outcome(&mut self, problem: &AnyProblem, order: u64) -> Result<Outcome, Fault> {
-        let AnyProblem::F32(problem) = problem else {
-            return Err(Fault::refused("f32 only"));
-        };
-        let found = self.stages(problem, order).map_err(Fault::refused)?;
-        // An index that is negative on the machine is wrong in any position.
-        let position = |index: &i32| usize::try_from(*index).unwrap_or(usize::MAX);
-        let positions = |indices: &[i32]| indices.iter().map(position).collect::<Vec<_>>();
-        let stages = Stages::default()
-            .with(Stage::SortedIndices, positions(&found.sorted_indices))
-            .with(Stage::Bins, positions(&found.bins))
-            .with(Stage::GateUp, found.gate_up.mapv(f64::from))
+fn stages<M: Machine, T: PathElement>(
+    pipeline: &mut Pipeline<M, T>,
+    problem: &Problem<T>,
+) -> Result<binned_experts_gpu::Stages<T>, GpuError> {
+    if !Arc::ptr_eq(pipeline.weights(), problem.weights()) {
+        pipeline.load_weights(problem.weights().clone())?;
+    }
+    pipeline.forward_with_stages(problem)
+}
+
+fn outcome_of<T: CaseElement>(found: binned_experts_gpu::Stages<T>) -> Outcome {
+    // An index that is negative on the machine is wrong in any position.
+    let position = |index: &i32| usize::try_from(*index).unwrap_or(usize::MAX);
+    let positions = |indices: Vec<i32>| indices.iter().map(position).collect::<Vec<_>>();
+    let mut stages = Stages::default();
+    if let Some(sorted_indices) = found.sorted_indices {
+        stages = stages.with(Stage::SortedIndices, positions(sorted_indices));
+    }
+    if let Some(bins) = found.bins {
+        stages = stages.with(Stage::Bins, positions(bins));
+    }
+    if let Some(gate_up) = found.gate_up {
+        stages = stages.with(Stage::GateUp, gate_up.mapv(f64::from));
+    }
+    Outcome {
+        output: found.output.into(),
+        stages: stages
             .with(Stage::Activated, found.activated.mapv(f64::from))
-            .with(Stage::ExpertOutput, found.expert_output.mapv(f64::from));
-        Ok(Outcome {
-            output: found.output.into(),
-            stages,
-        })
+            .with(Stage::ExpertOutput, found.expert_output.mapv(f64::from)),
     }
 }
 
@@ -100,7 +158,7 @@ pub(super) fn poison_of(number: u64) -> u32 {
 }
 
 /// A number that depends on the case and the order alone, so that a replay takes the same one.
-pub(super) fn number_of_case(problem: &Problem<f32>, order: u64) -> u64 {
+fn number_of_case<T: PathElement>(problem: &Problem<T>, order: u64) -> u64 {
     let dims = problem.dims();
     let sizes = [
         dims.tokens,

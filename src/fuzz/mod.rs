@@ -53,7 +53,7 @@ pub fn routing(case: &RoutingCase) -> usize {
     every_engine_agrees(&case.0)
 }
 
-/// As [`routing`]; only the reference takes element types other than f32.
+/// As [`routing`]; only the reference takes f64 and f16.
 ///
 /// # Panics
 /// If an engine does not agree; the message is the verdict and the case as text.

@@ -45,20 +45,16 @@ pub(super) fn engine(
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("kernels.cubin");
     std::fs::write(&path, image)?;
-    let engine = match kernel_path {
-        KernelPath::Portable => "cuda-portable",
-        KernelPath::Hopper => "cuda-hopper",
-    };
     let words = [
         &program.to_string_lossy(),
         "serve",
-        engine,
+        kernel_path.cuda_engine(),
         "--image",
         &path.to_string_lossy(),
     ];
     let command = shlex::try_join(words).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(Box::new(Served {
-        program: Program::new(&command, Precision::Fp32, LIMITS)?,
+        program: Program::new(&command, Precision::of(kernel_path.element()), LIMITS)?,
         _folder: folder,
     }))
 }

@@ -8,7 +8,6 @@ use binned_experts_check::program::ProgramError;
 use binned_experts_gpu::{EmulatorBuilder, GpuError, Schedule};
 
 use super::{Animal, KernelPath, Kernels, ZooError, own_kernels};
-use crate::engines::PipelineEngine;
 
 /// What runs the kernels.
 #[derive(Debug)]
@@ -62,7 +61,7 @@ fn on_emulator(builder: &EmulatorBuilder, kernels: &Kernels, path: KernelPath) -
     // SAFETY: the kernels are those of the crate, but for one place that a file of the zoo changes. Whoever names the
     // zoo's folder trusts its files as code.
     let emulator = unsafe { builder.build(kernels, Schedule::default()) }?;
-    Ok(Box::new(PipelineEngine::on_emulator(emulator, path.path())?))
+    Ok(path.on_emulator(emulator)?)
 }
 
 /// Why kernels cannot be run.

@@ -11,10 +11,12 @@ mod visit;
 
 use std::path::{Path, PathBuf};
 
-use binned_experts_check::MachineError;
-use binned_experts_gpu::{GpuError, HOPPER_FP32, PORTABLE_FP32, sources};
+use binned_experts_check::{CaseSpec, ElementType, Engine, MachineError};
+use binned_experts_gpu::{Emulator, GpuError, HOPPER_BF16, HOPPER_FP32, PORTABLE_FP32, sources};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
+
+use crate::engines::PipelineEngine;
 
 pub use machine::{BuildError, Machine};
 pub use report::{classes, slowest, summary, table};
@@ -60,25 +62,56 @@ pub enum KernelPath {
     Portable,
     /// The kernels for Hopper's tensor cores.
     Hopper,
+    /// Those in bf16.
+    HopperBf16,
 }
 
 impl KernelPath {
-    /// Both.
-    pub const ALL: [KernelPath; 2] = [KernelPath::Portable, KernelPath::Hopper];
+    /// All.
+    pub const ALL: [KernelPath; 3] = [KernelPath::Portable, KernelPath::Hopper, KernelPath::HopperBf16];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             KernelPath::Portable => "portable",
             KernelPath::Hopper => "hopper",
+            KernelPath::HopperBf16 => "hopper-bf16",
         }
     }
 
-    /// The path of the kernels.
-    pub(super) fn path(self) -> &'static binned_experts_gpu::Path {
+    /// The element type of its cases.
+    fn element(self) -> ElementType {
         match self {
-            KernelPath::Portable => &PORTABLE_FP32,
-            KernelPath::Hopper => &HOPPER_FP32,
+            KernelPath::Portable | KernelPath::Hopper => ElementType::F32,
+            KernelPath::HopperBf16 => ElementType::Bf16,
+        }
+    }
+
+    /// Whether the kernels take a case. Otherwise others would serve.
+    fn takes(self, spec: &CaseSpec) -> bool {
+        let (hidden, intermediate, experts) = (spec.hidden, spec.intermediate, spec.experts);
+        match self {
+            KernelPath::Portable => PORTABLE_FP32.takes(hidden, intermediate, experts),
+            KernelPath::Hopper => HOPPER_FP32.takes(hidden, intermediate, experts),
+            KernelPath::HopperBf16 => HOPPER_BF16.takes(hidden, intermediate, experts),
+        }
+    }
+
+    /// The kernels on an emulator.
+    fn on_emulator(self, emulator: Emulator) -> Result<Box<dyn Engine>, GpuError> {
+        Ok(Box::new(match self {
+            KernelPath::Portable => PipelineEngine::on_emulator(emulator, &PORTABLE_FP32)?,
+            KernelPath::Hopper => PipelineEngine::on_emulator(emulator, &HOPPER_FP32)?,
+            KernelPath::HopperBf16 => PipelineEngine::on_emulator(emulator, &HOPPER_BF16)?,
+        }))
+    }
+
+    /// The engine of the kernels on a GPU.
+    #[cfg(feature = "cuda")]
+    fn cuda_engine(self) -> &'static str {
+        match self {
+            KernelPath::Portable => "cuda-portable",
+            KernelPath::Hopper | KernelPath::HopperBf16 => "cuda-hopper",
         }
     }
 }

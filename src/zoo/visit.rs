@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Animal, KernelPath, Machine, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
-use binned_experts_check::{CaseSpec, ElementType, Engine, MachineError, Selection, Stop, Verdict};
+use binned_experts_check::{CaseSpec, Engine, MachineError, Selection, Stop, Verdict};
 
 /// How many cases a bug has until it must have shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +131,7 @@ pub fn control(machine: &Machine, path: KernelPath, budget: &Budget) -> Result<O
 /// The first case of a check that fails.
 fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: &Budget) -> Result<Option<Catch>, ZooError> {
     let selection = Selection {
-        elements: vec![ElementType::F32],
+        elements: vec![path.element()],
         ..Selection::default()
     };
     for index in 0..budget.cases {
@@ -139,7 +139,7 @@ fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: &Budget) -> Result<Op
             return Err(MachineError::Interrupted.into());
         }
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
-        if !path.path().takes(spec.hidden, spec.intermediate) {
+        if !path.takes(&spec) {
             // Another path would serve.
             continue;
         }

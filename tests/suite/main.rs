@@ -1,5 +1,7 @@
 //! The tests of the package but for those on a GPU, in one program, so that it is linked once.
 
+#[cfg(feature = "emulator")]
+mod bf16;
 mod cases;
 mod command;
 mod dependencies;
@@ -23,6 +25,8 @@ fn main() -> ExitCode {
         return planted::main(&arguments[at + 1..]);
     }
     let trials = [
+        #[cfg(feature = "emulator")]
+        bf16::trials(),
         cases::trials(),
         command::trials(),
         dependencies::trials(),

@@ -61,7 +61,7 @@ fn taken(values: ValueProfile) -> Taken {
         let stages = pipeline.forward_with_stages(&problem).unwrap();
         if let Some(fallback) = stages.fallback_rows {
             taken.cases += 1;
-            taken.rows += stages.assignment_of.len();
+            taken.rows += stages.activated.nrows();
             taken.fallback += fallback;
         }
     }

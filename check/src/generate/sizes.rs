@@ -3,9 +3,12 @@
 use super::{MAX_ASSIGNMENTS, Source, USUAL_WORK};
 use crate::case::{CaseSpec, DEEP, Place, RoutingProfile, SizeProfile, ValueProfile, Warmup};
 use crate::draw::TILES;
+use crate::tensor::ElementType;
 
 /// Above this I such a kernel may cut a sum in more than two parts.
 const LONG: usize = 128;
+/// What kernels in 16 bits may ask H and I to be multiples of: 16 bytes.
+const IN_16_BITS: usize = 8;
 /// More rows than the eight panels of 128 that such a kernel takes together.
 const MANY_ROWS: usize = 9 * 128;
 
@@ -79,6 +82,11 @@ impl Source<'_> {
                 let assignments = boundaries[self.below(6)] + [0, 1, 65][self.below(3)] - self.below(2);
                 spec.sequence = (assignments / spec.top_k).min(MAX_ASSIGNMENTS / spec.top_k);
             }
+        }
+        let is_16_bits = matches!(spec.element, ElementType::Bf16 | ElementType::F16);
+        if is_16_bits && spec.seed % 4 != 3 {
+            spec.hidden = spec.hidden.next_multiple_of(IN_16_BITS);
+            spec.intermediate = spec.intermediate.next_multiple_of(IN_16_BITS);
         }
     }
 

@@ -229,11 +229,12 @@ unsafe impl Machine for Cuda {
             .map_err(driver)
     }
 
-    fn download(&mut self, buffer: &CudaBuffer, bytes: &mut [u8]) -> Result<(), GpuError> {
-        buffer.expect(bytes.len())?;
+    fn download(&mut self, buffer: &CudaBuffer, first: usize, bytes: &mut [u8]) -> Result<(), GpuError> {
+        let end = first.saturating_add(bytes.len());
+        buffer.expect(end)?;
         if !bytes.is_empty() {
             self.stream
-                .memcpy_dtoh(&buffer.slice.slice(..bytes.len()), bytes)
+                .memcpy_dtoh(&buffer.slice.slice(first..end), bytes)
                 .map_err(driver)?;
         }
         self.stream.synchronize().map_err(driver)

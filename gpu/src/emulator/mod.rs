@@ -176,11 +176,11 @@ unsafe impl Machine for Emulator {
         Ok(())
     }
 
-    fn download(&mut self, buffer: &EmulatorBuffer, bytes: &mut [u8]) -> Result<(), GpuError> {
-        buffer.expect(bytes.len())?;
-        // SAFETY: the buffer holds at least as many bytes, all of them initialised; `bytes` is borrowed mutably and
-        // so lies elsewhere.
-        unsafe { std::ptr::copy_nonoverlapping(buffer.pointer(), bytes.as_mut_ptr(), bytes.len()) };
+    fn download(&mut self, buffer: &EmulatorBuffer, first: usize, bytes: &mut [u8]) -> Result<(), GpuError> {
+        buffer.expect(first.saturating_add(bytes.len()))?;
+        // SAFETY: the buffer holds at least as many bytes from `first` on, all of them initialised; `bytes` is borrowed
+        // mutably and so lies elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(buffer.pointer().add(first), bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
 

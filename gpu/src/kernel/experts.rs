@@ -2,13 +2,12 @@
 
 use super::split::{LEFT_WORDS, RIGHT_WORDS, down_tiles, gate_up_tiles};
 use super::tile::panels;
-use super::{Planned, buffer, buffer_if, float, int, named, step};
+use super::{Planned, WARPGROUP, buffer, buffer_if, float, int, named, step};
 use crate::error::INDEX_LIMIT;
 use crate::path::Call;
 use crate::path::buffers::*;
 use crate::{GpuError, Launch};
 
-const WARPGROUP: usize = 128;
 const EXPERTS_THREADS: usize = 3 * WARPGROUP;
 const CONSUMER_WARPS: usize = 8;
 const RING_SLOTS: usize = 5;

@@ -5,16 +5,21 @@
 //! compare every constant and every argument with the source. A constant here is written as it is there.
 
 pub(crate) mod combine;
+pub(crate) mod combine_bf16;
 pub(crate) mod down;
 pub(crate) mod experts;
+pub(crate) mod experts_bf16;
 pub(crate) mod gate_up;
+pub(crate) mod gather_bf16;
 pub(crate) mod pack_weights;
+pub(crate) mod pack_weights_bf16;
 pub(crate) mod route;
 pub(crate) mod split;
 pub(crate) mod split_tokens;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
+pub(crate) mod tiles_bf16;
 
 use crate::error::INDEX_LIMIT;
 use crate::plan::{BufferId, Step, Value};
@@ -22,6 +27,8 @@ use crate::{GpuError, Launch};
 
 /// Lanes of a warp; from `common.cuh`.
 const WARP: usize = 32;
+/// Threads of a warpgroup; from `ptx.cuh`.
+const WARPGROUP: usize = 128;
 
 /// A step of a plan, or none.
 type Planned = Result<Option<Step>, GpuError>;

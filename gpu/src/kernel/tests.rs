@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::path::tests::{plans, weight_plans};
 use crate::plan::Value;
-use crate::sources::{KERNELS, heads};
+use crate::sources::{KERNELS, Kind, heads};
 use crate::{Arg, NamedArg};
 
 /// What follows `keyword` in each line that has it: `name = value`.
@@ -18,13 +18,20 @@ fn constants(text: &str, keyword: &str) -> Vec<String> {
 
 #[test]
 fn every_constant_is_that_of_the_kernels() {
-    let sources = KERNELS.map(|(_, text)| constants(text, "constexpr int ")).concat();
+    // Some names stand for one size in f32 and for another one in bf16.
+    let is_bf16 = |name: &str| name.contains("_bf16.");
+    let sources = |bf16: bool| {
+        let files = KERNELS.iter().filter(|(name, _)| is_bf16(name) == bf16);
+        let constants = files.map(|(_, text)| constants(text, "constexpr int "));
+        constants.collect::<Vec<_>>().concat()
+    };
     let mut compared = 0;
     for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/kernel")).unwrap() {
         let path = file.unwrap().path();
         if path.ends_with("tests.rs") {
             continue;
         }
+        let sources = sources(is_bf16(&path.to_string_lossy()));
         for constant in constants(&std::fs::read_to_string(&path).unwrap(), "const ") {
             assert!(sources.contains(&constant), "{path:?}: the kernels lack `{constant}`");
             compared += 1;
@@ -79,12 +86,21 @@ fn arguments_that_do_not_fit_are_named() {
 }
 
 #[test]
-fn every_kernel_waits_for_the_earlier_ones() {
+fn every_kernel_waits_for_the_earlier_ones_before_it_uses_an_array() {
     let texts = KERNELS.map(|(_, text)| text).concat();
     for head in heads() {
         let (_, kernel) = texts.split_once(&format!("\n{}(", head.kernel)).unwrap();
         let (_, body) = kernel.split_once(") {\n").unwrap();
-        let body = body.trim_start_matches("    let_next_kernel_start();\n");
-        assert!(body.starts_with("    wait_for_earlier_kernels();\n"), "{}", head.kernel);
+        let (before, _) = body.split_once("    wait_for_earlier_kernels();\n").unwrap();
+        assert!(
+            !before.contains("\n}\n"),
+            "{}: the wait is that of another kernel",
+            head.kernel
+        );
+        let words: Vec<&str> = before.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+        for (name, kind) in head.parameters {
+            let uses = kind == Kind::Buffer && words.contains(&name);
+            assert!(!uses, "{}: {name} is used before the wait", head.kernel);
+        }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) const GATE_UP: BufferId = BufferId("gate_up");
 pub(crate) const ACTIVATED: BufferId = BufferId("activated");
 /// `[R,H]`, f32.
 pub(crate) const EXPERT_OUTPUT: BufferId = BufferId("expert_output");
+/// `[R,H]`, bf16.
+pub(crate) const EXPERT_OUTPUT_BF16: BufferId = BufferId("expert_output_bf16");
 /// `[T,H]`.
 pub(crate) const OUTPUT: BufferId = BufferId("output");
 
@@ -51,6 +53,9 @@ pub(crate) const GATE_UP_PACKED: BufferId = BufferId("gate_up_packed");
 pub(crate) const GATE_UP_COLUMNS: BufferId = BufferId("gate_up_columns");
 pub(crate) const DOWN_PACKED: BufferId = BufferId("down_packed");
 pub(crate) const DOWN_COLUMNS: BufferId = BufferId("down_columns");
+/// The bias of each line of the packed matrices, `[E,lines]`, f32.
+pub(crate) const GATE_UP_PACKED_BIAS: BufferId = BufferId("gate_up_packed_bias");
+pub(crate) const DOWN_PACKED_BIAS: BufferId = BufferId("down_packed_bias");
 /// Bounds of the columns of the first product, `[E,2]`, f32.
 pub(crate) const NORMS: BufferId = BufferId("norms");
 /// Experts that are left to the portable kernels, `[E]`, i32.
@@ -87,27 +92,46 @@ pub(super) fn weights(dims: WeightDims, element_bytes: usize) -> Result<Vec<Buff
     ])
 }
 
-/// Inputs, routing, the stages in f32, and the output; inputs and output have elements of so many bytes.
-pub(super) fn forward(call: &Call, element_bytes: usize) -> Result<Vec<Buffer>, GpuError> {
-    let (dims, assignments, max_rows) = (call.dims, call.assignments(), call.max_rows());
+/// Inputs, output, and the rows of the experts; inputs and output have elements of so many bytes.
+pub(super) fn ends(call: &Call, element_bytes: usize) -> Result<Vec<Buffer>, GpuError> {
+    let (dims, assignments) = (call.dims, call.assignments());
     let buffer = |id, shape: &[usize]| Buffer::new(id, element_bytes, shape);
-    let gate_up_width = product(GATE_UP.0, &[2, dims.intermediate])?;
-    let gate_up_rows = if call.with_stages { max_rows } else { 0 };
     Ok(vec![
         buffer(HIDDEN_STATES, &[dims.tokens, dims.hidden])?,
         Buffer::new(ROUTER_INDICES, size_of::<i64>(), &[assignments])?,
         buffer(ROUTING_WEIGHTS, &[dims.tokens, dims.experts])?,
-        Buffer::i32(COUNTS, &[route::tiles(call), dims.experts])?,
-        Buffer::i32(BINS, &[dims.experts])?,
         Buffer::i32(ROW_STARTS, &[dims.experts + 1])?,
-        Buffer::i32(TILE_STARTS, &[dims.experts + 1])?,
-        Buffer::i32(PANEL_STARTS, &[dims.experts + 1])?,
-        Buffer::i32(SORTED_INDICES, &[assignments])?,
         Buffer::i32(ROW_OF, &[assignments])?,
-        Buffer::i32(ASSIGNMENT_OF, &[max_rows])?,
+        buffer(OUTPUT, &[dims.tokens, dims.hidden])?,
+    ])
+}
+
+/// What the kernels of `route.cu` write besides.
+pub(super) fn routing(call: &Call) -> Result<Vec<Buffer>, GpuError> {
+    let experts = call.dims.experts;
+    Ok(vec![
+        Buffer::i32(COUNTS, &[route::tiles(call), experts])?,
+        Buffer::i32(BINS, &[experts])?,
+        Buffer::i32(TILE_STARTS, &[experts + 1])?,
+        Buffer::i32(PANEL_STARTS, &[experts + 1])?,
+        Buffer::i32(SORTED_INDICES, &[call.assignments()])?,
+        Buffer::i32(ASSIGNMENT_OF, &[call.max_rows()])?,
+    ])
+}
+
+/// The stages in f32.
+pub(super) fn stages(call: &Call) -> Result<Vec<Buffer>, GpuError> {
+    let (dims, max_rows) = (call.dims, call.max_rows());
+    let gate_up_width = product(GATE_UP.0, &[2, dims.intermediate])?;
+    let gate_up_rows = if call.with_stages { max_rows } else { 0 };
+    Ok(vec![
         Buffer::f32(GATE_UP, &[gate_up_rows, gate_up_width])?,
         Buffer::f32(ACTIVATED, &[max_rows, dims.intermediate])?,
         Buffer::f32(EXPERT_OUTPUT, &[max_rows, dims.hidden])?,
-        buffer(OUTPUT, &[dims.tokens, dims.hidden])?,
     ])
+}
+
+/// All of the above, with inputs and output in f32.
+pub(super) fn all_in_f32(call: &Call) -> Result<Vec<Buffer>, GpuError> {
+    Ok([ends(call, size_of::<f32>())?, routing(call)?, stages(call)?].concat())
 }

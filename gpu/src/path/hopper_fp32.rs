@@ -1,7 +1,9 @@
 //! f32 on Hopper's tensor cores: each operand is split in two f16. What cannot be split is left to the portable kernels.
 
+use std::marker::PhantomData;
+
 use super::buffers::{self, *};
-use super::portable_fp32::{PORTABLE_FP32, products, route};
+use super::portable::{PORTABLE_FP32, products, route};
 use super::{Call, Path, Rows, WeightDims};
 use crate::GpuError;
 use crate::kernel::experts::{DOWN_PARTS, cut_tiles, experts, progress_words};
@@ -14,9 +16,11 @@ use crate::plan::{Buffer, Plan, Step};
 /// f32 on Hopper's tensor cores, for H and I of 32 or more; the weights as they are and packed beside.
 pub static HOPPER_FP32: Path = Path {
     name: "hopper_fp32",
+    element: PhantomData,
     needs_hopper: true,
+    widens: false,
     // Below it the products left out and the truncated sums weigh more than the roundings of f32.
-    least_depth: 32,
+    takes: |dims| dims.hidden.min(dims.intermediate) >= 32,
     fallback: Some(&PORTABLE_FP32),
     weights,
     forward,
@@ -78,7 +82,7 @@ fn weights(dims: WeightDims) -> Result<Plan, GpuError> {
 fn forward(call: &Call) -> Result<Plan, GpuError> {
     let (panels, max_rows) = (panels(call), call.max_rows());
     let packed = |id, depth| Buffer::new(id, WORD, &[panels, k_blocks(depth), LEFT_WORDS]);
-    let mut buffers = buffers::forward(call, size_of::<f32>())?;
+    let mut buffers = buffers::all_in_f32(call)?;
     buffers.extend([
         packed(PACKED_TOKENS, call.dims.hidden)?,
         packed(PACKED_ACTIVATED, call.dims.intermediate)?,

@@ -2,31 +2,58 @@
 //! steps; which one serves depends on the machine, the sizes, and the caller's wish.
 
 pub(crate) mod buffers;
+mod hopper_bf16;
 mod hopper_fp32;
-mod portable_fp32;
+mod portable;
 
-use binned_experts_reference::{Activation, Dims, Problem};
+use std::marker::PhantomData;
+
+use binned_experts_reference::{Activation, Dims, Element, Problem};
+use bytemuck::Pod;
+use half::bf16;
 
 use crate::GpuError;
 use crate::error::INDEX_LIMIT;
 use crate::machine::Capabilities;
 use crate::plan::Plan;
 
+pub use hopper_bf16::HOPPER_BF16;
 pub use hopper_fp32::HOPPER_FP32;
-pub use portable_fp32::PORTABLE_FP32;
+pub use portable::{PORTABLE_BF16, PORTABLE_FP32};
 
-/// A way to compute a forward.
-pub struct Path {
+/// A way to compute a forward whose tensors have elements of type `T`.
+pub struct Path<T: 'static = f32> {
     name: &'static str,
+    element: PhantomData<T>,
     needs_hopper: bool,
-    /// The least H and I.
-    least_depth: usize,
+    /// Whether the machine keeps tensors in f32, whatever `T` is.
+    pub(crate) widens: bool,
+    /// Whether it takes weights of these sizes.
+    takes: fn(WeightDims) -> bool,
     /// The path in place of this one where the machine or the sizes rule it out.
-    fallback: Option<&'static Path>,
+    fallback: Option<&'static Path<T>>,
     /// Buffers and steps that bring the weights into the path's layout.
     pub(crate) weights: fn(WeightDims) -> Result<Plan, GpuError>,
     /// Buffers and steps of a forward.
     pub(crate) forward: fn(&Call) -> Result<Plan, GpuError>,
+}
+
+/// An element type that the pipeline computes with.
+pub trait PathElement: Element<Wide = f32> + Pod {
+    /// The fastest path.
+    fn fastest() -> &'static Path<Self>;
+}
+
+impl PathElement for f32 {
+    fn fastest() -> &'static Path {
+        &HOPPER_FP32
+    }
+}
+
+impl PathElement for bf16 {
+    fn fastest() -> &'static Path<bf16> {
+        &HOPPER_BF16
+    }
 }
 
 /// The sizes of a layer's weights.
@@ -58,7 +85,7 @@ pub(crate) enum Rows {
     Fallback,
 }
 
-impl Path {
+impl<T> Path<T> {
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
@@ -69,15 +96,18 @@ impl Path {
         self.needs_hopper
     }
 
-    /// Whether it takes weights of these sizes.
-    pub fn takes(&self, hidden: usize, intermediate: usize) -> bool {
-        hidden.min(intermediate) >= self.least_depth
+    /// Whether it takes weights of these sizes: H, I and E.
+    pub fn takes(&self, hidden: usize, intermediate: usize, experts: usize) -> bool {
+        (self.takes)(WeightDims {
+            hidden,
+            intermediate,
+            experts,
+        })
     }
 
     /// This path, or the one in its place.
-    pub(crate) fn serving(&'static self, capabilities: Capabilities, weights: WeightDims) -> &'static Path {
-        let serves =
-            (capabilities.has_hopper || !self.needs_hopper) && self.takes(weights.hidden, weights.intermediate);
+    pub(crate) fn serving(&'static self, capabilities: Capabilities, weights: WeightDims) -> &'static Path<T> {
+        let serves = (capabilities.has_hopper || !self.needs_hopper) && (self.takes)(weights);
         match self.fallback {
             Some(fallback) if !serves => fallback.serving(capabilities, weights),
             _ => self,
@@ -85,7 +115,7 @@ impl Path {
     }
 }
 
-impl std::fmt::Debug for Path {
+impl<T> std::fmt::Debug for Path<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
     }
@@ -93,7 +123,11 @@ impl std::fmt::Debug for Path {
 
 impl Call {
     /// Checks the limits that all paths share.
-    pub(crate) fn new(problem: &Problem<f32>, with_stages: bool, capabilities: Capabilities) -> Result<Call, GpuError> {
+    pub(crate) fn new<T: Element>(
+        problem: &Problem<T>,
+        with_stages: bool,
+        capabilities: Capabilities,
+    ) -> Result<Call, GpuError> {
         let call = Call {
             dims: problem.dims(),
             activation: problem.activation(),

@@ -1,6 +1,9 @@
 //! Buffers and launches for chosen sizes.
 
-use super::buffers::{ACTIVATED, ASSIGNMENT_OF, COUNTS, GATE_UP, PART_SUMS, PROGRESS, ROUTER_INDICES, ROW_STARTS};
+use super::buffers::{
+    ACTIVATED, ASSIGNMENT_OF, COUNTS, DOWN_PACKED, EXPERT_OUTPUT_BF16, GATE_UP, GATE_UP_PACKED, GATE_UP_PROJ,
+    PACKED_ACTIVATED, PACKED_TOKENS, PART_SUMS, PROGRESS, ROUTER_INDICES, ROW_STARTS,
+};
 use super::*;
 use crate::kernel::experts::DOWN_PARTS;
 use crate::plan::{BufferId, Value};
@@ -25,6 +28,13 @@ fn call(dims: Dims, with_stages: bool) -> Result<Call, GpuError> {
     call.checked()
 }
 
+/// Sizes that the tensor cores take in bf16.
+const IN_EIGHTS: Dims = Dims {
+    hidden: 72,
+    intermediate: 40,
+    ..SMALL
+};
+
 fn portable(dims: Dims, with_stages: bool) -> Result<Plan, GpuError> {
     (PORTABLE_FP32.forward)(&call(dims, with_stages)?)
 }
@@ -32,13 +42,19 @@ fn portable(dims: Dims, with_stages: bool) -> Result<Plan, GpuError> {
 /// The plans of all paths, for each thing that a caller may ask for.
 pub(crate) fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
-    for path in [&PORTABLE_FP32, &HOPPER_FP32] {
+    let paths = [
+        (PORTABLE_FP32.forward, SMALL),
+        (HOPPER_FP32.forward, SMALL),
+        (PORTABLE_BF16.forward, SMALL),
+        (HOPPER_BF16.forward, IN_EIGHTS),
+    ];
+    for (forward, dims) in paths {
         for (has_order, with_stages) in [(false, false), (true, false), (false, true)] {
             let call = Call {
                 has_order,
-                ..call(SMALL, with_stages).unwrap()
+                ..call(dims, with_stages).unwrap()
             };
-            plans.push((path.forward)(&call).unwrap());
+            plans.push(forward(&call).unwrap());
         }
     }
     plans
@@ -46,14 +62,20 @@ pub(crate) fn plans() -> Vec<Plan> {
 
 /// The plans of all paths for the weights.
 pub(crate) fn weight_plans() -> Vec<Plan> {
-    let dims = WeightDims {
-        hidden: SMALL.hidden,
-        intermediate: SMALL.intermediate,
-        experts: SMALL.experts,
+    let plan = |weights: fn(WeightDims) -> Result<Plan, GpuError>, dims: Dims| {
+        weights(WeightDims {
+            hidden: dims.hidden,
+            intermediate: dims.intermediate,
+            experts: dims.experts,
+        })
+        .unwrap()
     };
-    [&PORTABLE_FP32, &HOPPER_FP32]
-        .map(|path| (path.weights)(dims).unwrap())
-        .into()
+    vec![
+        plan(PORTABLE_FP32.weights, SMALL),
+        plan(HOPPER_FP32.weights, SMALL),
+        plan(PORTABLE_BF16.weights, SMALL),
+        plan(HOPPER_BF16.weights, IN_EIGHTS),
+    ]
 }
 
 fn grid(plan: &Plan, kernel: &str) -> u32 {
@@ -72,7 +94,8 @@ fn every_buffer_of_a_step_is_planned() {
     for plan in plans().iter().chain(&weights) {
         for (name, value) in plan.steps.iter().flat_map(|step| &step.args) {
             if let Value::Buffer(id) = value {
-                assert!(plan.has(*id) || weights[1].has(*id), "{name}");
+                let of_weights = weights.iter().any(|weights| weights.has(*id));
+                assert!(plan.has(*id) || of_weights, "{name}");
             }
         }
     }
@@ -108,6 +131,85 @@ fn a_path_serves_what_it_takes_where_it_runs() {
             "{path:?}, {capabilities:?}, {hidden}, {intermediate}"
         );
     }
+}
+
+#[test]
+fn bf16_takes_sizes_in_eights_and_leaves_others_to_the_portable_kernels() {
+    let hopper = Capabilities {
+        multiprocessors: 1,
+        has_hopper: true,
+    };
+    let serving = |[hidden, intermediate, experts]: [usize; 3], has_hopper| {
+        let weights = WeightDims {
+            hidden,
+            intermediate,
+            experts,
+        };
+        let found = HOPPER_BF16.serving(Capabilities { has_hopper, ..hopper }, weights);
+        found.name()
+    };
+    for sizes in [[8, 8, 1], [2880, 2880, 128], [16, 1160, 512]] {
+        assert_eq!(serving(sizes, true), "hopper_bf16", "{sizes:?}");
+        assert_eq!(serving(sizes, false), "portable_bf16", "{sizes:?}");
+    }
+    for sizes in [[4, 8, 1], [8, 12, 1], [0, 8, 1], [8, 0, 1], [8, 8, 513]] {
+        assert_eq!(serving(sizes, true), "portable_bf16", "{sizes:?}");
+    }
+}
+
+#[test]
+fn few_assignments_are_routed_and_gathered_at_once() {
+    let kernels = |tokens, top_k, has_order| {
+        let dims = Dims {
+            tokens,
+            top_k,
+            ..IN_EIGHTS
+        };
+        let call = Call {
+            has_order,
+            ..call(dims, false).unwrap()
+        };
+        let steps = (HOPPER_BF16.forward)(&call).unwrap().steps;
+        steps.iter().map(|step| step.launch.kernel).collect::<Vec<_>>()
+    };
+    let at_once = ["route_gather_bf16", "experts_bf16", "combine_bf16"];
+    for (tokens, top_k) in [(1024, 2), (64, 32)] {
+        assert_eq!(kernels(tokens, top_k, false), at_once);
+    }
+    for (tokens, top_k, has_order, order) in [
+        (1025, 2, false, "rank_assignments"),
+        (10, 33, false, "rank_assignments"),
+        (1, 1, true, "place_order"),
+    ] {
+        let expected = [
+            "count_assignments",
+            "scan_bins",
+            order,
+            "gather_bf16",
+            "experts_bf16",
+            "combine_bf16",
+        ];
+        assert_eq!(kernels(tokens, top_k, has_order), expected);
+    }
+}
+
+#[test]
+fn bf16_buffers_follow_the_sizes() {
+    let plan = (HOPPER_BF16.forward)(&call(IN_EIGHTS, false).unwrap()).unwrap();
+    // 400 rows are at most 6 panels of 4 experts, with 1 and 1 line tiles, and each expert's lines are padded.
+    assert_eq!(grid(&plan, "route_gather_bf16"), 300);
+    assert_eq!(grid(&plan, "experts_bf16"), 3);
+    assert_eq!(grid(&plan, "combine_bf16"), (300 * 72 / 8u32).div_ceil(256));
+    assert_eq!(bytes(&plan, PROGRESS), (1 + 6) * 4);
+    assert_eq!(bytes(&plan, PACKED_TOKENS), (400 + 4 * 15) * 2 * 128);
+    assert_eq!(bytes(&plan, PACKED_ACTIVATED), (400 + 4 * 15) * 128);
+    assert_eq!(bytes(&plan, EXPERT_OUTPUT_BF16), 400 * 72 * 2);
+    let weights = weight_plans().remove(3);
+    assert_eq!(grid(&weights, "pack_weights_bf16"), 4 * 2);
+    assert_eq!(bytes(&weights, GATE_UP_PACKED), 4 * 2 * 192 * 128);
+    assert_eq!(bytes(&weights, DOWN_PACKED), 4 * 192 * 128);
+    let temporary: Vec<_> = weights.buffers.iter().filter(|buffer| buffer.temporary).collect();
+    assert_eq!((temporary.len(), temporary[0].id), (4, GATE_UP_PROJ));
 }
 
 #[test]

@@ -19,8 +19,8 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-/// What a kernel leaves of a buffer of `values`, with another buffer and numbers as its further arguments.
-fn run<T: Pod>(
+/// What a kernel leaves of a buffer of `values`, with another buffer and more as its further arguments.
+pub(super) fn run<T: Pod>(
     emulator: &mut Emulator,
     launch: Launch,
     values: &[T],
@@ -46,11 +46,11 @@ fn run<T: Pod>(
     args.extend_from_slice(numbers);
     emulator.launch(launch, &args)?;
     let mut results = values.to_vec();
-    emulator.download(&buffer, bytemuck::cast_slice_mut(&mut results))?;
+    emulator.download(&buffer, 0, bytemuck::cast_slice_mut(&mut results))?;
     Ok(results)
 }
 
-fn launch(kernel: &'static str, block: u32, shared: u32) -> Launch {
+pub(super) fn launch(kernel: &'static str, block: u32, shared: u32) -> Launch {
     Launch {
         kernel,
         grid: 1,
@@ -59,7 +59,7 @@ fn launch(kernel: &'static str, block: u32, shared: u32) -> Launch {
     }
 }
 
-fn report<T: std::fmt::Debug>(result: Result<T, GpuError>) -> String {
+pub(super) fn report<T: std::fmt::Debug>(result: Result<T, GpuError>) -> String {
     match result {
         Err(GpuError::Launch { report, .. }) => report,
         other => panic!("expected a report, found {other:?}"),
@@ -180,10 +180,15 @@ fn barriers_of_some_threads_hold_those_who_wait() {
 
 const SHARED: u32 = 256 * 128;
 
-/// Lines of which the first 16 halves are given, in the layout of the tensor cores: chunk c of line l at c ^ (l % 8).
+/// 256 lines of which the first 16 halves are given.
 fn lines(half: impl Fn(usize, usize) -> u16) -> Vec<u64> {
-    let mut halves = vec![0u16; 256 * 64];
-    for line in 0..256 {
+    lines_of(256, half)
+}
+
+/// Lines of which the first 16 halves are given, in the layout of the tensor cores: chunk c of line l at c ^ (l % 8).
+pub(super) fn lines_of(lines: usize, half: impl Fn(usize, usize) -> u16) -> Vec<u64> {
+    let mut halves = vec![0u16; lines * 64];
+    for line in 0..lines {
         for depth in 0..16 {
             let chunk = (depth / 8) ^ (line % 8);
             halves[line * 64 + chunk * 8 + depth % 8] = half(line, depth);

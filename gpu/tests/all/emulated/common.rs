@@ -6,9 +6,10 @@ use binned_experts_check::case::{Routing, RoutingProfile, ValueProfile, WeightPr
 use binned_experts_check::draw::mix;
 use binned_experts_check::judge::{Trial, compare};
 use binned_experts_check::report::verdict_text;
-use binned_experts_check::{AnyProblem, CaseSpec, ElementType, Outcome, Precision, Stage, Verdict};
+use binned_experts_check::{AnyProblem, CaseElement, CaseSpec, ElementType, Outcome, Precision, Stage, Verdict};
 use binned_experts_gpu::{Emulator, Pipeline, Schedule, Stages};
-use binned_experts_reference::{ExpertWeights, Problem};
+use binned_experts_reference::{Element, ExpertWeights, Problem};
+use half::bf16;
 
 /// A pipeline on the emulator.
 pub(super) fn pipeline(problem: &Problem<f32>, seed: u64) -> Pipeline<Emulator> {
@@ -35,9 +36,28 @@ impl Numbers {
 }
 
 /// A problem of the given sizes in the order T, H, I, E, K, C; the limit is small enough that both clamps are reached.
-pub(super) fn problem([tokens, hidden, intermediate, experts, top_k, capacity]: [usize; 6], seed: u64) -> Problem<f32> {
+pub(super) fn problem(sizes: [usize; 6], seed: u64) -> Problem<f32> {
+    match problem_of(ElementType::F32, sizes, seed) {
+        AnyProblem::F32(problem) => problem,
+        other => panic!("expected f32, found {}", other.element()),
+    }
+}
+
+/// As [`problem`], in bf16.
+pub(super) fn problem_bf16(sizes: [usize; 6], seed: u64) -> Problem<bf16> {
+    match problem_of(ElementType::Bf16, sizes, seed) {
+        AnyProblem::Bf16(problem) => problem,
+        other => panic!("expected bf16, found {}", other.element()),
+    }
+}
+
+fn problem_of(
+    element: ElementType,
+    [tokens, hidden, intermediate, experts, top_k, capacity]: [usize; 6],
+    seed: u64,
+) -> AnyProblem {
     let spec = CaseSpec {
-        element: ElementType::F32,
+        element,
         batch: 1,
         sequence: tokens,
         hidden,
@@ -55,14 +75,11 @@ pub(super) fn problem([tokens, hidden, intermediate, experts, top_k, capacity]: 
         warmup: None,
         order: None,
     };
-    match spec.build().unwrap() {
-        AnyProblem::F32(problem) => problem,
-        other => panic!("expected f32, found {}", other.element()),
-    }
+    spec.build().unwrap()
 }
 
 /// The same tokens and routing with other weights.
-pub(super) fn with_weights(problem: &Problem<f32>, weights: Arc<ExpertWeights<f32>>) -> Problem<f32> {
+pub(super) fn with_weights<T: Element>(problem: &Problem<T>, weights: Arc<ExpertWeights<T>>) -> Problem<T> {
     Problem::new(
         problem.hidden_states().clone(),
         problem.router_indices().to_owned(),
@@ -75,18 +92,26 @@ pub(super) fn with_weights(problem: &Problem<f32>, weights: Arc<ExpertWeights<f3
 }
 
 /// Every stage within its bound, integers exactly.
-pub(super) fn expect_stages(problem: &Problem<f32>, found: &Stages, what: &str) {
-    let trial = Trial::from_problem(AnyProblem::F32(problem.clone()), &[Precision::Fp32]);
-    let bounds = trial.bounds(Precision::Fp32).expect("prepared for this precision");
-    let positions = |indices: &[i32]| indices.iter().map(|&index| index as usize).collect::<Vec<_>>();
+pub(super) fn expect_stages<T: CaseElement>(problem: &Problem<T>, found: &Stages<T>, what: &str) {
+    let precision = Precision::of(T::TYPE);
+    let trial = Trial::from_problem(T::problem(problem.clone()), &[precision]);
+    let bounds = trial.bounds(precision).expect("prepared for this precision");
+    let positions = |indices: &Vec<i32>| indices.iter().map(|&index| index as usize).collect::<Vec<_>>();
+    let mut stages = binned_experts_check::Stages::default()
+        .with(Stage::Activated, found.activated.mapv(f64::from))
+        .with(Stage::ExpertOutput, found.expert_output.mapv(f64::from));
+    if let Some(sorted_indices) = &found.sorted_indices {
+        stages = stages.with(Stage::SortedIndices, positions(sorted_indices));
+    }
+    if let Some(bins) = &found.bins {
+        stages = stages.with(Stage::Bins, positions(bins));
+    }
+    if let Some(gate_up) = &found.gate_up {
+        stages = stages.with(Stage::GateUp, gate_up.mapv(f64::from));
+    }
     let outcome = Outcome {
         output: found.output.clone().into(),
-        stages: binned_experts_check::Stages::default()
-            .with(Stage::SortedIndices, positions(&found.sorted_indices))
-            .with(Stage::Bins, positions(&found.bins))
-            .with(Stage::GateUp, found.gate_up.mapv(f64::from))
-            .with(Stage::Activated, found.activated.mapv(f64::from))
-            .with(Stage::ExpertOutput, found.expert_output.mapv(f64::from)),
+        stages,
     };
     let verdict = compare(trial.expected(), bounds, &outcome);
     assert!(
@@ -103,23 +128,30 @@ pub(super) fn expect_stages(problem: &Problem<f32>, found: &Stages, what: &str) 
     for (row, &assignment) in kept.iter().enumerate() {
         row_of[assignment as usize] = row as i32;
     }
-    assert_eq!(found.assignment_of, kept, "{what}");
+    if let Some(assignment_of) = &found.assignment_of {
+        assert_eq!(assignment_of, &kept, "{what}");
+    }
     assert_eq!(found.row_of, row_of, "{what}");
 }
 
-pub(super) fn bits(stages: &Stages) -> Vec<u32> {
-    let floats = [&stages.gate_up, &stages.activated, &stages.expert_output];
+pub(super) fn bits<T: CaseElement>(stages: &Stages<T>) -> Vec<u64> {
+    let floats = [
+        stages.gate_up.as_ref(),
+        Some(&stages.activated),
+        Some(&stages.expert_output),
+    ];
     let integers = [
-        &stages.sorted_indices,
-        &stages.bins,
-        &stages.row_of,
-        &stages.assignment_of,
+        stages.sorted_indices.as_ref(),
+        stages.bins.as_ref(),
+        Some(&stages.row_of),
+        stages.assignment_of.as_ref(),
     ];
     let floats = floats
         .into_iter()
         .flatten()
-        .chain(&stages.output)
-        .map(|value| value.to_bits());
-    let integers = integers.into_iter().flatten().map(|&value| value as u32);
-    floats.chain(integers).collect()
+        .flatten()
+        .map(|value| u64::from(value.to_bits()));
+    let output = stages.output.iter().map(|value| value.to_f64().to_bits());
+    let integers = integers.into_iter().flatten().flatten().map(|&value| value as u64);
+    floats.chain(output).chain(integers).collect()
 }

@@ -3,18 +3,22 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use binned_experts_check::CaseElement;
 use binned_experts_gpu::{
-    Capabilities, Emulator, EmulatorBuffer, GpuError, HOPPER_FP32, Launch, Machine, NamedArg, PORTABLE_FP32, Path,
-    Pipeline,
+    Capabilities, Emulator, EmulatorBuffer, GpuError, HOPPER_BF16, HOPPER_FP32, Launch, Machine, NamedArg,
+    PORTABLE_FP32, Path, PathElement, Pipeline,
 };
+use binned_experts_reference::Problem;
+use ndarray::Array3;
 
-use super::common::{emulator, problem};
+use super::common::{emulator, problem, problem_bf16};
 use super::{Test, test};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
         test(the_pipeline_is_usable_after_any_failure),
         test(the_pipeline_is_usable_after_any_failure_with_tensor_cores),
+        test(the_pipeline_is_usable_after_any_failure_in_bf16),
     ]
 }
 
@@ -60,9 +64,9 @@ unsafe impl Machine for Failing {
         self.emulator.upload(buffer, bytes)
     }
 
-    fn download(&mut self, buffer: &EmulatorBuffer, bytes: &mut [u8]) -> Result<(), GpuError> {
+    fn download(&mut self, buffer: &EmulatorBuffer, first: usize, bytes: &mut [u8]) -> Result<(), GpuError> {
         self.call(driver)?;
-        self.emulator.download(buffer, bytes)
+        self.emulator.download(buffer, first, bytes)
     }
 
     fn discard(&mut self, buffer: &mut EmulatorBuffer) -> Result<(), GpuError> {
@@ -83,14 +87,13 @@ unsafe impl Machine for Failing {
     }
 }
 
-fn expect_recovery(path: &'static Path) {
+fn expect_recovery<T: PathElement + CaseElement>(path: &'static Path<T>, [small, large]: [Problem<T>; 2]) {
     let emulator = emulator(1);
     let left = Rc::new(Cell::new(None));
     let machine = Failing {
         emulator,
         left: left.clone(),
     };
-    let (small, large) = (problem([5, 40, 33, 2, 2, 4], 1), problem([90, 40, 33, 3, 2, 50], 2));
     let mut pipeline = Pipeline::with_path(small.weights().clone(), machine, path).unwrap();
     let expected = pipeline.forward(&small).unwrap();
     let mut failures = 0;
@@ -105,24 +108,29 @@ fn expect_recovery(path: &'static Path) {
             pipeline.load_weights(small.weights().clone()).unwrap();
         }
         let found = pipeline.forward(&small).unwrap();
-        assert_eq!(
-            found.mapv(f32::to_bits),
-            expected.mapv(f32::to_bits),
-            "after call {calls}"
-        );
+        let bits = |output: &Array3<T>| output.mapv(|value| value.to_f64().to_bits());
+        assert_eq!(bits(&found), bits(&expected), "after call {calls}");
         if !failed {
             break;
         }
         failures += 1;
     }
     // Buffers, uploads and launches of the weights and of a forward.
-    assert!(failures > 30, "{failures} calls failed");
+    assert!(failures > 25, "{failures} calls failed");
 }
 
+const SMALL: [usize; 6] = [5, 40, 33, 2, 2, 4];
+const LARGE: [usize; 6] = [90, 40, 33, 3, 2, 50];
+
 fn the_pipeline_is_usable_after_any_failure() {
-    expect_recovery(&PORTABLE_FP32);
+    expect_recovery(&PORTABLE_FP32, [problem(SMALL, 1), problem(LARGE, 2)]);
 }
 
 fn the_pipeline_is_usable_after_any_failure_with_tensor_cores() {
-    expect_recovery(&HOPPER_FP32);
+    expect_recovery(&HOPPER_FP32, [problem(SMALL, 1), problem(LARGE, 2)]);
+}
+
+fn the_pipeline_is_usable_after_any_failure_in_bf16() {
+    let problems = [[5, 40, 32, 2, 2, 4], [90, 40, 32, 3, 2, 50]].map(|sizes| problem_bf16(sizes, 1));
+    expect_recovery(&HOPPER_BF16, problems);
 }

@@ -6,8 +6,10 @@ mod common;
 mod faults;
 mod pipeline;
 mod selftest;
+mod selftest_bf16;
 mod several;
 mod tensor_cores;
+mod tensor_cores_bf16;
 
 use binned_experts_gpu::{Emulator, GpuError};
 use libtest_mimic::Trial;
@@ -24,8 +26,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         faults::tests(),
         pipeline::tests(),
         selftest::tests(),
+        selftest_bf16::tests(),
         several::tests(),
         tensor_cores::tests(),
+        tensor_cores_bf16::tests(),
     ];
     let mut trials = vec![trial(&[], is_there_or_says_why_not)];
     trials.extend(

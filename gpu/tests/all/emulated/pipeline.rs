@@ -165,11 +165,11 @@ fn a_wrong_stage_is_refused() {
     let problem = problem([20, 8, 6, 3, 2, 20], 1);
     let right = pipeline(&problem, 1).forward_with_stages(&problem).unwrap();
     let changes: [fn(&mut Stages); 8] = [
-        |stages| stages.sorted_indices.swap(0, 1),
-        |stages| stages.bins[0] += 1,
+        |stages| stages.sorted_indices.as_mut().unwrap().swap(0, 1),
+        |stages| stages.bins.as_mut().unwrap()[0] += 1,
         |stages| stages.row_of[0] += 1,
-        |stages| stages.assignment_of.swap(0, 1),
-        |stages| stages.gate_up[[0, 0]] += 0.01,
+        |stages| stages.assignment_of.as_mut().unwrap().swap(0, 1),
+        |stages| stages.gate_up.as_mut().unwrap()[[0, 0]] += 0.01,
         |stages| stages.activated[[1, 1]] = f32::NAN,
         |stages| stages.expert_output[[2, 2]] -= 0.01,
         |stages| stages.output[[0, 3, 3]] = f32::NAN,

@@ -52,7 +52,7 @@ fn run<T: bytemuck::Pod>(
         &args,
     )?;
     let mut results = values.to_vec();
-    emulator.download(&buffer, bytemuck::cast_slice_mut(&mut results))?;
+    emulator.download(&buffer, 0, bytemuck::cast_slice_mut(&mut results))?;
     Ok(results)
 }
 
@@ -179,13 +179,13 @@ fn memory_starts_poisoned() {
         let mut buffer = emulator.alloc(20).unwrap();
         let mut words = [0u32; 5];
         emulator
-            .download(&buffer, bytemuck::cast_slice_mut(&mut words))
+            .download(&buffer, 0, bytemuck::cast_slice_mut(&mut words))
             .unwrap();
         assert_eq!(words, [poison; 5]);
         emulator.upload(&mut buffer, &[0; 20]).unwrap();
         emulator.discard(&mut buffer).unwrap();
         emulator
-            .download(&buffer, bytemuck::cast_slice_mut(&mut words))
+            .download(&buffer, 0, bytemuck::cast_slice_mut(&mut words))
             .unwrap();
         assert_eq!(words, [poison; 5]);
     }
@@ -231,7 +231,9 @@ fn a_race_between_blocks_shows_within_fifty_seeds() {
         ];
         run(&mut emulator, "selftest_racing_bins", (4, 32), &expert_of, &more).unwrap();
         let mut found = [0.0f32; 4];
-        emulator.download(&bins, bytemuck::cast_slice_mut(&mut found)).unwrap();
+        emulator
+            .download(&bins, 0, bytemuck::cast_slice_mut(&mut found))
+            .unwrap();
         wrong += usize::from(found != [25.0, 50.0, 75.0, 100.0]);
     }
     assert!(wrong > 25, "seen at {wrong} of 50 seeds");

@@ -5,6 +5,8 @@
 //   route_gather_bf16   the routing as well, for few assignments: each block counts all of them
 #include "tiles_bf16.cuh"
 
+#ifdef HOPPER
+
 namespace bf16 {
 
 constexpr int CHUNKS_AT_ONCE = 4;  // that a lane loads
@@ -16,6 +18,11 @@ struct Line {
     int next, swizzle;
 };
 
+// Clears what experts_bf16 counts. Threads of the whole grid call it.
+__device__ __forceinline__ void clear(Global<int> progress, int64 progress_words) {
+    for (int64 i = global_thread(); i < progress_words; i += int64(gridDim.x) * blockDim.x) progress[i] = 0;
+}
+
 template <class RowStarts>
 __device__ __forceinline__ Line line_of(const Rows<RowStarts> &all, int expert, int row, int64 k_blocks) {
     if (row < 0) return {-1, 0, 0};
@@ -26,10 +33,11 @@ __device__ __forceinline__ Line line_of(const Rows<RowStarts> &all, int expert, 
     return {(first_line * k_blocks + line) * 8, lines * 8, line % 8};
 }
 
-// Copies a token to the lines of its assignments; `thread` of `threads` that share it. Zeros beyond H.
-__device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Global<Bf16> packed, int64 token,
-                                           int64 hidden, int64 k_blocks, Shared<const Line> lines, int top_k,
-                                           int thread, int threads) {
+// Copies a token to lines[first_line .. end_line), those of its assignments; `thread` of `threads` that share it. Zeros
+// beyond H.
+__device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Global<uint64> packed, int64 token,
+                                           int64 hidden, int64 k_blocks, Shared<const Line> lines, int first_line,
+                                           int end_line, int thread, int threads) {
     const Chunk nothing = {{0, 0}};
     for (int64 first = thread; first < k_blocks * 8; first += threads * CHUNKS_AT_ONCE) {
         Chunk found[CHUNKS_AT_ONCE];
@@ -38,14 +46,14 @@ __device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Glo
             const int64 chunk = first + i * threads;
             found[i] = chunk * CHUNK < hidden ? load_chunk(hidden_states, token * hidden + chunk * CHUNK) : nothing;
         }
-        for (int slot = 0; slot < top_k; slot++) {
-            const Line line = lines[slot];
+        for (int i_line = first_line; i_line < end_line; i_line++) {
+            const Line line = lines[i_line];
             if (line.first < 0) continue;
 #pragma unroll
             for (int i = 0; i < CHUNKS_AT_ONCE; i++) {
                 const int64 chunk = first + i * threads;
                 const int64 at = line.first + chunk / 8 * line.next + (chunk % 8 ^ line.swizzle);
-                if (chunk < k_blocks * 8) store_chunk(packed, at * CHUNK, found[i]);
+                if (chunk < k_blocks * 8) store_chunk(packed, at * CHUNK_WORDS, found[i]);
             }
         }
     }
@@ -56,14 +64,16 @@ __device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Glo
 //   router_indices [T·K]                  read
 //   row_of         [T·K]                  read
 //   row_starts     [E + 1]                read
-//   packed         [lines, k_blocks · K_BLOCK]   written, the lines of rows; zeros beyond H
-// Requirements: H is a multiple of 8, E <= LARGEST_EXPERTS, K <= WARP.
+//   packed         [lines, k_blocks, LINE_WORDS]   written, the lines of rows; zeros beyond H
+//   progress       [progress_words]       written: 0
+// Requirements: H is a multiple of 8, E <= LARGEST_EXPERTS.
 KERNEL(EXPERTS_THREADS)
 gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<const int> row_of,
-            Global<const int> row_starts, Global<Bf16> packed, int64 tokens, int64 hidden, int64 n_experts,
-            int64 top_k) {
+            Global<const int> row_starts, Global<uint64> packed, Global<int> progress, int64 tokens, int64 hidden,
+            int64 n_experts, int64 top_k, int64 progress_words) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
+    clear(progress, progress_words);
     SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(Line, lines, EXPERTS_THREADS);
@@ -71,13 +81,16 @@ gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices
     const int lane = threadIdx.x % WARP, first = int(threadIdx.x) / WARP * WARP;
     const int64 k_blocks = ceil_div(hidden, K_BLOCK), warps = int64(gridDim.x) * (EXPERTS_THREADS / WARP);
     for (int64 token = global_thread() / WARP; token < tokens; token += warps) {
-        __syncwarp();
-        if (lane < top_k) {
-            const int64 assignment = token * top_k + lane;
-            lines[first + lane] = line_of(all, int(router_indices[assignment]), row_of[assignment], k_blocks);
+        for (int64 slot = 0; slot < top_k; slot += WARP) {
+            const int slots = int(smaller(WARP, top_k - slot));
+            __syncwarp();
+            if (lane < slots) {
+                const int64 assignment = token * top_k + slot + lane;
+                lines[first + lane] = line_of(all, int(router_indices[assignment]), row_of[assignment], k_blocks);
+            }
+            __syncwarp();
+            copy_token(hidden_states, packed, token, hidden, k_blocks, lines, first, first + slots, lane, WARP);
         }
-        __syncwarp();
-        copy_token(hidden_states, packed, token, hidden, k_blocks, lines + first, int(top_k), lane, WARP);
     }
 }
 
@@ -86,12 +99,13 @@ gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices
 //   router_indices [T·K]                  read
 //   row_starts     [E + 1]                written
 //   row_of         [T·K]                  written
-//   packed         [lines, k_blocks · K_BLOCK]   written, the lines of rows; zeros beyond H
-// Requirements: as gather_bf16, and T·K <= MOST_ROUTED.
+//   packed         [lines, k_blocks, LINE_WORDS]   written, the lines of rows; zeros beyond H
+//   progress       [progress_words]       written: 0
+// Requirements: as gather_bf16, T·K <= MOST_ROUTED, K <= WARP.
 KERNEL(EXPERTS_THREADS)
 route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<int> row_starts,
-                  Global<int> row_of, Global<Bf16> packed, int64 tokens, int64 hidden, int64 n_experts, int64 top_k,
-                  int64 capacity) {
+                  Global<int> row_of, Global<uint64> packed, Global<int> progress, int64 tokens, int64 hidden,
+                  int64 n_experts, int64 top_k, int64 capacity, int64 progress_words) {
     let_next_kernel_start();
     SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
@@ -105,6 +119,7 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
     for (int expert = threadIdx.x; expert < experts; expert += EXPERTS_THREADS) counts[expert] = 0;
     if (threadIdx.x < WARP) ranks[threadIdx.x] = 0;
     wait_for_earlier_kernels();
+    clear(progress, progress_words);
     if (threadIdx.x < top_k) own_experts[threadIdx.x] = int(router_indices[own + threadIdx.x]);
     __syncthreads();
     for (int first = 0; first < assignments; first += EXPERTS_THREADS) {
@@ -144,7 +159,10 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
         lines[threadIdx.x] = line_of(all, expert, row, k_blocks);
     }
     __syncthreads();
-    copy_token(hidden_states, packed, blockIdx.x, hidden, k_blocks, lines, int(top_k), threadIdx.x, EXPERTS_THREADS);
+    copy_token(hidden_states, packed, blockIdx.x, hidden, k_blocks, lines, 0, int(top_k), threadIdx.x,
+               EXPERTS_THREADS);
 }
 
 }  // namespace bf16
+
+#endif

@@ -1,6 +1,9 @@
 // The instructions of the bf16 kernels that CUDA C++ has no name for, one function each, beside those of ptx.cuh.
+// emulator/async_bf16.h gives the same functions on the CPU.
 #pragma once
-#include "../../gpu/kernels/ptx.cuh"
+#include "ptx.cuh"
+
+#ifdef HOPPER
 
 using Bf16 = unsigned short;  // its bits
 
@@ -15,6 +18,8 @@ struct Chunk {
 __device__ __forceinline__ float from_bf16(Bf16 bits) {
     return __int_as_float(int(unsigned(bits) << 16));
 }
+
+#ifdef __CUDACC__
 
 // Two floats rounded to bf16, the first in the low half.
 __device__ __forceinline__ unsigned to_bf16_pair(float first, float second) {
@@ -33,6 +38,25 @@ __device__ __forceinline__ void store_chunk(Global<Bf16> array, int64 index, con
     *reinterpret_cast<ulonglong2 *>(array + index) = make_ulonglong2(chunk.words[0], chunk.words[1]);
 }
 
+// As store_chunk, in an array of words, of which a chunk takes two; index is even. Bulk copies read such arrays.
+__device__ __forceinline__ void store_chunk(Global<uint64> array, int64 index, const Chunk &chunk) {
+    *reinterpret_cast<ulonglong2 *>(array + index) = make_ulonglong2(chunk.words[0], chunk.words[1]);
+}
+
+// An integer or a float of shared memory. An address takes one register, a pointer two, and beside the sums of a
+// product there are few.
+__device__ __forceinline__ int shared_int(Address address) {
+    int value;
+    asm volatile("ld.shared.s32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+    return value;
+}
+
+__device__ __forceinline__ float shared_float(Address address) {
+    float value;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
+    return value;
+}
+
 // 16 bytes of shared memory.
 __device__ __forceinline__ Chunk shared_chunk(Address address) {
     Chunk chunk;
@@ -49,11 +73,6 @@ __device__ __forceinline__ void store_transposed(Address row, const unsigned (&v
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(values[0]),
                  "r"(values[1]), "r"(values[2]), "r"(values[3])
                  : "memory");
-}
-
-// The same array in words, as copies take it.
-__device__ __forceinline__ Global<const uint64> in_words(Global<const Bf16> array) {
-    return reinterpret_cast<Global<const uint64>>(array);
 }
 
 // The policy of the L2 cache for data that is read once: evict it first.
@@ -149,3 +168,9 @@ __device__ __forceinline__ void product_bf16(float (&sums)[WIDE_SUMS], uint64 le
     if constexpr (LINES == 120) PRODUCT(120, 60, 60, 61);
     if constexpr (LINES == 128) PRODUCT(128, 64, 64, 65);
 }
+
+#else
+#include "async_bf16.h"
+#endif
+
+#endif

@@ -6,6 +6,8 @@
 // that one thread has both.
 #include "tiles_bf16.cuh"
 
+#ifdef HOPPER
+
 namespace bf16 {
 
 constexpr int PACK_THREADS = 256;
@@ -20,12 +22,12 @@ __device__ __forceinline__ int64 column_of(int64 tile, int line, bool pairs) {
 // Grid: E · line_tiles · k_blocks. Block: PACK_THREADS.
 //   matrices [E, depth, width]                          read
 //   bias     [E, width]                                 read
-//   packed   [E, line_tiles, k_blocks, MATRIX_LINES · K_BLOCK]   written; zeros beyond depth and width
+//   packed   [E, line_tiles, k_blocks, MATRIX_WORDS]    written; zeros beyond depth and width
 //   biases   [E, line_tiles · MATRIX_LINES]             written
 //   pairs    whether columns 2a and 2a + 1 are the gate and the up of activation a
 KERNEL(PACK_THREADS)
-pack_weights_bf16(Global<const Bf16> matrices, Global<const Bf16> bias, Global<Bf16> packed, Global<float> biases,
-                  int64 depth, int64 width, int64 line_tiles, int64 pairs) {
+pack_weights_bf16(Global<const Bf16> matrices, Global<const Bf16> bias, Global<uint64> packed,
+                  Global<float> biases, int64 depth, int64 width, int64 line_tiles, int64 pairs) {
     wait_for_earlier_kernels();
     ALIGNED_SHARED_ARRAY(Bf16, lines, MATRIX_LINES * PACK_PITCH);
     const int64 k_blocks = ceil_div(depth, K_BLOCK), image = blockIdx.x;
@@ -45,7 +47,7 @@ pack_weights_bf16(Global<const Bf16> matrices, Global<const Bf16> bias, Global<B
         Chunk values = {{0, 0}};
         for (int j = 0; j < CHUNK; j++)
             values.words[j / 4] |= uint64(lines[line * PACK_PITCH + chunk * CHUNK + j]) << j % 4 * 16;
-        store_chunk(packed, (image * MATRIX_LINES + line) * K_BLOCK + (chunk ^ line % 8) * CHUNK, values);
+        store_chunk(packed, image * MATRIX_WORDS + line * LINE_WORDS + (chunk ^ line % 8) * CHUNK_WORDS, values);
     }
     if (k_block != 0) return;
     for (int line = threadIdx.x; line < MATRIX_LINES; line += PACK_THREADS) {
@@ -55,3 +57,5 @@ pack_weights_bf16(Global<const Bf16> matrices, Global<const Bf16> bias, Global<B
 }
 
 }  // namespace bf16
+
+#endif

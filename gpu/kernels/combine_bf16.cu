@@ -4,8 +4,10 @@
 //                       expert_output[row_of[t·K + k], h] · routing_weights[t, router_indices[t, k]])
 //
 // in f32, each product and each sum rounded. A dropped assignment (row_of = -1) adds nothing. No atomics, so that two
-// runs give the same bits. Sets what experts_bf16 counts to zero for the next call.
+// runs give the same bits.
 #include "ptx_bf16.cuh"
+
+#ifdef HOPPER
 
 namespace bf16 {
 
@@ -17,15 +19,12 @@ constexpr int COMBINE_THREADS = 256;
 //   routing_weights [T, E]              read
 //   row_of          [T·K]               read
 //   output          [T, H]              written
-//   progress        [progress_words]    written: 0
 // Requirements: H is a multiple of 8.
 KERNEL(COMBINE_THREADS)
 combine_bf16(Global<const Bf16> expert_output, Global<const int64> router_indices, Global<const Bf16> routing_weights,
-             Global<const int> row_of, Global<Bf16> output, Global<int> progress, int64 tokens, int64 hidden,
-             int64 experts, int64 top_k, int64 progress_words) {
+             Global<const int> row_of, Global<Bf16> output, int64 tokens, int64 hidden, int64 experts, int64 top_k) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
-    for (int64 i = global_thread(); i < progress_words; i += int64(gridDim.x) * blockDim.x) progress[i] = 0;
     const int64 chunks = hidden / CHUNK;
     const int64 token = global_thread() / chunks, column = global_thread() % chunks * CHUNK;
     if (token >= tokens) return;
@@ -48,3 +47,5 @@ combine_bf16(Global<const Bf16> expert_output, Global<const int64> router_indice
 }
 
 }  // namespace bf16
+
+#endif

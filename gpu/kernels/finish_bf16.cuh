@@ -6,8 +6,10 @@
 // one another: they are transposed through a buffer in shared memory, some rows at a time, and neighbouring threads
 // write chunks of 16 bytes.
 #pragma once
+#include "swiglu.cuh"
 #include "tiles_bf16.cuh"
-#include "../../gpu/kernels/swiglu.cuh"
+
+#ifdef HOPPER
 
 namespace bf16 {
 
@@ -25,9 +27,9 @@ __device__ __forceinline__ void next_block(float (&sums)[WIDE_SUMS]) {
 
 // What the tiles of gate_up leave: images of panels, of which the warpgroup has the 4 chunks from `chunk` on.
 struct GateUp {
-    Global<Bf16> activated;
+    Global<uint64> activated;
     int first_line, lines;
-    int64 k_blocks, chunk;  // of the depth
+    int64 k_blocks, chunks, chunk;  // of the depth; chunks beyond the depth are zeros
     float alpha, limit;
 };
 
@@ -72,9 +74,12 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, Address buffers
             }
             store_transposed(fills + group % BUFFERS * BUFFER_BYTES, activated);
             buffer_wait();
-            if (row < end && chunk < to.k_blocks * (K_BLOCK / CHUNK))
-                store_chunk(to.activated, chunk_of_image(to.first_line, to.lines, to.k_blocks, row, chunk),
-                            shared_chunk(reads + group % BUFFERS * BUFFER_BYTES));
+            if (row < end && chunk < to.k_blocks * (K_BLOCK / CHUNK)) {
+                // What the activation makes of zeros need not be a zero.
+                const Chunk nothing = {{0, 0}};
+                store_chunk(to.activated, word_of_image(to.first_line, to.lines, to.k_blocks, row, chunk),
+                            chunk < to.chunks ? shared_chunk(reads + group % BUFFERS * BUFFER_BYTES) : nothing);
+            }
         }
         next_block(sums);
         buffer_wait();
@@ -114,3 +119,5 @@ __device__ __forceinline__ void finish_down(const Down &to, Address buffers, int
 }
 
 }  // namespace bf16
+
+#endif

@@ -1,6 +1,6 @@
 // The rows of the experts in bf16, and the tiles of experts_bf16.
 //
-// Panel, image and line are the words of gpu/kernels/queue.cuh. A chunk is 16 bytes of a line.
+// Panel, image and line are the words of queue.cuh. A chunk is 16 bytes of a line.
 //
 // The rows of all experts follow one another. The rows of an expert are cut evenly into panels of at most PANEL_ROWS,
 // whose lines are padded to what the tensor cores take. A panel has an image for each k-block of the depth: its lines
@@ -16,11 +16,16 @@
 #pragma once
 #include "ptx_bf16.cuh"
 
+#ifdef HOPPER
+
 namespace bf16 {
 
 constexpr int MATRIX_LINES = 192;
 constexpr int K_BLOCK = 64;
 constexpr int PANEL_ROWS = 256;
+constexpr int CHUNK_WORDS = 2;   // of 8 bytes
+constexpr int LINE_WORDS = 16;   // of an image
+constexpr int MATRIX_WORDS = MATRIX_LINES * LINE_WORDS;
 constexpr int LINES_UNIT = 16;  // of a panel: two blocks of sums, of 8 rows or more
 constexpr int PANELS_TOGETHER = 8;
 constexpr int LARGEST_EXPERTS = 512;
@@ -130,16 +135,24 @@ __device__ __forceinline__ Rows<RowStarts> find_rows(RowStarts row_starts, Share
     return {row_starts, panel_starts, line_starts, experts, all_panels, most};
 }
 
-// Where a chunk of a panel stands in its images of so many k-blocks.
-__device__ __forceinline__ int64 chunk_of_image(int first_line, int lines, int64 k_blocks, int line, int64 chunk) {
+// The word of a panel's images of so many k-blocks where a chunk of a line begins.
+__device__ __forceinline__ int64 word_of_image(int first_line, int lines, int64 k_blocks, int line, int64 chunk) {
     const int64 image = first_line * k_blocks + chunk / 8 * lines;
-    return ((image + line) * 8 + (chunk % 8 ^ line % 8)) * CHUNK;
+    return ((image + line) * 8 + (chunk % 8 ^ line % 8)) * CHUNK_WORDS;
 }
+
+// A product of all experts.
+struct Product {
+    int line_tiles, k_blocks;  // of each expert's matrix
+};
 
 // What all blocks do.
 struct Work {
     Rows<Global<const int>> rows;
-    int line_tiles[2], k_blocks[2];  // of gate_up and down
+    Product gate_up, down;
+
+    // An array would stand in memory.
+    __device__ __forceinline__ Product of(int kind) const { return kind == GATE_UP ? gate_up : down; }
 };
 
 // Tiles across the lines of a matrix. Those of gate_up reach to where the padding of the activations ends.
@@ -154,7 +167,7 @@ __device__ __forceinline__ int line_tiles_of_down(int64 hidden) {
 // Expert, rows and lines of a product's tile.
 __device__ __forceinline__ void locate(Tile &tile, const Work &work, int number) {
     const auto &all = work.rows;
-    const int line_tiles = work.line_tiles[tile.kind];
+    const int line_tiles = work.of(tile.kind).line_tiles;
     int low = 0, high = all.experts;  // the tile is one of expert `low`
     while (high - low > 1) {
         const int middle = low + (high - low) / 2;
@@ -181,11 +194,13 @@ __device__ __forceinline__ void locate(Tile &tile, const Work &work, int number)
 // The tile with this number in the queue.
 __device__ __forceinline__ Tile tile_at(const Work &work, int number) {
     Tile tile = {END, 0, 0, 0, 0, 0, 0, 0};
-    const int of_gate_up = work.rows.panels * work.line_tiles[GATE_UP];
-    if (number >= of_gate_up + work.rows.panels * work.line_tiles[DOWN]) return tile;
+    const int of_gate_up = work.rows.panels * work.gate_up.line_tiles;
+    if (number >= of_gate_up + work.rows.panels * work.down.line_tiles) return tile;
     tile.kind = number < of_gate_up ? GATE_UP : DOWN;
     locate(tile, work, tile.kind == GATE_UP ? number : number - of_gate_up);
     return tile;
 }
 
 }  // namespace bf16
+
+#endif

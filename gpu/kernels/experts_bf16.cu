@@ -16,13 +16,13 @@
 // sum has one order, so two runs give the same bits.
 #include "finish_bf16.cuh"
 
+#ifdef HOPPER
+
 namespace bf16 {
 
 constexpr int RING_BYTES = 209 * 1024;
-constexpr int MATRIX_BYTES = MATRIX_LINES * K_BLOCK * 2;
-constexpr int MATRIX_WORDS = MATRIX_BYTES / 8;
-constexpr int LINE_BYTES = K_BLOCK * 2;
-constexpr int LINE_WORDS = LINE_BYTES / 8;
+constexpr int MATRIX_BYTES = MATRIX_WORDS * 8;
+constexpr int LINE_BYTES = LINE_WORDS * 8;
 constexpr int MOST_SLOTS = 8;
 constexpr int TILES_AHEAD = 2;
 constexpr int BEYOND = 1 << 30;  // a line tile where nothing is stored
@@ -111,14 +111,12 @@ __device__ __forceinline__ void products_with(uint64 left, uint64 right, float (
     }
 }
 
-// sums = the products of this warpgroup's 64 lines of the matrix with two blocks of `height` rows, over so many
+// sums += the products of this warpgroup's 64 lines of the matrix with two blocks of `height` rows, over so many
 // k-blocks. `height` is the same for the warp. The switch stands inside the loop, so that the sums keep their
 // registers. With many rows a slot is given back at once, while the other warpgroups multiply. With few, the products
 // of two k-blocks are under way.
 __device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks, float (&sums)[WIDE_SUMS]) {
     const int first_line = (int(threadIdx.x) / WARPGROUP - 1) * 64;
-#pragma unroll
-    for (int i = 0; i < WIDE_SUMS; i++) sums[i] = 0.0f;
     for (int k_block = 0; k_block < k_blocks; k_block++) {
         barrier_wait(slots.full(), slots.parity);
         const uint64 left = operand(slots.matrix() + first_line * LINE_BYTES), right = operand(slots.rows());
@@ -162,21 +160,20 @@ __device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks,
 
 // Grid: at most one block a multiprocessor. Block: EXPERTS_THREADS. Shared memory: RING_BYTES.
 // With line_tiles and k_blocks as in tiles_bf16.cuh:
-//   packed_rows      [lines, k_blocks · K_BLOCK]                read; from gather_bf16 or route_gather_bf16
+//   packed_rows      [lines, k_blocks, LINE_WORDS]              read; from gather_bf16 or route_gather_bf16
 //   row_starts       [E + 1]                                    read
 //   gate_up_packed   [E, line_tiles, k_blocks, MATRIX_WORDS]    read; from pack_weights_bf16
 //   gate_up_bias     [E, line_tiles · MATRIX_LINES]   f32       read; from pack_weights_bf16
 //   down_packed      [E, line_tiles, k_blocks, MATRIX_WORDS]    read; from pack_weights_bf16
 //   down_bias        [E, line_tiles · MATRIX_LINES]   f32       read; from pack_weights_bf16
-//   progress         [1 + panels]                               from 0; combine_bf16 sets it to 0 again
-//                    tiles drawn, signals of each panel
-//   activated        [lines, k_blocks · K_BLOCK]                written and read, the lines of rows
+//   progress         [1 + panels]                               from 0; tiles drawn, signals of each panel
+//   activated        [lines, k_blocks, LINE_WORDS]              written and read, the lines of rows
 //   expert_output    [R, H]                                     written
 // Requirements: H and I are multiples of 8, E <= LARGEST_EXPERTS.
 KERNEL_ALONE(EXPERTS_THREADS)
 experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Global<const uint64> gate_up_packed,
              Global<const uint64> gate_up_bias, Global<const uint64> down_packed, Global<const uint64> down_bias,
-             Global<int> progress, Global<Bf16> activated, Global<Bf16> expert_output, int64 hidden,
+             Global<int> progress, Global<uint64> activated, Global<Bf16> expert_output, int64 hidden,
              int64 intermediate, int64 n_experts, float alpha, float limit) {
     let_next_kernel_start();
     LARGE_SHARED_ARRAY(uint64, ring, RING_BYTES / 8);
@@ -196,8 +193,8 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
     }
     wait_for_earlier_kernels();
     const Work work = {find_rows(row_starts, panel_starts, line_starts, int(n_experts)),
-                       {line_tiles_of_gate_up(intermediate), line_tiles_of_down(hidden)},
-                       {int(ceil_div(hidden, K_BLOCK)), int(ceil_div(intermediate, K_BLOCK))}};
+                       {line_tiles_of_gate_up(intermediate), int(ceil_div(hidden, K_BLOCK))},
+                       {line_tiles_of_down(hidden), int(ceil_div(intermediate, K_BLOCK))}};
     slots.bytes = MATRIX_BYTES + work.rows.most_lines * LINE_BYTES;
     slots.count = int(smaller(MOST_SLOTS, RING_BYTES / slots.bytes));
 
@@ -215,8 +212,8 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
                     barrier_arrive(tiles.full());
                     break;
                 }
-                const int64 of_all = int64(tile.expert) * work.line_tiles[tile.kind] + tile.line_tile;
-                const int k_blocks = work.k_blocks[tile.kind];
+                const int k_blocks = work.of(tile.kind).k_blocks;
+                const int64 of_all = int64(tile.expert) * work.of(tile.kind).line_tiles + tile.line_tile;
                 words[word + PANEL] = tile.panel;
                 words[word + LINE_TILE] = tile.line_tile;
                 words[word + FIRST_ROW] = tile.first_row;
@@ -239,9 +236,9 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
                 const int panel = words[word + PANEL], first_line = words[word + FIRST_LINE];
                 const int lines = words[word + LINES];
                 barrier_arrive(tiles.empty());
-                if (kind == DOWN) wait_for_signals(progress, 1 + panel, work.line_tiles[GATE_UP] * CONSUMER_WARPS);
-                copy_rows(slots, kind == GATE_UP ? packed_rows : in_words(activated), first_line, lines,
-                          work.k_blocks[kind]);
+                if (kind == DOWN) wait_for_signals(progress, 1 + panel, work.gate_up.line_tiles * CONSUMER_WARPS);
+                copy_rows(slots, kind == GATE_UP ? packed_rows : Global<const uint64>(activated), first_line,
+                          lines, work.of(kind).k_blocks);
             }
         }
     } else {
@@ -251,31 +248,37 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
         for (int kind = END;;) {
             kind--;
             const bool fetches = kind >= GATE_UP;
-            const int word = tiles.slot * TILE_WORDS;
+            const Address word = shared_address(words) + tiles.slot * TILE_WORDS * 4;
             if (!fetches) {
                 barrier_wait(tiles.full(), tiles.parity);
-                if (words[word + KIND] == END) break;
+                if (shared_int(word + KIND * 4) == END) break;
             }
             float sums[WIDE_SUMS];
+#pragma unroll
+            for (int i = 0; i < WIDE_SUMS; i++) sums[i] = 0.0f;
             int height = LINES_UNIT / 2;  // rows of a block of sums
             if (!fetches) {
-                multiply(slots, __shfl_sync(ALL_LANES, words[word + LINES] / 2, 0), words[word + K_BLOCKS], sums);
-                height = words[word + LINES] / 2;
-                kind = words[word + KIND];
+                multiply(slots, __shfl_sync(ALL_LANES, shared_int(word + LINES * 4) / 2, 0),
+                         shared_int(word + K_BLOCKS * 4), sums);
+                height = shared_int(word + LINES * 4) / 2;
+                kind = shared_int(word + KIND * 4);
             }
             const int warp = int(threadIdx.x - WARPGROUP) / WARP, warpgroup = warp / (WARPGROUP / WARP);
             const Address buffer = shared_address(buffers) + warpgroup * BUFFERS * BUFFER_BYTES;
-            const int line = tiles.slot * MATRIX_LINES + warp * 16 + lane / 4;
-            const auto of_tile = [&](int which, int if_none) { return fetches ? if_none : words[word + which]; };
-            const float bias[2] = {fetches ? 0.0f : biases[line], fetches ? 0.0f : biases[line + 8]};
+            const Address bias_at = shared_address(biases) + (tiles.slot * MATRIX_LINES + warp * 16 + lane / 4) * 4;
+            const auto of_tile = [&](int which, int if_none) {
+                return fetches ? if_none : shared_int(word + which * 4);
+            };
+            const float bias[2] = {fetches ? 0.0f : shared_float(bias_at),
+                                   fetches ? 0.0f : shared_float(bias_at + 8 * 4)};
             const int64 first = int64(of_tile(LINE_TILE, BEYOND)) * 3 + warpgroup;
             if (kind == GATE_UP) {
                 const GateUp to = {activated, of_tile(FIRST_LINE, 0), of_tile(LINES, 0),
-                                   ceil_div(intermediate, K_BLOCK), first * 4, alpha, limit};
+                                   ceil_div(intermediate, K_BLOCK), intermediate / CHUNK, first * 4, alpha, limit};
                 finish_gate_up(to, buffer, of_tile(ROWS, 1), height, bias, sums);
                 publish();
                 __syncwarp();
-                if (!fetches && lane == 0) signal(progress, 1 + words[word + PANEL]);
+                if (!fetches && lane == 0) signal(progress, 1 + shared_int(word + PANEL * 4));
             } else {
                 const Down to = {expert_output, of_tile(FIRST_ROW, 0), hidden, first * 64};
                 finish_down(to, buffer, of_tile(ROWS, 1), height, bias, sums);
@@ -289,3 +292,5 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
 }
 
 }  // namespace bf16
+
+#endif

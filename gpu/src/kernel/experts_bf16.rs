@@ -1,0 +1,53 @@
+//! `kernels/experts_bf16.cu`: both products in bf16 on Hopper's tensor cores.
+
+use super::tiles_bf16::{EXPERTS_THREADS, line_tiles_of_down, line_tiles_of_gate_up, most_panels};
+use super::{Planned, buffer, float, int, named, step};
+use crate::error::INDEX_LIMIT;
+use crate::path::Call;
+use crate::path::buffers::*;
+use crate::{GpuError, Launch};
+
+const RING_BYTES: usize = 209 * 1024;
+
+pub(crate) fn experts_bf16(call: &Call) -> Planned {
+    let args = [
+        named("packed_rows", PACKED_TOKENS),
+        buffer(ROW_STARTS),
+        buffer(GATE_UP_PACKED),
+        named("gate_up_bias", GATE_UP_PACKED_BIAS),
+        buffer(DOWN_PACKED),
+        named("down_bias", DOWN_PACKED_BIAS),
+        buffer(PROGRESS),
+        named("activated", PACKED_ACTIVATED),
+        named("expert_output", EXPERT_OUTPUT_BF16),
+        int("hidden", call.dims.hidden),
+        int("intermediate", call.dims.intermediate),
+        int("n_experts", call.dims.experts),
+        float("alpha", call.activation.alpha),
+        float("limit", call.activation.limit),
+    ];
+    let line_tiles = line_tiles_of_gate_up(call.dims.intermediate).saturating_add(line_tiles_of_down(call.dims.hidden));
+    let tiles = most_panels(call).saturating_mul(line_tiles);
+    let blocks = tiles.min(call.multiprocessors);
+    // A block that draws the last tile draws once more, and finds nothing.
+    let draws = tiles.saturating_add(blocks);
+    if draws >= INDEX_LIMIT {
+        return Err(GpuError::TooManyBlocks {
+            kernel: "experts_bf16",
+            blocks: draws,
+        });
+    }
+    let mut step = step("experts_bf16", blocks, EXPERTS_THREADS, args)?;
+    if let Some(step) = &mut step {
+        step.launch = Launch {
+            shared: RING_BYTES as u32,
+            ..step.launch
+        };
+    }
+    Ok(step)
+}
+
+/// Words of `progress`.
+pub(crate) fn progress_words(call: &Call) -> usize {
+    1 + most_panels(call)
+}
