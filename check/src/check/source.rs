@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{CheckPlan, Contender};
 use crate::case::CaseSpec;
+use crate::domain::TieOrder;
 use crate::engine::precisions_of;
 use crate::generate::Selection;
 use crate::judge::Trial;
@@ -83,9 +84,13 @@ fn takeable(contenders: &[Contender<'_>], selection: &Selection) -> Selection {
     let claims = || contenders.iter().map(Contender::claims);
     let taken = |element: &ElementType| claims().any(|engine| engine.precision(*element).is_some());
     let elements = ElementType::ALL.iter().copied();
+    let mut domain = selection.domain.clone();
+    if !claims().all(|engine| engine.takes_order()) {
+        domain.tie_order = Some(TieOrder::Stable);
+    }
     Selection {
         elements: elements.filter(|element| wanted(element) && taken(element)).collect(),
-        draws_orders: selection.draws_orders && claims().all(|engine| engine.takes_order()),
+        domain,
         ..selection.clone()
     }
 }

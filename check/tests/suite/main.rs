@@ -3,6 +3,7 @@
 mod bounds;
 mod common;
 mod comparer;
+mod domain;
 mod errors;
 mod generator;
 mod goldens;

@@ -49,11 +49,13 @@ pub(super) fn problem([tokens, hidden, intermediate, experts, top_k, capacity]: 
         limit: 2.0,
         seed: seed as u32,
         routing: Routing::Profile(RoutingProfile::Uniform),
+        distinct: false,
         values: ValueProfile::Gentle,
         weights: WeightProfile::Negative,
         special: None,
         warmup: None,
         order: None,
+        larger: None,
     };
     match spec.build().unwrap() {
         AnyProblem::F32(problem) => problem,
