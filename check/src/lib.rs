@@ -31,14 +31,17 @@ pub mod oracle;
 pub mod program;
 pub mod report;
 mod stage;
+mod stop;
+mod text;
 
 pub use case::{CaseSpec, SpecError};
 pub use check::{CheckPlan, Summary, check, check_engine};
 pub use domain::Domain;
-pub use engine::{Engine, Fault, Outcome};
+pub use engine::{Engine, Fault, MachineError, Outcome};
 pub use generate::Selection;
 pub use judge::{Verdict, judge_spec};
 pub use named::Named;
 pub use oracle::Precision;
 pub use stage::{Location, Stage, StageValues, Stages};
+pub use stop::Stop;
 pub use tensor::{AnyProblem, CaseElement, ElementType, Tensor};

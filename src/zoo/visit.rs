@@ -93,43 +93,59 @@ fn visit_one(machine: &Machine, animal: &Animal, budget: Budget) -> Result<Visit
     let mut engine = machine.engine(Some(animal), animal.path)?;
     let start = Instant::now();
     Ok(Visit {
-        catch: hunt(&mut *engine, animal.path, budget),
+        catch: hunt(&mut *engine, animal.path, budget)?,
         time: start.elapsed(),
         may_be_missed: machine.may_miss(animal),
         animal: animal.clone(),
     })
 }
 
+/// The cases that the bugs of these kernels were given: up to the last that caught one, or all where one was not caught.
+pub fn control_budget(visits: &[Visit], path: KernelPath, budget: Budget) -> Budget {
+    let of_path = visits.iter().filter(|visit| visit.animal.path == path);
+    let cases = of_path.map(|visit| visit.catch.as_ref().map_or(budget.cases, |catch| catch.case));
+    Budget {
+        cases: cases.max().unwrap_or(0),
+        ..budget
+    }
+}
+
 /// Runs the same cases on the kernels as they are, which must agree: the first failure, if there is one.
 ///
 /// # Errors
-/// [`ZooError::Build`].
+/// [`ZooError::Build`] or [`ZooError::Judge`].
 pub fn control(machine: &Machine, path: KernelPath, budget: Budget) -> Result<Option<Catch>, ZooError> {
     let mut engine = machine.engine(None, path)?;
-    Ok(hunt(&mut *engine, path, budget))
+    hunt(&mut *engine, path, budget)
 }
 
 /// The first case of a check that fails.
-fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: Budget) -> Option<Catch> {
+fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: Budget) -> Result<Option<Catch>, ZooError> {
     let selection = Selection {
         elements: vec![ElementType::F32],
         ..Selection::default()
     };
-    (0..budget.cases).find_map(|index| {
+    for index in 0..budget.cases {
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
         if !path.path().takes(spec.hidden, spec.intermediate) {
             // Another path would serve.
-            return None;
+            continue;
         }
-        let by = caught_by(&judge_spec(engine, &spec)?)?;
-        Some(Catch { by, case: index + 1 })
-    })
+        let verdict = judge_spec(engine, &spec);
+        if let Some(Verdict::NotJudged(error)) = verdict {
+            return Err(ZooError::Judge(error));
+        }
+        if let Some(by) = verdict.as_ref().and_then(caught_by) {
+            return Ok(Some(Catch { by, case: index + 1 }));
+        }
+    }
+    Ok(None)
 }
 
 /// The stage that is wrong, or the kernel and its fault.
 fn caught_by(verdict: &Verdict) -> Option<String> {
     match verdict {
-        Verdict::Agree { .. } | Verdict::Skip(_) => None,
+        Verdict::Agree { .. } | Verdict::Skip(_) | Verdict::NotJudged(_) => None,
         Verdict::Disagree(mismatch) => Some(match **mismatch {
             Mismatch::NotDeterministic { .. } => "not deterministic".to_owned(),
             ref mismatch => mismatch.stage().to_string(),

@@ -1,24 +1,74 @@
 //! What a check found.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::source::Case;
 use crate::case::CaseSpec;
-use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
+use crate::engine::{Fault, MachineError};
+use crate::judge::{Judgement, Mismatch, Shrunk, SkipReason, Verdict};
 use crate::oracle::Inputs;
+use crate::text::clean;
+
+/// The most kinds of failures that are told apart; the rest is one more.
+const MAX_KINDS: usize = 40;
+/// The most of a fault's text in a kind, in characters.
+const MAX_KIND: usize = 160;
 
 /// One engine on one case.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaseResult {
-    /// The case's name: `seed N`, or a golden's file name and order.
+    /// The case's name: `seed N`, that of a spec, or a golden's file name and order.
     pub case: String,
-    /// Its spec, where it was generated.
+    /// Its spec, unless it is a golden.
     pub spec: Option<CaseSpec>,
+    /// Where it comes from, if it is a golden.
+    pub golden: Option<GoldenCase>,
     /// Position of the engine in the check.
     pub engine: usize,
     /// The verdict.
     pub verdict: Verdict,
     /// The first failing case of an engine, made small.
     pub shrunk: Option<Shrunk>,
+}
+
+/// A case of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoldenCase {
+    /// The file.
+    pub path: PathBuf,
+    /// The tensor of it that is the explicit order.
+    pub order: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub enum End {
+    /// After its last case.
+    #[default]
+    Complete,
+    /// Every engine was given up, since it gave no answer to ten cases in a row.
+    GivenUp,
+    /// Its watcher ended it.
+    Stopped,
+    /// It was [stopped](crate::Stop).
+    Interrupted,
+    /// The machine failed.
+    Machine(MachineError),
+}
+
+/// Failures of an engine that look alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureKind {
+    /// Position of the engine in the check.
+    pub engine: usize,
+    /// What they have in common.
+    pub text: String,
+    /// Number of cases.
+    pub cases: usize,
+    /// The first of them.
+    pub first: String,
 }
 
 /// Counts of an engine's verdicts.
@@ -44,6 +94,8 @@ pub struct EngineTotals {
     pub elements: usize,
     /// Time spent in the engine.
     pub time: Duration,
+    /// Seconds spent in the engine on each case that was compared.
+    pub seconds: Vec<f32>,
 }
 
 impl EngineTotals {
@@ -54,7 +106,19 @@ impl EngineTotals {
 
     /// Cases that were compared.
     pub fn compared(&self) -> usize {
-        self.agree + self.disagree + self.fault
+        self.agree + self.failed()
+    }
+
+    /// Cases on which it failed.
+    pub fn failed(&self) -> usize {
+        self.disagree + self.fault
+    }
+
+    /// The lower median and the largest of the seconds that a case took.
+    pub fn median_and_worst(&self) -> Option<(f32, f32)> {
+        let mut seconds = self.seconds.clone();
+        seconds.sort_unstable_by(f32::total_cmp);
+        Some((*seconds.get(seconds.len().checked_sub(1)? / 2)?, *seconds.last()?))
     }
 }
 
@@ -67,8 +131,14 @@ pub struct Summary {
     pub cases: usize,
     /// In how many cases each situation occurred.
     pub coverage: Vec<(&'static str, usize)>,
+    /// Number of cases that were to be run.
+    pub planned: usize,
+    /// How the run ended.
+    pub end: End,
     /// The first failure of each engine.
     pub failures: Vec<CaseResult>,
+    /// All failures, by engine and kind.
+    pub kinds: Vec<FailureKind>,
     /// Processor time spent building problems.
     pub generating: Duration,
     /// Processor time spent on the definition and the bounds.
@@ -80,13 +150,14 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether every engine was compared on at least one case and failed on none.
+    /// Whether the run is complete, and every engine was compared on at least one case and failed on none.
     pub fn agrees(&self) -> bool {
-        self.is_conclusive()
-            && self
-                .engines
-                .iter()
-                .all(|totals| totals.disagree == 0 && totals.fault == 0)
+        self.end == End::Complete && self.is_conclusive() && !self.has_failures()
+    }
+
+    /// Whether an engine failed on a case.
+    pub fn has_failures(&self) -> bool {
+        self.engines.iter().any(|totals| totals.failed() > 0)
     }
 
     /// Whether every engine was compared on at least one case.
@@ -101,11 +172,88 @@ impl Summary {
     pub fn assert_agrees(&self) {
         assert!(self.agrees(), "{self}");
     }
+
+    pub(super) fn add_case(&mut self, case: &Case) {
+        self.cases += 1;
+        self.generating += case.trial.generating;
+        self.oracle += case.trial.oracle;
+        for ((_, count), (_, holds)) in self.coverage.iter_mut().zip(case.coverage.named()) {
+            *count += usize::from(holds);
+        }
+    }
+
+    /// Adds one engine's; whether it is the first failure of the engine.
+    pub(super) fn add_judgement(&mut self, case: &Case, engine: usize, judgement: &Judgement) -> bool {
+        self.comparing += judgement.comparing;
+        let totals = &mut self.engines[engine];
+        let is_first = totals.failed() == 0 && judgement.verdict.is_failure();
+        totals.add(&case.name, case.trial.expected().inputs(), judgement);
+        if judgement.verdict.is_failure() {
+            self.add_kind(engine, kind(&judgement.verdict), &case.name);
+        }
+        is_first
+    }
+
+    fn add_kind(&mut self, engine: usize, text: String, case: &str) {
+        let is = |kind: &FailureKind, text: &str| kind.engine == engine && kind.text == text;
+        let is_new = !self.kinds.iter().any(|kind| is(kind, &text));
+        let text = if is_new && self.kinds.len() >= MAX_KINDS {
+            "other failures".to_owned()
+        } else {
+            text
+        };
+        match self.kinds.iter_mut().find(|kind| is(kind, &text)) {
+            Some(kind) => kind.cases += 1,
+            None => self.kinds.push(FailureKind {
+                engine,
+                text,
+                cases: 1,
+                first: case.to_owned(),
+            }),
+        }
+    }
+}
+
+/// What failures that look alike have in common: the stage, or the first line of a fault without its numbers.
+fn kind(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Disagree(mismatch) => match &**mismatch {
+            Mismatch::Shape { stage, .. } => format!("{stage}: wrong shape"),
+            Mismatch::Type { stage, .. } => format!("{stage}: wrong element type"),
+            Mismatch::Values { stage, .. } => format!("{stage}: wrong values"),
+            Mismatch::NotDeterministic { stage, .. } => format!("{stage}: not deterministic"),
+        },
+        Verdict::Fault(fault) => {
+            let text = fault.to_string();
+            let line = clean(text.lines().next().unwrap_or_default(), MAX_KIND);
+            match fault {
+                Fault::Crashed { .. } | Fault::NotReady { .. } | Fault::TimedOut { .. } => line,
+                _ => without_numbers(&line),
+            }
+        }
+        Verdict::Agree { .. } | Verdict::Skip(_) | Verdict::NotJudged(_) => verdict.kind().to_owned(),
+    }
+}
+
+/// The text with `#` for each number.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        match character {
+            '0'..='9' if out.ends_with('#') => {}
+            '0'..='9' => out.push('#'),
+            _ => out.push(character),
+        }
+    }
+    out
 }
 
 impl EngineTotals {
-    pub(super) fn add(&mut self, case: &str, inputs: &Inputs, judgement: &Judgement) {
+    fn add(&mut self, case: &str, inputs: &Inputs, judgement: &Judgement) {
         self.time += judgement.engine;
+        if !matches!(judgement.verdict, Verdict::Skip(_) | Verdict::NotJudged(_)) {
+            self.seconds.push(judgement.engine.as_secs_f32());
+        }
         match &judgement.verdict {
             Verdict::Agree { used, undecided } => {
                 self.agree += 1;
@@ -117,6 +265,7 @@ impl EngineTotals {
             }
             Verdict::Disagree(_) => self.disagree += 1,
             Verdict::Fault(_) => self.fault += 1,
+            Verdict::NotJudged(_) => {}
             Verdict::Skip(reason) => match self.skips.iter_mut().find(|(known, _)| known == reason) {
                 Some((_, count)) => *count += 1,
                 None => self.skips.push((*reason, 1)),

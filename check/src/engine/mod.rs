@@ -1,11 +1,13 @@
 //! Engines, and the outcome that they return.
 
 mod fault;
+mod machine;
 mod reference;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use fault::Fault;
+pub use machine::MachineError;
 pub use reference::{DefinitionEngine, Reference};
 
 use crate::oracle::Precision;

@@ -129,6 +129,7 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     let outcome = run(engine, trial);
     let in_engine = start.elapsed();
     let verdict = match outcome {
+        Err(Fault::Machine(error)) => Verdict::NotJudged(error),
         Err(fault) => Verdict::Fault(fault),
         Ok((outcome, Some(earlier))) => match compare_runs(&earlier, &outcome) {
             Err(mismatch) => Verdict::Disagree(mismatch),

@@ -3,16 +3,12 @@
 //! Sizes, routing and values are made smaller or plainer step by step. A step is kept if the engine still fails. Values
 //! depend on their positions alone ([`CaseSpec`]), so the rows and columns that remain keep their values.
 
-use std::time::{Duration, Instant};
-
 use super::Verdict;
 use crate::case::{CaseSpec, Routing, ValueProfile, WeightProfile};
 use crate::tensor::ElementType;
 
-/// The most cases tried.
-const MAX_TRIES: usize = 2_000;
-/// The longest time spent.
-const MAX_TIME: Duration = Duration::from_secs(20);
+/// Cases without an answer in time after which no more are tried: each of them takes the whole limit.
+const MAX_TIME_OUTS: usize = 3;
 /// Runs of the first case, to see how often it fails.
 const PROBES: usize = 4;
 /// The most assignments for which the routing is written out, so that single tokens can be removed.
@@ -27,29 +23,41 @@ pub struct Shrunk {
     pub verdict: Verdict,
     /// Number of cases tried.
     pub tries: usize,
+    /// Whether no step makes it smaller; otherwise the search was cut short.
+    pub is_smallest: bool,
 }
 
-/// Reduces a failing case. `judge` gives an engine's verdict on a case; `verdict` is the verdict on `spec`.
-pub fn shrink(spec: &CaseSpec, verdict: Verdict, mut judge: impl FnMut(&CaseSpec) -> Option<Verdict>) -> Shrunk {
-    let start = Instant::now();
-    let failing = |verdict: Option<Verdict>| verdict.filter(Verdict::is_failure);
-    // A case that fails only sometimes, such as a race, is tried more than once.
-    let steady = (0..PROBES).all(|_| failing(judge(spec)).is_some());
-    let chances = if steady { 1 } else { 2 * PROBES };
-
+/// Reduces a failing case in at most `most_tries` tries, so that the result is the same however fast a machine is.
+/// `judge` gives an engine's verdict on a case; `verdict` is that on `spec`. The search ends early where the machine
+/// fails, is stopped, or an engine keeps giving no answer in time.
+pub fn shrink(
+    spec: &CaseSpec,
+    verdict: Verdict,
+    most_tries: usize,
+    judge: impl FnMut(&CaseSpec) -> Option<Verdict>,
+) -> Shrunk {
     let mut smallest = Shrunk {
         spec: spec.clone(),
         verdict,
         tries: 0,
+        is_smallest: false,
     };
+    let mut search = Search {
+        judge,
+        time_outs: 0,
+        is_over: false,
+    };
+    // A case that fails only now and then, such as a race, is given more than one chance.
+    let steady = (0..PROBES).all(|_| search.failure(spec).is_some());
+    let chances = if steady { 1 } else { 2 * PROBES };
     loop {
         let mut progress = false;
         for candidate in candidates(&smallest.spec) {
-            if smallest.tries >= MAX_TRIES || start.elapsed() >= MAX_TIME {
+            if smallest.tries >= most_tries || search.is_over {
                 return smallest;
             }
             smallest.tries += 1;
-            if let Some(verdict) = (0..chances).find_map(|_| failing(judge(&candidate))) {
+            if let Some(verdict) = (0..chances).find_map(|_| search.failure(&candidate)) {
                 smallest = Shrunk {
                     spec: candidate,
                     verdict,
@@ -60,8 +68,29 @@ pub fn shrink(spec: &CaseSpec, verdict: Verdict, mut judge: impl FnMut(&CaseSpec
             }
         }
         if !progress {
+            smallest.is_smallest = !search.is_over;
             return smallest;
         }
+    }
+}
+
+/// Asks for verdicts until it is no use.
+struct Search<J> {
+    judge: J,
+    time_outs: usize,
+    is_over: bool,
+}
+
+impl<J: FnMut(&CaseSpec) -> Option<Verdict>> Search<J> {
+    /// The verdict on a case that fails.
+    fn failure(&mut self, spec: &CaseSpec) -> Option<Verdict> {
+        if self.is_over {
+            return None;
+        }
+        let verdict = (self.judge)(spec)?;
+        self.time_outs += usize::from(verdict.is_time_out());
+        self.is_over = self.time_outs >= MAX_TIME_OUTS || matches!(verdict, Verdict::NotJudged(_));
+        verdict.is_failure().then_some(verdict)
     }
 }
 
@@ -214,7 +243,7 @@ fn set_row(spec: &mut CaseSpec, token: usize, expert: usize) {
 mod tests {
     use super::*;
     use crate::case::OrderProfile;
-    use crate::engine::Fault;
+    use crate::engine::{Fault, MachineError};
 
     fn shrunk(sizes: &str, fails: impl Fn(&CaseSpec) -> bool) -> CaseSpec {
         let spec: CaseSpec = format!(
@@ -225,7 +254,38 @@ mod tests {
         .unwrap();
         assert!(fails(&spec));
         let verdict = || Verdict::Fault(Fault::refused("it fails"));
-        shrink(&spec, verdict(), |candidate| fails(candidate).then(verdict)).spec
+        shrink(&spec, verdict(), 2000, |candidate| fails(candidate).then(verdict)).spec
+    }
+
+    #[test]
+    fn the_search_ends_with_its_budget_and_where_it_is_no_use() {
+        let spec: CaseSpec = "element = 'f32'\nbatch = 2\nsequence = 40\nhidden = 9\nintermediate = 7\nexperts = 4\n\
+             top_k = 2\ncapacity = 9\nalpha = 1.702\nlimit = 7.0\nseed = 1\nrouting = 'uniform'\n\
+             values = 'gentle'\nweights = 'normalised'"
+            .parse()
+            .unwrap();
+        let fault = || Verdict::Fault(Fault::refused("it fails"));
+        let of_budget = |tries| shrink(&spec, fault(), tries, |_| Some(fault()));
+        assert_eq!((of_budget(3).tries, of_budget(3).is_smallest), (3, false));
+        assert!(of_budget(2000).is_smallest);
+        let late = || {
+            Verdict::Fault(Fault::TimedOut {
+                seconds: 1.0,
+                stderr: String::new(),
+            })
+        };
+        let mut asked = 0;
+        let shrunk = shrink(&spec, fault(), 2000, |_| {
+            asked += 1;
+            Some(late())
+        });
+        assert_eq!((asked, shrunk.is_smallest), (MAX_TIME_OUTS, false));
+        let mut asked = 0;
+        shrink(&spec, fault(), 2000, |_| {
+            asked += 1;
+            Some(Verdict::NotJudged(MachineError::Interrupted))
+        });
+        assert_eq!(asked, 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The verdict on an engine's outcome.
 
-use crate::engine::Fault;
+use crate::engine::{Fault, MachineError};
 use crate::stage::{Location, Stage, StageValues};
 use crate::tensor::ElementType;
 
@@ -20,12 +20,24 @@ pub enum Verdict {
     Fault(Fault),
     /// The case was not run.
     Skip(SkipReason),
+    /// The machine that runs the check failed. Nothing is said about the engine.
+    NotJudged(MachineError),
 }
 
 impl Verdict {
     /// Whether the engine failed.
     pub fn is_failure(&self) -> bool {
         matches!(self, Verdict::Disagree(_) | Verdict::Fault(_))
+    }
+
+    /// Whether the engine gave no answer at all.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Verdict::Fault(fault) if fault.is_silence())
+    }
+
+    /// Whether a time limit passed without an answer.
+    pub(crate) fn is_time_out(&self) -> bool {
+        matches!(self, Verdict::Fault(fault) if fault.is_time_out())
     }
 
     /// A short name for counts and JSON.
@@ -35,6 +47,7 @@ impl Verdict {
             Verdict::Disagree(mismatch) => mismatch.kind(),
             Verdict::Fault(fault) => fault.kind(),
             Verdict::Skip(_) => "skip",
+            Verdict::NotJudged(_) => "not-judged",
         }
     }
 }

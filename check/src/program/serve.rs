@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
 use super::case_file::{FileError, read_case, write_tensors};
-use super::protocol::{Answer, Request};
+use super::protocol::{Answer, MAX_LINE, Request, read_line, skip_line};
 use crate::engine::{Engine, Outcome, forward};
 use crate::stage::Stage;
 use crate::tensor::{AnyProblem, Tensor};
@@ -15,10 +15,18 @@ const MOST_STAGE_ELEMENTS: usize = 1 << 20;
 /// Answers requests until there are no more of them.
 ///
 /// # Errors
-/// An error of the input or the output; what is wrong with a case or an engine is an answer.
-pub fn serve(engine: &mut dyn Engine, requests: impl BufRead, mut answers: impl Write) -> std::io::Result<()> {
-    for line in requests.lines() {
-        let answer = match answer(engine, &line?) {
+/// An error of the input or the output; what is wrong with a line, a case or an engine is an answer.
+pub fn serve(engine: &mut dyn Engine, mut requests: impl BufRead, mut answers: impl Write) -> std::io::Result<()> {
+    while let Some(line) = read_line(&mut requests)? {
+        let answer = if line.is_whole {
+            answer(engine, &line.bytes)
+        } else {
+            skip_line(&mut requests)?;
+            Err(format!(
+                "expected a line of at most {MAX_LINE} bytes, found a longer one"
+            ))
+        };
+        let answer = match answer {
             Ok(()) => Answer::Ok(true),
             Err(message) => Answer::Error(message),
         };
@@ -29,8 +37,8 @@ pub fn serve(engine: &mut dyn Engine, requests: impl BufRead, mut answers: impl 
     Ok(())
 }
 
-fn answer(engine: &mut dyn Engine, line: &str) -> Result<(), String> {
-    let request: Request = serde_json::from_str(line).map_err(|error| error.to_string())?;
+fn answer(engine: &mut dyn Engine, line: &[u8]) -> Result<(), String> {
+    let request: Request = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let file = |error: FileError| error.to_string();
     let problem = read_case(&request.case).map_err(file)?.problem;
     let outcome = forward(engine, &problem).map_err(|fault| fault.to_string())?;

@@ -4,7 +4,7 @@ use crate::common::{Loops, Order, bf16, tf32};
 use std::ops::ControlFlow;
 
 use binned_experts_check::case::{Profile, ValueProfile};
-use binned_experts_check::check::{Contender, check};
+use binned_experts_check::check::{CaseResult, Contender, check};
 use binned_experts_check::engine::Reference;
 use binned_experts_check::judge::judge_spec;
 use binned_experts_check::{CaseSpec, CheckPlan, Domain, ElementType, Precision, Selection, Verdict, check_engine};
@@ -57,7 +57,7 @@ fn honest() -> Vec<Loops> {
 
 fn all_agree(engines: &mut [Loops], plan: &CheckPlan) {
     let mut contenders: Vec<Contender<'_>> = engines.iter_mut().map(|engine| Contender::single(engine)).collect();
-    let summary = check(&mut contenders, plan, &mut |_| ControlFlow::Continue(()));
+    let summary = check(&mut contenders, plan, &mut |_: &CaseResult| ControlFlow::Continue(()));
     summary.unwrap().assert_agrees();
 }
 

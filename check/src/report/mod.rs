@@ -1,13 +1,20 @@
 //! The text and the JSON that a run prints.
 
+mod json;
+
 use std::fmt::{self, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::json;
 
-use crate::check::{CaseResult, EngineTotals, Summary};
+pub use json::{case_json, totals_json};
+
+use crate::check::{CaseResult, End, EngineTotals, Summary};
 use crate::judge::Verdict;
+use crate::text::clean;
+
+/// The most of a verdict's text, in characters.
+const MAX_TEXT: usize = 8000;
 
 impl fmt::Display for Summary {
     /// The failures, then the totals.
@@ -27,6 +34,7 @@ pub fn totals(summary: &Summary) -> String {
             let _ = writeln!(out, "{}: {count} cases skipped: {reason}", totals.name);
         }
     }
+    out.push_str(&kinds(summary));
     let _ = writeln!(
         out,
         "{} cases, among them cases with\n{}",
@@ -40,19 +48,58 @@ pub fn totals(summary: &Summary) -> String {
 
 /// The last line of a report.
 pub fn conclusion(summary: &Summary) -> String {
-    if !summary.is_conclusive() {
-        return "INCONCLUSIVE: an engine was compared on no case".to_owned();
-    }
-    if summary.agrees() {
-        return "AGREE: every engine is within its bounds on every case".to_owned();
-    }
     let failing: Vec<&str> = summary
         .engines
         .iter()
-        .filter(|totals| totals.disagree + totals.fault > 0)
+        .filter(|totals| totals.failed() > 0)
         .map(|totals| totals.name.as_str())
         .collect();
-    format!("DISAGREE: {}", failing.join(", "))
+    let found = match (summary.is_conclusive(), failing.is_empty()) {
+        (_, false) => format!("DISAGREE: {}", failing.join(", ")),
+        (false, true) => "INCONCLUSIVE: an engine was compared on no case".to_owned(),
+        (true, true) if summary.agrees() => "AGREE: every engine is within its bounds on every case".to_owned(),
+        (true, true) => "no failure".to_owned(),
+    };
+    let so_far = format!("after {} of {} cases", summary.cases, summary.planned);
+    match &summary.end {
+        End::Complete => found,
+        End::Stopped => format!("{found} (ended {so_far})"),
+        End::GivenUp => format!("{found} (given up {so_far}: no answer to ten cases in a row)"),
+        End::Interrupted => format!("INTERRUPTED {so_far}: {found}"),
+        End::Machine(error) => format!("ENDED {so_far} by an error of this machine, {error}: {found}"),
+    }
+}
+
+/// The failures by what they have in common, each with its number of cases, the most frequent first.
+fn kinds(summary: &Summary) -> String {
+    let mut kinds: Vec<_> = summary.kinds.iter().collect();
+    kinds.sort_by_key(|kind| (kind.engine, std::cmp::Reverse(kind.cases)));
+    let mut out = String::new();
+    for kind in kinds {
+        let name = &summary.engines[kind.engine].name;
+        let cases = if kind.cases == 1 { "case" } else { "cases" };
+        let _ = writeln!(
+            out,
+            "{name}: {} {cases}, first {}: {}",
+            kind.cases, kind.first, kind.text
+        );
+    }
+    out
+}
+
+/// The median and the longest time of a case, for each engine.
+pub fn case_times(summary: &Summary) -> String {
+    let line = |totals: &EngineTotals| {
+        let (median, worst) = totals.median_and_worst()?;
+        let milliseconds = |seconds: f32| f64::from(seconds) * 1e3;
+        Some(format!(
+            "{}: {:.3} ms a case in the median, {:.3} ms at worst\n",
+            totals.name,
+            milliseconds(median),
+            milliseconds(worst)
+        ))
+    };
+    summary.engines.iter().filter_map(line).collect()
 }
 
 /// A table with a row for each engine.
@@ -99,8 +146,9 @@ pub fn failure_text(engine: &str, failure: &CaseResult) -> String {
     if let Some(shrunk) = &failure.shrunk {
         let _ = writeln!(
             out,
-            "smallest case found, in {} tries: {}",
+            "smallest case found, in {} tries{}: {}",
             shrunk.tries,
+            if shrunk.is_smallest { "" } else { " and not to the end" },
             shrunk.spec.summary()
         );
         let _ = writeln!(out, "{}", indented(&verdict_text(&shrunk.verdict)));
@@ -109,9 +157,9 @@ pub fn failure_text(engine: &str, failure: &CaseResult) -> String {
     out
 }
 
-/// A verdict in full.
+/// A verdict in full, without control characters whatever an engine said.
 pub fn verdict_text(verdict: &Verdict) -> String {
-    match verdict {
+    let text = match verdict {
         Verdict::Agree { used, undecided: 0 } => format!("agree, {used:.3} of the bound used"),
         Verdict::Agree { used, undecided } => {
             format!("agree, {used:.3} of the bound used, {undecided} elements undecided near overflow")
@@ -119,73 +167,9 @@ pub fn verdict_text(verdict: &Verdict) -> String {
         Verdict::Disagree(mismatch) => mismatch.to_string(),
         Verdict::Fault(fault) => fault.to_string(),
         Verdict::Skip(reason) => format!("skipped: {reason}"),
-    }
-}
-
-/// One case and engine as a line of JSON.
-pub fn case_json(engine: &str, result: &CaseResult) -> String {
-    let (used, undecided) = match result.verdict {
-        Verdict::Agree { used, undecided } => (Some(used), Some(undecided)),
-        _ => (None, None),
+        Verdict::NotJudged(error) => format!("not judged: {error}"),
     };
-    let (stage, detail) = match &result.verdict {
-        Verdict::Agree { .. } => (None, None),
-        Verdict::Disagree(mismatch) => (Some(mismatch.stage().to_string()), Some(mismatch.to_string())),
-        Verdict::Fault(fault) => (None, Some(fault.to_string())),
-        Verdict::Skip(reason) => (None, Some(reason.to_string())),
-    };
-    json!({
-        "case": result.case,
-        "engine": engine,
-        "verdict": result.verdict.kind(),
-        "used": used,
-        "undecided": undecided,
-        "stage": stage,
-        "detail": detail,
-        "spec": result.spec.as_ref().map(ToString::to_string),
-        "shrunk": result.shrunk.as_ref().map(|shrunk| shrunk.spec.to_string()),
-    })
-    .to_string()
-}
-
-/// The totals as a line of JSON.
-pub fn totals_json(summary: &Summary) -> String {
-    let engine = |totals: &EngineTotals| {
-        let skips = totals
-            .skips
-            .iter()
-            .map(|(reason, count)| json!({ "reason": reason.to_string(), "cases": count }));
-        json!({
-            "engine": totals.name,
-            "agree": totals.agree,
-            "disagree": totals.disagree,
-            "fault": totals.fault,
-            "skipped": totals.skipped(),
-            "skips": skips.collect::<Vec<_>>(),
-            "used": totals.used,
-            "used_by": totals.used_by,
-            "undecided": totals.undecided,
-            "elements": totals.elements,
-            "seconds": totals.time.as_secs_f64(),
-        })
-    };
-    let coverage: serde_json::Map<String, serde_json::Value> = summary
-        .coverage
-        .iter()
-        .map(|(name, count)| ((*name).to_owned(), json!(count)))
-        .collect();
-    json!({
-        "totals": summary.engines.iter().map(engine).collect::<Vec<_>>(),
-        "agrees": summary.agrees(),
-        "coverage": coverage,
-        "seconds": {
-            "generate": summary.generating.as_secs_f64(),
-            "oracle": summary.oracle.as_secs_f64(),
-            "compare": summary.comparing.as_secs_f64(),
-            "elapsed": summary.elapsed.as_secs_f64(),
-        },
-    })
-    .to_string()
+    clean(&text, MAX_TEXT)
 }
 
 /// In how many cases each situation occurred, three to a line.
