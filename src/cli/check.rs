@@ -93,10 +93,15 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
     Ok(CheckPlan {
         cases: arguments.cases,
         seed: arguments.seed,
-        selection: Selection::default().with_profiles(arguments.profile.iter().copied()),
+        selection: Selection {
+            domain: arguments.engines.domain()?,
+            ..Selection::default().with_profiles(arguments.profile.iter().copied())
+        },
         golden: golden.unwrap_or_default(),
         specs,
         shard: arguments.shard.unwrap_or_default(),
+        at_least: arguments.at_least,
+        is_strict: arguments.strict,
         shrink_budget: arguments.shrink_budget,
         stop: interrupts.stop.clone(),
     })

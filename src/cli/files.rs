@@ -110,7 +110,7 @@ pub(super) fn report_judged(engine: &str, verdict: &Verdict, interrupts: &Interr
     Ok(match verdict {
         Verdict::Agree { .. } => Conclusion::Agree,
         Verdict::Disagree(_) | Verdict::Fault(_) => Conclusion::Finding,
-        Verdict::Skip(_) => Conclusion::NothingCompared,
+        Verdict::Declined(_) | Verdict::Skip(_) => Conclusion::NothingCompared,
         Verdict::NotJudged(MachineError::Interrupted) => interrupts.conclusion(),
         Verdict::NotJudged(error) => return Err(error.to_string().into()),
     })

@@ -6,8 +6,9 @@ use binned_experts_gpu::{GpuError, Machine, POISONS, Path, Pipeline};
 use binned_experts_reference::{ExpertWeights, Problem};
 use ndarray::{Array2, Array3};
 
+use binned_experts_check::domain::TieOrder;
 use binned_experts_check::draw::mix;
-use binned_experts_check::{AnyProblem, ElementType, Engine, Fault, Outcome, Precision, Stage, Stages};
+use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome, Precision, Stage, Stages};
 
 /// `binned-experts-gpu` on one of its machines, with its stages. The workspace is kept from case to case.
 pub struct PipelineEngine<M: Machine> {
@@ -51,16 +52,12 @@ impl<M: Machine> Engine for PipelineEngine<M> {
         self.name
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        (element == ElementType::F32).then_some(Precision::Fp32)
-    }
-
-    fn is_deterministic(&self) -> bool {
-        true
-    }
-
-    fn takes_order(&self) -> bool {
-        true
+    fn domain(&self) -> Domain {
+        Domain {
+            tie_order: Some(TieOrder::Given),
+            deterministic: Some(true),
+            ..Domain::of(Precision::Fp32)
+        }
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{CheckError, CheckPlan, Contender, GoldenCase, Shard};
 use crate::case::CaseSpec;
-use crate::domain::TieOrder;
+use crate::domain::Domain;
 use crate::generate::Selection;
 use crate::judge::Trial;
 use crate::oracle::{Coverage, Precision};
@@ -59,9 +59,14 @@ impl Sources {
             first_seed: plan.seed,
             seeds: plan.cases,
             shard: plan.shard,
-            selection: takeable(contenders, &plan.selection),
+            selection: takeable(contenders, &plan.selection)?,
             claims: contenders.iter().map(claims).collect(),
         })
+    }
+
+    /// What the generated cases are inside of.
+    pub(super) fn domain(&self) -> &Domain {
+        &self.selection.domain
     }
 
     /// The number of cases of this shard.
@@ -112,20 +117,32 @@ fn case(name: String, spec: Option<CaseSpec>, golden: Option<GoldenCase>, trial:
     }
 }
 
-/// The selection, without element types that no engine takes, and without orders where some engine takes none.
-fn takeable(contenders: &[Contender<'_>], selection: &Selection) -> Selection {
+/// The selection inside the domains of all engines, without element types that no engine takes.
+fn takeable(contenders: &[Contender<'_>], selection: &Selection) -> Result<Selection, CheckError> {
     let wanted = |element: &ElementType| selection.elements.is_empty() || selection.elements.contains(element);
     let claims = || contenders.iter().map(Contender::claims);
-    let taken = |element: &ElementType| claims().any(|engine| engine.precision(*element).is_some());
+    let taken = |element: &ElementType| {
+        selection.domain.precision_on(*element).is_some() && claims().any(|engine| engine.precision(*element).is_some())
+    };
     let elements = ElementType::ALL.iter().copied();
-    let mut domain = selection.domain.clone();
-    if !claims().all(|engine| engine.takes_order()) {
-        domain.tie_order = Some(TieOrder::Stable);
-    }
-    Selection {
+    // One engine may take what another does not, by element type.
+    let domains = claims().map(|engine| Domain {
+        precision: None,
+        ..engine.domain()
+    });
+    let domain = domains.fold(selection.domain.clone(), |all, domain| all.meet(&domain));
+    domain.check()?;
+    let inside = Selection {
         elements: elements.filter(|element| wanted(element) && taken(element)).collect(),
         domain,
         ..selection.clone()
+    };
+    match inside.ruled_out() {
+        None => Ok(inside),
+        Some(profile) => Err(CheckError::RuledOut {
+            profile: profile.name(),
+            domain: Box::new(inside.domain),
+        }),
     }
 }
 

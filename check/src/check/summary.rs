@@ -4,16 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::source::Case;
-use crate::case::CaseSpec;
-use crate::engine::{Fault, MachineError};
-use crate::judge::{Judgement, Mismatch, Shrunk, SkipReason, Verdict};
+use crate::case::{CaseSpec, Profile};
+use crate::domain::Domain;
+use crate::engine::MachineError;
+use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
 use crate::oracle::Inputs;
-use crate::text::clean;
+use crate::text::without_numbers;
 
-/// The most kinds of failures that are told apart; the rest is one more.
+/// The most kinds of failures, or of reasons, that are told apart; the rest is one more.
 const MAX_KINDS: usize = 40;
-/// The most of a fault's text in a kind, in characters.
-const MAX_KIND: usize = 160;
 
 /// One engine on one case.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +70,17 @@ pub struct FailureKind {
     pub first: String,
 }
 
+/// Cases that an engine declined for reasons that look alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declined {
+    /// The reason, with `#` for each number.
+    pub reason: String,
+    /// Number of cases.
+    pub cases: usize,
+    /// The first of them.
+    pub first: String,
+}
+
 /// Counts of an engine's verdicts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EngineTotals {
@@ -84,6 +94,10 @@ pub struct EngineTotals {
     pub fault: usize,
     /// Cases that were not run, by reason.
     pub skips: Vec<(SkipReason, usize)>,
+    /// Cases that it declined, by reason.
+    pub declined: Vec<Declined>,
+    /// Whether it declares a domain, so that what it declines is inside.
+    pub has_domain: bool,
     /// The largest share of a bound that was used.
     pub used: f64,
     /// The case of that share.
@@ -102,6 +116,21 @@ impl EngineTotals {
     /// Cases that were not run.
     pub fn skipped(&self) -> usize {
         self.skips.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Cases that it declined.
+    pub fn declines(&self) -> usize {
+        self.declined.iter().map(|declined| declined.cases).sum()
+    }
+
+    /// Cases that it declined although its domain admits them.
+    pub fn declined_inside(&self) -> usize {
+        if self.has_domain { self.declines() } else { 0 }
+    }
+
+    /// The fewest cases that have to be judged if nobody says how many: a tenth of those that it was asked.
+    fn least_judged(&self) -> usize {
+        (self.compared() + self.declines()).div_ceil(10).max(1)
     }
 
     /// Cases that were compared.
@@ -133,6 +162,14 @@ pub struct Summary {
     pub coverage: Vec<(&'static str, usize)>,
     /// Number of cases that were to be run.
     pub planned: usize,
+    /// What the cases were drawn inside of.
+    pub domain: Domain,
+    /// The profiles that it rules out.
+    pub ruled_out: Vec<Profile>,
+    /// The fewest cases of an engine that have to be judged; none for a tenth of those that it was asked.
+    pub at_least: Option<usize>,
+    /// Whether a case that is declined inside a domain is a failure.
+    pub is_strict: bool,
     /// How the run ended.
     pub end: End,
     /// The first failure of each engine.
@@ -150,25 +187,36 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether the run is complete, and every engine was compared on at least one case and failed on none.
+    /// Whether the run is complete, and every engine was compared on enough cases and failed on none.
     pub fn agrees(&self) -> bool {
         self.end == End::Complete && self.is_conclusive() && !self.has_failures()
     }
 
     /// Whether an engine failed on a case.
     pub fn has_failures(&self) -> bool {
-        self.engines.iter().any(|totals| totals.failed() > 0)
+        self.engines.iter().any(|totals| self.has_failed(totals))
     }
 
-    /// Whether every engine was compared on at least one case.
+    /// Whether an engine failed on a case, or declined one inside its domain where that counts.
+    pub fn has_failed(&self, totals: &EngineTotals) -> bool {
+        totals.failed() > 0 || self.is_strict && totals.declined_inside() > 0
+    }
+
+    /// Whether every engine was compared on enough cases.
     pub fn is_conclusive(&self) -> bool {
-        !self.engines.is_empty() && self.engines.iter().all(|totals| totals.compared() > 0)
+        let enough = |totals: &EngineTotals| totals.compared() >= self.least_judged(totals);
+        !self.engines.is_empty() && self.engines.iter().all(enough)
+    }
+
+    /// The fewest cases of an engine that have to be judged.
+    pub fn least_judged(&self, totals: &EngineTotals) -> usize {
+        self.at_least.unwrap_or_else(|| totals.least_judged()).max(1)
     }
 
     /// For tests.
     ///
     /// # Panics
-    /// If an engine failed on a case, or was compared on none; the message is the report.
+    /// If an engine failed on a case, or was compared on too few; the message is the report.
     pub fn assert_agrees(&self) {
         assert!(self.agrees(), "{self}");
     }
@@ -189,7 +237,7 @@ impl Summary {
         let is_first = totals.failed() == 0 && judgement.verdict.is_failure();
         totals.add(&case.name, case.trial.expected().inputs(), judgement);
         if judgement.verdict.is_failure() {
-            self.add_kind(engine, kind(&judgement.verdict), &case.name);
+            self.add_kind(engine, judgement.verdict.likeness(), &case.name);
         }
         is_first
     }
@@ -214,44 +262,13 @@ impl Summary {
     }
 }
 
-/// What failures that look alike have in common: the stage, or the first line of a fault without its numbers.
-fn kind(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Disagree(mismatch) => match &**mismatch {
-            Mismatch::Shape { stage, .. } => format!("{stage}: wrong shape"),
-            Mismatch::Type { stage, .. } => format!("{stage}: wrong element type"),
-            Mismatch::Values { stage, .. } => format!("{stage}: wrong values"),
-            Mismatch::NotDeterministic { stage, .. } => format!("{stage}: not deterministic"),
-        },
-        Verdict::Fault(fault) => {
-            let text = fault.to_string();
-            let line = clean(text.lines().next().unwrap_or_default(), MAX_KIND);
-            match fault {
-                Fault::Crashed { .. } | Fault::NotReady { .. } | Fault::TimedOut { .. } => line,
-                _ => without_numbers(&line),
-            }
-        }
-        Verdict::Agree { .. } | Verdict::Skip(_) | Verdict::NotJudged(_) => verdict.kind().to_owned(),
-    }
-}
-
-/// The text with `#` for each number.
-fn without_numbers(text: &str) -> String {
-    let mut out = String::new();
-    for character in text.chars() {
-        match character {
-            '0'..='9' if out.ends_with('#') => {}
-            '0'..='9' => out.push('#'),
-            _ => out.push(character),
-        }
-    }
-    out
-}
-
 impl EngineTotals {
     fn add(&mut self, case: &str, inputs: &Inputs, judgement: &Judgement) {
         self.time += judgement.engine;
-        if !matches!(judgement.verdict, Verdict::Skip(_) | Verdict::NotJudged(_)) {
+        if !matches!(
+            judgement.verdict,
+            Verdict::Skip(_) | Verdict::NotJudged(_) | Verdict::Declined(_)
+        ) {
             self.seconds.push(judgement.engine.as_secs_f32());
         }
         match &judgement.verdict {
@@ -266,10 +283,28 @@ impl EngineTotals {
             Verdict::Disagree(_) => self.disagree += 1,
             Verdict::Fault(_) => self.fault += 1,
             Verdict::NotJudged(_) => {}
+            Verdict::Declined(reason) => self.add_declined(without_numbers(reason), case),
             Verdict::Skip(reason) => match self.skips.iter_mut().find(|(known, _)| known == reason) {
                 Some((_, count)) => *count += 1,
                 None => self.skips.push((*reason, 1)),
             },
+        }
+    }
+
+    fn add_declined(&mut self, reason: String, case: &str) {
+        let is_new = !self.declined.iter().any(|declined| declined.reason == reason);
+        let reason = if is_new && self.declined.len() >= MAX_KINDS {
+            "other reasons".to_owned()
+        } else {
+            reason
+        };
+        match self.declined.iter_mut().find(|declined| declined.reason == reason) {
+            Some(declined) => declined.cases += 1,
+            None => self.declined.push(Declined {
+                reason,
+                cases: 1,
+                first: case.to_owned(),
+            }),
         }
     }
 }

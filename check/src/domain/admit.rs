@@ -6,7 +6,6 @@ use super::{Axis, Domain};
 use crate::case::{CaseSpec, SpecError, SpecialValue};
 use crate::named::Named;
 use crate::oracle::Inputs;
-use crate::tensor::{AnyProblem, ElementType};
 
 /// Why a case is not inside a domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,10 +23,10 @@ pub struct Outside {
 
 /// What a domain asks of a case.
 struct Facts<'a> {
-    element: ElementType,
     /// In the order of [`Axis::ALL`].
     sizes: [usize; 6],
-    ids: ArrayView2<'a, i64>,
+    /// Where drops or duplicates count.
+    ids: Option<ArrayView2<'a, usize>>,
     alpha: f64,
     limit: f64,
     is_finite: bool,
@@ -50,15 +49,13 @@ impl Domain {
         })
     }
 
-    /// Whether a problem is inside.
+    /// Whether a problem is inside, but for its element type.
     ///
     /// # Errors
     /// [`Outside`] with the first field that is not fulfilled.
-    pub fn admits_problem(&self, problem: &AnyProblem) -> Result<(), Outside> {
-        let dims = problem.dims();
-        let (ids, activation) = with_problem!(problem, problem => (problem.router_indices(), problem.activation()));
+    pub fn admits_inputs(&self, inputs: &Inputs, has_order: bool) -> Result<(), Outside> {
+        let dims = inputs.dims;
         self.admits_facts(&Facts {
-            element: problem.element(),
             sizes: [
                 dims.tokens,
                 dims.hidden,
@@ -67,21 +64,30 @@ impl Domain {
                 dims.top_k,
                 dims.capacity,
             ],
-            ids,
-            alpha: activation.alpha,
-            limit: activation.limit,
-            is_finite: self.takes_specials() || Inputs::new(problem).is_finite(),
-            has_order: problem.has_explicit_order(),
+            ids: Some(inputs.router_indices.view()),
+            alpha: inputs.activation.alpha,
+            limit: inputs.activation.limit,
+            is_finite: self.takes_specials() || inputs.is_finite(),
+            has_order,
         })
     }
 
     fn admits_alone(&self, spec: &CaseSpec) -> Result<(), Outside> {
         let unbuilt = |error: SpecError| outside("sizes", "a case that can be built", error);
         spec.check_sizes().map_err(unbuilt)?;
-        let ids = spec.router_indices().map_err(unbuilt)?;
+        if self.precision_on(spec.element).is_none() {
+            let claimed = self.precision.iter().flatten();
+            let names: Vec<&str> = claimed.map(|precision| precision.name()).collect();
+            return Err(outside("precision", names.join(" or "), spec.element));
+        }
+        let ids = if self.takes_drops() && self.takes_duplicates() {
+            None
+        } else {
+            let ids = spec.router_indices().map_err(unbuilt)?;
+            Some(ids.mapv(|id| usize::try_from(id).unwrap_or(usize::MAX)))
+        };
         let is_special = |value| matches!(value, SpecialValue::Nan | SpecialValue::Inf | SpecialValue::NegativeInf);
         self.admits_facts(&Facts {
-            element: spec.element,
             sizes: [
                 spec.tokens(),
                 spec.hidden,
@@ -90,7 +96,7 @@ impl Domain {
                 spec.top_k,
                 spec.capacity,
             ],
-            ids: ids.view(),
+            ids: ids.as_ref().map(|ids| ids.view()),
             alpha: spec.alpha,
             limit: spec.limit,
             is_finite: !spec.special.is_some_and(|special| is_special(special.value)),
@@ -99,11 +105,6 @@ impl Domain {
     }
 
     fn admits_facts(&self, facts: &Facts<'_>) -> Result<(), Outside> {
-        if self.precision_on(facts.element).is_none() {
-            let claimed = self.precision.iter().flatten();
-            let names: Vec<&str> = claimed.map(|precision| precision.name()).collect();
-            return Err(outside("precision", names.join(" or "), facts.element));
-        }
         for (&axis, size) in Axis::ALL.iter().zip(facts.sizes) {
             if !self.sizes(axis).admits(size) {
                 return Err(outside(axis.name(), self.sizes(axis).condition(axis.letter()), size));
@@ -113,18 +114,17 @@ impl Domain {
         if self.intermediate.equals.is_some() && intermediate != hidden {
             return Err(outside("intermediate", format!("I = H = {hidden}"), intermediate));
         }
-        if !self.takes_duplicates()
-            && let Some(token) = facts
-                .ids
-                .rows()
-                .into_iter()
-                .position(|row| has_duplicates(&row.to_vec()))
+        if let Some(ids) = facts.ids
+            && !self.takes_duplicates()
+            && let Some(token) = ids.rows().into_iter().position(|row| has_duplicates(row.to_vec()))
         {
-            let found = format!("token {token} with {}", facts.ids.row(token));
+            let found = format!("token {token} with {}", ids.row(token));
             return Err(outside("duplicates", "no expert twice in a token", found));
         }
-        if !self.takes_drops() {
-            let fullest = fullest_expert(facts.ids);
+        if let Some(ids) = facts.ids
+            && !self.takes_drops()
+        {
+            let fullest = fullest_expert(ids.iter().copied());
             if fullest > capacity {
                 let found = format!("C = {capacity} and an expert with {fullest} assignments");
                 return Err(outside("drops", "nothing dropped", found));
@@ -157,18 +157,14 @@ fn outside(field: &'static str, expected: impl Into<String>, found: impl ToStrin
     }
 }
 
-fn has_duplicates(row: &[i64]) -> bool {
-    let mut row = row.to_vec();
+fn has_duplicates(mut row: Vec<usize>) -> bool {
     row.sort_unstable();
     row.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// The largest number of assignments of an expert.
-pub(crate) fn fullest_expert(ids: ArrayView2<'_, i64>) -> usize {
-    let mut counts: Vec<usize> = Vec::new();
-    for expert in ids.iter().filter_map(|id| usize::try_from(*id).ok()) {
-        counts.resize(counts.len().max(expert + 1), 0);
-        counts[expert] += 1;
-    }
-    counts.into_iter().max().unwrap_or(0)
+pub(crate) fn fullest_expert(ids: impl IntoIterator<Item = usize>) -> usize {
+    let mut ids = Vec::from_iter(ids);
+    ids.sort_unstable();
+    ids.chunk_by(|a, b| a == b).map(<[usize]>::len).max().unwrap_or(0)
 }

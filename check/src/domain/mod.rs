@@ -125,6 +125,35 @@ impl Domain {
         }
     }
 
+    /// What both admit, with what either claims.
+    #[must_use]
+    pub fn meet(&self, other: &Domain) -> Domain {
+        let flag = |mine: Option<bool>, theirs: Option<bool>, narrow: bool| match (mine, theirs) {
+            (Some(mine), _) if mine == narrow => Some(narrow),
+            (mine, theirs) => theirs.or(mine),
+        };
+        let tie_order = match (self.tie_order, other.tie_order) {
+            (Some(mine), Some(TieOrder::Given)) => Some(mine),
+            (mine, theirs) => theirs.or(mine),
+        };
+        Domain {
+            precision: common(&self.precision, &other.precision),
+            tokens: self.tokens.meet(&other.tokens),
+            hidden: self.hidden.meet(&other.hidden),
+            intermediate: self.intermediate.meet(&other.intermediate),
+            experts: self.experts.meet(&other.experts),
+            top_k: self.top_k.meet(&other.top_k),
+            capacity: self.capacity.meet(&other.capacity),
+            drops: flag(self.drops, other.drops, false),
+            duplicates: flag(self.duplicates, other.duplicates, false),
+            alpha: common(&self.alpha, &other.alpha),
+            limit: common(&self.limit, &other.limit),
+            finite: flag(self.finite, other.finite, true),
+            tie_order,
+            deterministic: flag(self.deterministic, other.deterministic, true),
+        }
+    }
+
     /// The precision claimed on cases of an element type; none if it takes none of them.
     pub fn precision_on(&self, element: ElementType) -> Option<Precision> {
         match &self.precision {
@@ -168,5 +197,13 @@ impl Domain {
     /// Whether it claims to give the same bits for the same case.
     pub fn is_deterministic(&self) -> bool {
         self.deterministic == Some(true)
+    }
+}
+
+/// What is in both lists; a list that is not given holds everything.
+fn common<T: Clone + PartialEq>(mine: &Option<Vec<T>>, theirs: &Option<Vec<T>>) -> Option<Vec<T>> {
+    match (mine, theirs) {
+        (Some(mine), Some(theirs)) => Some(mine.iter().filter(|entry| theirs.contains(entry)).cloned().collect()),
+        (one, None) | (None, one) => one.clone(),
     }
 }

@@ -268,5 +268,6 @@ impl Source<'_> {
 
 /// The largest number of assignments of an expert.
 fn fullest_of(spec: &CaseSpec) -> usize {
-    spec.router_indices().map_or(0, |ids| fullest_expert(ids.view()))
+    spec.router_indices()
+        .map_or(0, |ids| fullest_expert(ids.into_iter().map(|id| id as usize)))
 }

@@ -4,7 +4,7 @@ use super::MAX_ASSIGNMENTS;
 use crate::case::{
     CapacityProfile, OrderProfile, Profile, RoutingProfile, SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
 };
-use crate::domain::Domain;
+use crate::domain::{Domain, Rules};
 use crate::tensor::ElementType;
 
 /// The work of a case outside a fuzzer.
@@ -75,6 +75,20 @@ impl Selection {
             busy_experts: 34,
             ..Selection::default()
         }
+    }
+
+    /// The first profile that is named and that the domain rules out.
+    pub fn ruled_out(&self) -> Option<Profile> {
+        let rules = Rules::new(&self.domain);
+        let named = std::iter::empty()
+            .chain(self.sizes.iter().copied().map(Profile::Size))
+            .chain(self.routings.iter().copied().map(Profile::Routing))
+            .chain(self.capacities.iter().copied().map(Profile::Capacity))
+            .chain(self.values.iter().copied().map(Profile::Values))
+            .chain(self.specials.iter().copied().map(Profile::Special))
+            .chain(self.warmups.iter().copied().map(Profile::Warmup))
+            .chain(self.orders.iter().copied().map(Profile::Order));
+        named.into_iter().find(|profile| !rules.allow(*profile))
     }
 
     /// Restricts each axis of which a profile is named to the named ones.

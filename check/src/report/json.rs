@@ -60,6 +60,8 @@ pub fn totals_json(summary: &Summary) -> String {
         "type": "totals",
         "cases": summary.cases,
         "planned": summary.planned,
+        "domain": summary.domain,
+        "ruled_out": summary.ruled_out.iter().map(|profile| profile.name()).collect::<Vec<_>>(),
         "end": end(&summary.end),
         "totals": summary.engines.iter().map(engine_json).collect::<Vec<_>>(),
         "kinds": kinds.collect::<Vec<_>>(),
@@ -80,11 +82,18 @@ fn engine_json(totals: &EngineTotals) -> Value {
         .skips
         .iter()
         .map(|(reason, count)| json!({ "reason": reason.to_string(), "cases": count }));
+    let declines = totals
+        .declined
+        .iter()
+        .map(|declined| json!({ "reason": declined.reason, "cases": declined.cases, "first": declined.first }));
     json!({
         "engine": totals.name,
         "agree": totals.agree,
         "disagree": totals.disagree,
         "fault": totals.fault,
+        "declined": totals.declines(),
+        "declines": declines.collect::<Vec<_>>(),
+        "declined_inside": totals.declined_inside(),
         "skipped": totals.skipped(),
         "skips": skips.collect::<Vec<_>>(),
         "used": totals.used,
@@ -109,6 +118,7 @@ fn end(end: &End) -> &'static str {
 fn detail(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Agree { .. } => None,
+        Verdict::Declined(reason) => Some(reason.clone()),
         Verdict::Skip(reason) => Some(reason.to_string()),
         Verdict::NotJudged(error) => Some(error.to_string()),
         Verdict::Disagree(_) | Verdict::Fault(_) => Some(verdict_text(verdict)),

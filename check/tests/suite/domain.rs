@@ -76,8 +76,13 @@ fn what_is_built_is_inside() {
             let before = spec.predecessor();
             for spec in before.iter().chain([&spec]) {
                 let problem = spec.build().unwrap();
-                assert_eq!(domain.admits_problem(&problem), Ok(()), "{spec}");
-                assert!(domain.takes_specials() || Inputs::new(&problem).is_finite(), "{spec}");
+                let inputs = Inputs::new(&problem);
+                assert_eq!(
+                    domain.admits_inputs(&inputs, problem.has_explicit_order()),
+                    Ok(()),
+                    "{spec}"
+                );
+                assert!(domain.takes_specials() || inputs.is_finite(), "{spec}");
             }
         }
     }
