@@ -64,7 +64,7 @@ pub(super) fn check(arguments: &Check) -> Result<Conclusion, Failure> {
     if is_table {
         for failure in &summary.failures {
             let name = &names[failure.engine];
-            print(report::failure_text(name, failure))?;
+            print(report::Told::new(name, failure))?;
             let lines = saved.replay_lines(name, failure, &arguments.engines.arguments());
             print(format!("{lines}\n"))?;
         }
@@ -80,7 +80,7 @@ pub(super) fn check(arguments: &Check) -> Result<Conclusion, Failure> {
         print(report::totals_json(&summary))?;
         saved.finish()?;
     }
-    conclusion(&summary, &interrupts)
+    conclusion(&summary, interrupts.conclusion())
 }
 
 fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure> {
@@ -107,10 +107,11 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
     })
 }
 
-fn conclusion(summary: &Summary, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
+/// What a summary says; `interrupted` is that of a run that a signal ended.
+pub(super) fn conclusion(summary: &Summary, interrupted: Conclusion) -> Result<Conclusion, Failure> {
     match &summary.end {
         End::Machine(error) => Err(error.to_string().into()),
-        End::Interrupted => Ok(interrupts.conclusion()),
+        End::Interrupted => Ok(interrupted),
         _ if summary.has_failures() => Ok(Conclusion::Finding),
         _ if summary.agrees() => Ok(Conclusion::Agree),
         _ => Ok(Conclusion::NothingCompared),

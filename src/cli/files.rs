@@ -7,7 +7,9 @@ use binned_experts_check::engine::{forward, precisions_of};
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::oracle::Coverage;
 use binned_experts_check::program::{positions, read_case, tensors, write_case, write_tensors};
-use binned_experts_check::{AnyProblem, CaseSpec, Fault, MachineError, Selection, Verdict, report};
+use binned_experts_check::{
+    AnyProblem, CaseSpec, ElementType, Fault, MachineError, Precision, Selection, Verdict, report,
+};
 
 use super::interrupt::Interrupts;
 use super::{Case, Conclusion, Failure, Replay, Run, note, print};
@@ -68,30 +70,14 @@ pub(super) fn case(arguments: &Case) -> Result<Conclusion, Failure> {
 pub(super) fn replay(arguments: &Replay) -> Result<Conclusion, Failure> {
     let interrupts = Interrupts::watch()?;
     let mut engines = arguments.engines.open(&interrupts.stop)?.engines;
-    let precisions = |element| precisions_of(engines.iter().map(|opened| &*opened.engine), element);
-    let trial = if arguments
-        .case
-        .extension()
-        .is_some_and(|extension| extension == "safetensors")
-    {
-        let problem = read_problem(&arguments.case, arguments.order.as_deref())?;
-        let precisions = precisions(problem.element());
-        Trial::from_problem(problem, &precisions)
-    } else {
-        if arguments.order.is_some() {
-            return Err("--order: expected a case as safetensors".into());
-        }
-        let spec: CaseSpec = read_text(&arguments.case)?
-            .parse()
-            .map_err(|error| in_file(&arguments.case, &error))?;
-        print(&spec)?;
-        Trial::from_spec(&spec, &precisions(spec.element))?
-    };
+    let trial = read_trial(&arguments.case, arguments.order.as_deref(), |element| {
+        precisions_of(engines.iter().map(|opened| &*opened.engine), element)
+    })?;
     print(describe(&trial) + "\n")?;
     let mut found = Conclusion::NothingCompared;
     for opened in &mut engines {
         let judgement = judge(&mut *opened.engine, &trial);
-        match report_judged(opened.engine.name(), &judgement.verdict, &interrupts)? {
+        match conclude(opened.engine.name(), &judgement.verdict, interrupts.conclusion())? {
             interrupted @ Conclusion::Interrupted(_) => return Ok(interrupted),
             Conclusion::Finding => found = Conclusion::Finding,
             Conclusion::Agree if found == Conclusion::NothingCompared => found = Conclusion::Agree,
@@ -104,19 +90,38 @@ pub(super) fn replay(arguments: &Replay) -> Result<Conclusion, Failure> {
     Ok(found)
 }
 
-/// Prints a verdict, and concludes from it alone.
-pub(super) fn report_judged(engine: &str, verdict: &Verdict, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
-    print(format!("{engine}: {}", report::verdict_text(verdict)))?;
+/// The case of a file with what it takes to judge engines of some precisions on it. A case of text is printed.
+pub(super) fn read_trial(
+    path: &Path,
+    order: Option<&str>,
+    precisions: impl Fn(ElementType) -> Vec<Precision>,
+) -> Result<Trial, Failure> {
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        let problem = read_problem(path, order)?;
+        let precisions = precisions(problem.element());
+        return Ok(Trial::from_problem(problem, &precisions));
+    }
+    if order.is_some() {
+        return Err("--order: expected a case as safetensors".into());
+    }
+    let spec: CaseSpec = read_text(path)?.parse().map_err(|error| in_file(path, &error))?;
+    print(&spec)?;
+    Ok(Trial::from_spec(&spec, &precisions(spec.element))?)
+}
+
+/// Prints a verdict, and concludes from it alone; `interrupted` is what is concluded where a signal came.
+pub(super) fn conclude(name: &str, verdict: &Verdict, interrupted: Conclusion) -> Result<Conclusion, Failure> {
+    print(format!("{name}: {}", report::verdict_text(verdict)))?;
     Ok(match verdict {
         Verdict::Agree { .. } => Conclusion::Agree,
         Verdict::Disagree(_) | Verdict::Fault(_) => Conclusion::Finding,
         Verdict::Declined(_) | Verdict::Skip(_) => Conclusion::NothingCompared,
-        Verdict::NotJudged(MachineError::Interrupted) => interrupts.conclusion(),
+        Verdict::NotJudged(MachineError::Interrupted) => interrupted,
         Verdict::NotJudged(error) => return Err(error.to_string().into()),
     })
 }
 
-fn describe(trial: &Trial) -> String {
+pub(super) fn describe(trial: &Trial) -> String {
     let dims = trial.problem().dims();
     let counts = trial.problem().bins().tokens_per_expert();
     let situations = Coverage::new(trial.expected()).named();

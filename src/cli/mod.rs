@@ -1,6 +1,7 @@
 //! Arguments, and what each command does.
 
 mod check;
+mod compare;
 mod conclusion;
 mod engines;
 mod files;
@@ -8,6 +9,7 @@ mod help;
 mod interrupt;
 mod junit;
 mod progress;
+mod report;
 mod saved;
 mod serve;
 mod shrink;
@@ -56,6 +58,16 @@ const CHECK_EXAMPLES: &str = "Examples:
   binned-experts check --command ./my_kernel --precision fp32 --cases 0 --golden my-cases
   binned-experts check --command ./my_kernel --precision fp32 --cases 100000 --shard 3/8 --format json";
 
+const COMPARE_EXAMPLES: &str = "Examples:
+  binned-experts case --seed 7 --out case.safetensors
+  binned-experts compare case.safetensors my-output.safetensors --precision bf16
+  binned-experts compare case.safetensors --precision bf16 --bounds bounds.safetensors";
+
+const REPORT_EXAMPLES: &str = "Examples:
+  binned-experts check --command ./my_kernel --precision fp32 --shard 1/2 --format json > 1.json
+  binned-experts check --command ./my_kernel --precision fp32 --shard 2/2 --format json > 2.json
+  binned-experts report 1.json 2.json";
+
 /// Tests mixture-of-experts kernels.
 #[derive(Debug, Parser)]
 #[command(version = VERSION, after_help = format!("{EXAMPLES}\n\n{STATUSES}"))]
@@ -80,6 +92,12 @@ enum Task {
     /// Make a failing case smaller.
     #[command(after_help = STATUSES)]
     Shrink(Shrink),
+    /// Judge a result that is there already, or write what is expected.
+    #[command(after_help = format!("{COMPARE_EXAMPLES}\n\n{STATUSES}"))]
+    Compare(Compare),
+    /// Merge the lines of `check --format json` of several runs into one report.
+    #[command(after_help = format!("{REPORT_EXAMPLES}\n\n{STATUSES}"))]
+    Report(Report),
     /// Answer requests as a program for --command does, with an engine of this crate.
     Serve(Serve),
     /// List the engines.
@@ -250,6 +268,31 @@ pub(crate) struct Shrink {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The case, as text or as safetensors; - reads text from standard input.
+    case: PathBuf,
+    /// The result, as safetensors: `output`, and any other stages.
+    #[arg(required_unless_present = "bounds")]
+    output: Option<PathBuf>,
+    /// The arithmetic that is claimed.
+    #[arg(long)]
+    precision: Precision,
+    /// A tensor of a safetensors case that is taken as the explicit order.
+    #[arg(long, value_name = "TENSOR")]
+    order: Option<String>,
+    /// Write the expected values of every stage, and as STAGE.bound how far a right result may be from each.
+    #[arg(long, value_name = "FILE")]
+    bounds: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// What `check --format json` printed on each machine.
+    #[arg(required = true, value_name = "FILE")]
+    results: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// A built-in engine.
     engine: String,
@@ -308,6 +351,8 @@ pub(crate) fn run(cli: Cli) -> Result<Conclusion, Failure> {
         Task::Profiles => help::profiles(),
         Task::Completions { shell } => help::completions(shell),
         Task::Man { directory } => help::man(&directory),
+        Task::Compare(arguments) => compare::compare(&arguments),
+        Task::Report(arguments) => report::report(&arguments),
         Task::Serve(arguments) => serve::run(&arguments),
         #[cfg(feature = "emulator")]
         Task::Zoo(arguments) => zoo::zoo(&arguments),

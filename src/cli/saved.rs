@@ -32,10 +32,8 @@ impl Saved {
         engines: impl IntoIterator<Item = &'a dyn Engine>,
         precision: Option<&str>,
     ) -> Result<Saved, Failure> {
-        let refused =
-            |path: &Path, error: std::io::Error| format!("--save: could not write {}: {error}", path.display());
         let made_parent = !directory.exists();
-        std::fs::create_dir_all(directory).map_err(|error| refused(directory, error))?;
+        std::fs::create_dir_all(directory).map_err(|error| could_not_write(directory, &error))?;
         let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ").to_string();
         let engines: Vec<&str> = engines.into_iter().map(Engine::name).collect();
         let engines = if engines.len() > 2 {
@@ -50,7 +48,7 @@ impl Saved {
         // Another run may have started in the same second.
         while let Err(error) = std::fs::create_dir(&path) {
             if error.kind() != ErrorKind::AlreadyExists {
-                return Err(refused(&path, error).into());
+                return Err(could_not_write(&path, &error));
             }
             number += 1;
             path = directory.join(format!("{name}-{number}"));
@@ -92,8 +90,12 @@ impl Saved {
         self.write(&self.path(engine, &result.case, true), &story, &shrunk.spec);
     }
 
+    /// A file of this name is whole, whenever the run is killed.
     fn write(&mut self, path: &Path, story: &str, spec: &CaseSpec) {
-        if let Err(error) = write_case_text(path, story, spec) {
+        let part = path.with_extension("part");
+        let renamed = |()| std::fs::rename(&part, path).map_err(|error| could_not_write(path, &error));
+        let written = write_case_text(&part, story, spec).and_then(renamed);
+        if let Err(error) = written {
             self.error.get_or_insert(error);
         }
     }
@@ -156,8 +158,12 @@ pub(super) fn write_case_text(path: &Path, story: &str, spec: &CaseSpec) -> Resu
     written.map_err(|error| {
         // A file that is half written would pass for a case.
         let _ = std::fs::remove_file(path);
-        format!("--save: could not write {}: {error}", path.display()).into()
+        could_not_write(path, &error)
     })
+}
+
+fn could_not_write(path: &Path, error: &std::io::Error) -> Failure {
+    format!("--save: could not write {}: {error}", path.display()).into()
 }
 
 fn case_text(story: &str, spec: &CaseSpec) -> String {

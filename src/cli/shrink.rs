@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use binned_experts_check::judge::shrink as shrink_case;
 use binned_experts_check::{CaseSpec, judge_spec, report};
 
-use super::files::{read_text, report_judged};
+use super::files::{conclude, read_text};
 use super::interrupt::Interrupts;
 use super::progress::Progress;
 use super::saved::write_case_text;
@@ -21,7 +21,7 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Conclusion, Failure> {
     };
     let engine = &mut *opened.engine;
     let verdict = judge_spec(engine, &spec).ok_or("the case cannot be built")?;
-    let conclusion = report_judged(engine.name(), &verdict, &interrupts)?;
+    let conclusion = conclude(engine.name(), &verdict, interrupts.conclusion())?;
     if !verdict.is_failure() {
         return Ok(conclusion);
     }

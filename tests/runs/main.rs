@@ -2,8 +2,10 @@
 //!
 //! The programs are `examples/rude.rs`. With `SOAK_CASES` the soak takes so many cases; otherwise 200.
 
+mod compare;
 mod interrupts;
 mod machine;
+mod merged;
 mod programs;
 mod reports;
 mod saving;

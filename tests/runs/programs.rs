@@ -71,15 +71,17 @@ fn an_answer_that_comes_twice_fails_the_next_request() {
     let left = place.check("twice", &["--cases", "20", "--format", "json"]);
     let verdict = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["verdict"].clone();
     let verdicts: Vec<_> = left.stdout.lines().take(20).map(verdict).collect();
-    // After garbage the program is started anew. A case may make two requests.
+    // After garbage the program is started anew. A case may make two requests. An answer that is late enough passes for
+    // that of the next request, whose result is then not there, or is taken away while the program writes it.
+    let faults = ["garbage", "missing-output", "unreadable", "crashed"];
+    let failing = verdicts.iter().filter(|verdict| *verdict != "agree");
     assert!(
-        verdicts
-            .iter()
-            .all(|verdict| verdict == "agree" || verdict == "garbage"),
+        failing
+            .clone()
+            .all(|verdict| faults.iter().any(|fault| verdict == fault)),
         "{verdicts:?}"
     );
-    let garbage = verdicts.iter().filter(|verdict| *verdict == "garbage").count();
-    assert!((8..=16).contains(&garbage), "{verdicts:?}");
+    assert!((8..=16).contains(&failing.count()), "{verdicts:?}");
 }
 
 #[test]

@@ -58,25 +58,38 @@ fn a_failing_golden_is_replayed_with_its_order() {
     assert_eq!(left(shell.output().unwrap()).code, Some(1), "{line}");
 }
 
+/// The cases that are saved.
+fn cases(place: &Place) -> Vec<std::path::PathBuf> {
+    let mut saved = place.saved();
+    saved.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    saved
+}
+
 #[test]
 fn a_first_failure_is_saved_before_it_is_shrunk() {
-    let place = Place::new();
     let program = rude("wrong");
     let arguments = ["check", "--command", &program, "--precision", "fp32", "--cases", "1"];
-    let mut running = place
-        .command(&arguments)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    while place.saved().is_empty() && running.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
+    for pause in 0..10 {
+        let place = Place::new();
+        let mut running = place
+            .command(&arguments)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while cases(&place).is_empty() && running.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_micros(100));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        // Whenever the run is killed, what has the name of a case is one.
+        let _ = running.kill();
+        running.wait().unwrap();
+        assert!(!cases(&place).is_empty());
+        for path in cases(&place) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            text.parse::<binned_experts_check::CaseSpec>().unwrap();
+        }
+        place.assert_nothing_left();
     }
-    // Whatever the time at which it is seen, the case is whole.
-    let _ = running.kill();
-    running.wait().unwrap();
-    let text = std::fs::read_to_string(&place.saved()[0]).unwrap();
-    text.parse::<binned_experts_check::CaseSpec>().unwrap();
-    place.assert_nothing_left();
 }
 
 #[test]

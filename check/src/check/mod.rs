@@ -181,8 +181,9 @@ impl Run {
         let domain = sources.domain().clone();
         let summary = Summary {
             engines: contenders.iter().map(totals).collect(),
-            coverage: Coverage::default().named().map(|(name, _)| (name, 0)).to_vec(),
+            coverage: Coverage::none(),
             planned: sources.len(),
+            shard: plan.shard,
             ruled_out: domain.ruled_out(),
             domain,
             at_least: plan.at_least,

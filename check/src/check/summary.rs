@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Shard;
 use super::source::Case;
 use crate::case::{CaseSpec, Profile};
 use crate::domain::Domain;
 use crate::engine::MachineError;
-use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
+use crate::judge::{Judgement, Shrunk, Verdict};
 use crate::oracle::Inputs;
 use crate::text::without_numbers;
 
@@ -93,7 +94,7 @@ pub struct EngineTotals {
     /// Cases on which it gave no result to compare.
     pub fault: usize,
     /// Cases that were not run, by reason.
-    pub skips: Vec<(SkipReason, usize)>,
+    pub skips: Vec<(String, usize)>,
     /// Cases that it declined, by reason.
     pub declined: Vec<Declined>,
     /// Whether it declares a domain, so that what it declines is inside.
@@ -162,6 +163,8 @@ pub struct Summary {
     pub coverage: Vec<(&'static str, usize)>,
     /// Number of cases that were to be run.
     pub planned: usize,
+    /// The share of the check that was run.
+    pub shard: Shard,
     /// What the cases were drawn inside of.
     pub domain: Domain,
     /// The profiles that it rules out.
@@ -237,26 +240,27 @@ impl Summary {
         let is_first = totals.failed() == 0 && judgement.verdict.is_failure();
         totals.add(&case.name, case.trial.expected().inputs(), judgement);
         if judgement.verdict.is_failure() {
-            self.add_kind(engine, judgement.verdict.likeness(), &case.name);
+            self.add_kind(engine, &judgement.verdict.likeness(), 1, &case.name);
         }
         is_first
     }
 
-    fn add_kind(&mut self, engine: usize, text: String, case: &str) {
+    /// Adds failing cases of one kind.
+    pub(crate) fn add_kind(&mut self, engine: usize, text: &str, cases: usize, first: &str) {
         let is = |kind: &FailureKind, text: &str| kind.engine == engine && kind.text == text;
-        let is_new = !self.kinds.iter().any(|kind| is(kind, &text));
+        let is_new = !self.kinds.iter().any(|kind| is(kind, text));
         let text = if is_new && self.kinds.len() >= MAX_KINDS {
-            "other failures".to_owned()
+            "other failures"
         } else {
             text
         };
-        match self.kinds.iter_mut().find(|kind| is(kind, &text)) {
-            Some(kind) => kind.cases += 1,
+        match self.kinds.iter_mut().find(|kind| is(kind, text)) {
+            Some(kind) => kind.cases += cases,
             None => self.kinds.push(FailureKind {
                 engine,
-                text,
-                cases: 1,
-                first: case.to_owned(),
+                text: text.to_owned(),
+                cases,
+                first: first.to_owned(),
             }),
         }
     }
@@ -283,27 +287,32 @@ impl EngineTotals {
             Verdict::Disagree(_) => self.disagree += 1,
             Verdict::Fault(_) => self.fault += 1,
             Verdict::NotJudged(_) => {}
-            Verdict::Declined(reason) => self.add_declined(without_numbers(reason), case),
-            Verdict::Skip(reason) => match self.skips.iter_mut().find(|(known, _)| known == reason) {
-                Some((_, count)) => *count += 1,
-                None => self.skips.push((*reason, 1)),
-            },
+            Verdict::Declined(reason) => self.add_declined(&without_numbers(reason), 1, case),
+            Verdict::Skip(reason) => self.add_skips(&reason.to_string(), 1),
         }
     }
 
-    fn add_declined(&mut self, reason: String, case: &str) {
+    pub(crate) fn add_skips(&mut self, reason: &str, cases: usize) {
+        match self.skips.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, count)) => *count += cases,
+            None => self.skips.push((reason.to_owned(), cases)),
+        }
+    }
+
+    /// Adds declined cases of one reason.
+    pub(crate) fn add_declined(&mut self, reason: &str, cases: usize, first: &str) {
         let is_new = !self.declined.iter().any(|declined| declined.reason == reason);
         let reason = if is_new && self.declined.len() >= MAX_KINDS {
-            "other reasons".to_owned()
+            "other reasons"
         } else {
             reason
         };
         match self.declined.iter_mut().find(|declined| declined.reason == reason) {
-            Some(declined) => declined.cases += 1,
+            Some(declined) => declined.cases += cases,
             None => self.declined.push(Declined {
-                reason,
-                cases: 1,
-                first: case.to_owned(),
+                reason: reason.to_owned(),
+                cases,
+                first: first.to_owned(),
             }),
         }
     }

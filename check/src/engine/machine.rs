@@ -22,6 +22,12 @@ pub enum MachineError {
         /// The reason.
         message: String,
     },
+    /// What another run said of its machine.
+    #[error("{message}")]
+    Reported {
+        /// Its words.
+        message: String,
+    },
     /// The run was [stopped](crate::Stop) while the engine worked.
     #[error("interrupted")]
     Interrupted,

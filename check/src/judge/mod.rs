@@ -4,7 +4,10 @@ mod compare;
 mod shrink;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+use ndarray::{Axis, IxDyn};
 
 pub use compare::{compare, compare_runs, share_used};
 pub use shrink::{Shrunk, shrink};
@@ -14,8 +17,8 @@ use crate::case::{CaseSpec, SpecError, Warmup};
 use crate::domain::{Domain, TieOrder};
 use crate::engine::{Engine, Fault, Outcome, caught, forward, precisions_of};
 use crate::oracle::{Bounds, Expected, Inputs, Precision, Roundings};
-use crate::stage::{Stage, StageValues};
-use crate::tensor::AnyProblem;
+use crate::stage::{Stage, StageValues, Stages};
+use crate::tensor::{AnyProblem, ElementType, Tensor};
 
 /// A case with all that is needed to judge engines on it.
 #[derive(Debug, Clone)]
@@ -94,6 +97,50 @@ impl Trial {
             .find(|(known, _)| *known == precision)
             .map(|(_, bounds)| bounds)
     }
+}
+
+impl Trial {
+    /// The right values of every stage as tensors of f64 in the shapes of a result file, by the names of the stages;
+    /// and under `STAGE.bound` how far a right result of a precision may be from each. None if the case was not
+    /// prepared for the precision. A stage that does not fit the memory in this shape is left out.
+    pub fn tensors(&self, precision: Precision) -> Option<BTreeMap<String, Tensor>> {
+        let bounds = self.bounds(precision)?;
+        let (mut values, mut distances) = (Stages::default(), Stages::default());
+        values = values.with(Stage::SortedIndices, self.expected.sorted_indices().to_vec());
+        values = values.with(Stage::Bins, self.expected.bins().to_vec());
+        for &stage in Stage::ALL {
+            if let Some(right) = self.expected.rows(stage) {
+                values = values.with(stage, right.value.select(Axis(0), &right.rows));
+                if let Some(bound) = bounds.of(stage) {
+                    distances = distances.with(stage, bound.select(Axis(0), &right.rows));
+                }
+            }
+        }
+        let shaped = |stages: Stages| stages.tensors(&self.problem, ElementType::F64, usize::MAX);
+        let mut tensors = shaped(values);
+        tensors.extend(
+            shaped(distances)
+                .into_iter()
+                .map(|(name, bound)| (bound_name(&name), bound)),
+        );
+        let output = self.expected.definition().output.clone();
+        for (name, rows) in [
+            ("output".to_owned(), output),
+            (bound_name("output"), bounds.output.clone()),
+        ] {
+            let shaped = rows.into_shape_with_order(IxDyn(self.expected.shape()));
+            tensors.extend(
+                shaped
+                    .ok()
+                    .map(|output| (name, Tensor::from_f64(output, ElementType::F64))),
+            );
+        }
+        Some(tensors)
+    }
+}
+
+fn bound_name(stage: &str) -> String {
+    format!("{stage}.bound")
 }
 
 /// A verdict and the time it took.

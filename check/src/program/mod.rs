@@ -10,4 +10,6 @@ mod serve;
 
 pub use case_file::{CaseFile, FileError, parse_case, positions, read_case, read_tensors, write_case, write_tensors};
 pub use client::{Limits, Program, ProgramError};
+pub use protocol::Answer;
+pub use result_file::{parse_outcome, read_outcome};
 pub use serve::{serve, tensors};

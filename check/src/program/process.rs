@@ -80,11 +80,11 @@ impl Process {
     /// Has a case computed.
     pub(super) fn exchange(&mut self, request: &Request, limits: Limits, stop: &Stop) -> Result<(), Fault> {
         let line = self.asked(request, limits, stop)?;
-        match serde_json::from_slice(&line) {
-            Ok(Answer::Ok(true)) => Ok(()),
-            Ok(Answer::Skip(reason)) => Err(Fault::declined(clean(&reason, MAX_MESSAGE))),
-            Ok(Answer::Error(message)) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
-            Ok(Answer::Ok(false) | Answer::Ready(_)) | Err(_) => Err(self.garbage(ANSWERS, &line)),
+        match Answer::parse(&line) {
+            Some(Answer::Ok(true)) => Ok(()),
+            Some(Answer::Skip(reason)) => Err(Fault::declined(clean(&reason, MAX_MESSAGE))),
+            Some(Answer::Error(message)) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
+            Some(Answer::Ok(false) | Answer::Ready(_)) | None => Err(self.garbage(ANSWERS, &line)),
         }
     }
 
@@ -92,9 +92,9 @@ impl Process {
     pub(super) fn describe(&mut self, limits: Limits, stop: &Stop) -> Result<Description, Fault> {
         let request = Request::Describe(DescribeRequest { describe: true });
         let line = self.asked(&request, limits, stop)?;
-        match (serde_json::from_slice(&line), serde_json::from_slice(&line)) {
+        match (serde_json::from_slice(&line), Answer::parse(&line)) {
             (Ok(description), _) => Ok(description),
-            (_, Ok(Answer::Error(message))) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
+            (_, Some(Answer::Error(message))) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
             (Err(error), _) => Err(self.garbage(&format!("{DESCRIPTION} ({error})"), &line)),
         }
     }
@@ -194,7 +194,7 @@ impl Drop for Process {
 }
 
 fn is_ready(line: &[u8]) -> bool {
-    matches!(serde_json::from_slice(line), Ok(Answer::Ready(true)))
+    Answer::parse(line) == Some(Answer::Ready(true))
 }
 
 /// The lines of a program's standard output; the channel closes when the program closes it.

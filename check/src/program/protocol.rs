@@ -5,6 +5,7 @@
 //! `{"skip": "…"}` or `{"error": "…"}`. A program whose start takes long may print `{"ready": true}` first: until then its
 //! start is timed, and not the first case. A line `{"describe": true}` asks for its domain.
 
+use std::fmt;
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
 
@@ -52,9 +53,9 @@ pub(super) struct DescribeRequest {
 }
 
 /// What it answers.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
-pub(super) enum Answer {
+pub enum Answer {
     /// The program is started and takes requests; `false` means nothing.
     Ready(bool),
     /// The result is written; `false` means nothing.
@@ -66,9 +67,17 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// As a line.
-    pub(super) fn line(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
+    /// The answer of a line; none if it is something else.
+    pub fn parse(line: &[u8]) -> Option<Answer> {
+        serde_json::from_slice(line).ok()
+    }
+}
+
+impl fmt::Display for Answer {
+    /// The line that [`parse`](Answer::parse) reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = serde_json::to_string(self).map_err(|_| fmt::Error)?;
+        f.write_str(&line)
     }
 }
 

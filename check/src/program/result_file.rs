@@ -21,15 +21,22 @@ const MAX_BYTES: u64 = 8 << 30;
 /// The most of a message about the file, in characters.
 const MAX_MESSAGE: usize = 1000;
 
-/// The output and the stages of a result file.
+/// The output and the stages of a result file, which must be a plain one of a size that fits the problem.
 ///
 /// # Errors
 /// [`Fault::MissingOutput`] or [`Fault::Unreadable`] for what the program left there, [`Fault::Machine`] where it is
 /// this machine that cannot read it.
-pub(super) fn read_outcome(path: &Path, problem: &AnyProblem) -> Result<Outcome, Fault> {
-    let bytes = read_bounded(path, most_bytes(problem))?;
+pub fn read_outcome(path: &Path, problem: &AnyProblem) -> Result<Outcome, Fault> {
+    parse_outcome(path, &read_bounded(path, most_bytes(problem))?, problem)
+}
+
+/// The output and the stages of the bytes of a result file; `path` is for messages.
+///
+/// # Errors
+/// [`Fault::MissingOutput`] or [`Fault::Unreadable`].
+pub fn parse_outcome(path: &Path, bytes: &[u8], problem: &AnyProblem) -> Result<Outcome, Fault> {
     let names: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).collect();
-    let mut tensors = parse_known(path, &bytes, &names).map_err(|error| unreadable(&error))?;
+    let mut tensors = parse_known(path, bytes, &names).map_err(|error| unreadable(&error))?;
     let output = tensors.known.remove("output").ok_or_else(|| Fault::MissingOutput {
         found: clean(&names_of(&tensors.known, &tensors.others), MAX_MESSAGE),
     })?;

@@ -25,27 +25,31 @@ pub fn serve(engine: &mut dyn Engine, mut requests: impl BufRead, mut answers: i
             Answer::Error(format!(
                 "expected a line of at most {MAX_LINE} bytes, found a longer one"
             ))
-            .line()
+            .to_string()
         };
-        writeln!(answers, "{}", answer?)?;
+        writeln!(answers, "{answer}")?;
         answers.flush()?;
     }
     Ok(())
 }
 
 /// The line that answers a request.
-fn answer(engine: &mut dyn Engine, line: &[u8]) -> serde_json::Result<String> {
-    match Request::read(line) {
-        Err(error) => Answer::Error(error.to_string()).line(),
-        Ok(Request::Describe(_)) => serde_json::to_string(&Description {
-            name: Some(engine.name().to_owned()),
-            domain: engine.domain(),
-        }),
-        Ok(Request::Case(request)) => {
-            let computed = computed(engine, &request);
-            computed.map_or_else(|answer| answer, |()| Answer::Ok(true)).line()
+fn answer(engine: &mut dyn Engine, line: &[u8]) -> String {
+    let answer = match Request::read(line) {
+        Err(error) => Answer::Error(error.to_string()),
+        Ok(Request::Case(request)) => computed(engine, &request).map_or_else(|answer| answer, |()| Answer::Ok(true)),
+        Ok(Request::Describe(_)) => {
+            let description = Description {
+                name: Some(engine.name().to_owned()),
+                domain: engine.domain(),
+            };
+            match serde_json::to_string(&description) {
+                Ok(line) => return line,
+                Err(error) => Answer::Error(error.to_string()),
+            }
         }
-    }
+    };
+    answer.to_string()
 }
 
 /// Writes the result, or gives the answer that there is none.
@@ -61,7 +65,7 @@ fn computed(engine: &mut dyn Engine, request: &CaseRequest) -> Result<(), Answer
 
 /// The output, and the stages in PyTorch's shapes but for those with more elements.
 pub fn tensors(outcome: &Outcome, problem: &AnyProblem, most_elements: usize) -> BTreeMap<String, Tensor> {
-    let mut tensors = outcome.stages.tensors(problem, most_elements);
+    let mut tensors = outcome.stages.tensors(problem, problem.element(), most_elements);
     tensors.insert(Stage::Output.to_string(), outcome.output.clone());
     tensors
 }

@@ -47,6 +47,10 @@ pub fn totals_json(summary: &Summary) -> String {
         .iter()
         .map(|(name, count)| ((*name).to_owned(), json!(count)))
         .collect();
+    let error = match &summary.end {
+        End::Machine(error) => Some(error.to_string()),
+        _ => None,
+    };
     let kinds = summary.kinds.iter().map(|kind| {
         json!({
             "engine": summary.engines[kind.engine].name,
@@ -58,11 +62,15 @@ pub fn totals_json(summary: &Summary) -> String {
     json!({
         "version": VERSION,
         "type": "totals",
+        "shard": summary.shard.to_string(),
         "cases": summary.cases,
         "planned": summary.planned,
         "domain": summary.domain,
         "ruled_out": summary.ruled_out.iter().map(|profile| profile.name()).collect::<Vec<_>>(),
+        "at_least": summary.at_least,
+        "strict": summary.is_strict,
         "end": end(&summary.end),
+        "error": error,
         "totals": summary.engines.iter().map(engine_json).collect::<Vec<_>>(),
         "kinds": kinds.collect::<Vec<_>>(),
         "agrees": summary.agrees(),
@@ -81,7 +89,7 @@ fn engine_json(totals: &EngineTotals) -> Value {
     let skips = totals
         .skips
         .iter()
-        .map(|(reason, count)| json!({ "reason": reason.to_string(), "cases": count }));
+        .map(|(reason, count)| json!({ "reason": reason, "cases": count }));
     let declines = totals
         .declined
         .iter()

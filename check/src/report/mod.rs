@@ -1,6 +1,8 @@
 //! The text and the JSON that a run prints.
 
 mod json;
+mod merge;
+mod told;
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -8,9 +10,11 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 
 pub use json::{case_json, totals_json};
+pub use merge::{MergeError, Merged};
+pub use told::{Told, ToldShrunk};
 
 use crate::case::{Place, Profile, Special, SpecialValue};
-use crate::check::{CaseResult, End, EngineTotals, Summary};
+use crate::check::{End, EngineTotals, Summary};
 use crate::judge::Verdict;
 use crate::text::clean;
 
@@ -23,7 +27,7 @@ impl fmt::Display for Summary {
     /// The failures, then the totals.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for failure in &self.failures {
-            writeln!(f, "{}", failure_text(&self.engines[failure.engine].name, failure))?;
+            writeln!(f, "{}", Told::new(&self.engines[failure.engine].name, failure))?;
         }
         f.write_str(&totals(self))
     }
@@ -225,27 +229,6 @@ fn verdicts(summary: &Summary) -> Table {
         }
     }
     table
-}
-
-/// A failing case with everything needed to run it again.
-pub fn failure_text(engine: &str, failure: &CaseResult) -> String {
-    let mut out = format!("{engine} fails on {}\n", failure.case);
-    if let Some(spec) = &failure.spec {
-        let _ = writeln!(out, "  {}", spec.summary());
-    }
-    let _ = writeln!(out, "{}", indented(&verdict_text(&failure.verdict)));
-    if let Some(shrunk) = &failure.shrunk {
-        let _ = writeln!(
-            out,
-            "smallest case found, in {} tries{}: {}",
-            shrunk.tries,
-            if shrunk.is_smallest { "" } else { " and not to the end" },
-            shrunk.spec.summary()
-        );
-        let _ = writeln!(out, "{}", indented(&verdict_text(&shrunk.verdict)));
-        let _ = writeln!(out, "{}", indented(&shrunk.spec.to_string()));
-    }
-    out
 }
 
 /// A verdict in full, without control characters whatever an engine said.
