@@ -183,11 +183,15 @@ pub(crate) struct Check {
     /// Run only the I-th of N shares of the cases, as one machine of several does.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Run so many small cases one step beyond the limits of the domain besides. An engine should decline them or be
+    /// right; what it does counts apart, and is a failure only with --strict.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    outside: usize,
     /// The fewest cases of each engine that have to be judged; fewer end with status 2. If not given, a tenth of those
     /// that are not skipped.
     #[arg(long, value_name = "N")]
     at_least: Option<usize>,
-    /// A case that an engine declines inside its domain is a failure.
+    /// A case that an engine declines inside its domain is a failure, and a wrong result or no answer beyond it.
     #[arg(long)]
     strict: bool,
     /// Print the median and the longest time of a case for each engine.

@@ -3,6 +3,7 @@
 mod cases;
 mod command;
 mod dependencies;
+mod domains;
 mod fuzz_bodies;
 mod needs;
 mod planted;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         cases::trials(),
         command::trials(),
         dependencies::trials(),
+        domains::trials(),
         fuzz_bodies::trials(),
         python::trials(),
         #[cfg(feature = "emulator")]

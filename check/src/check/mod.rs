@@ -12,7 +12,7 @@ use std::time::Instant;
 
 pub use contender::{Contender, OpenEngine};
 pub use shard::Shard;
-pub use summary::{CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Summary};
+pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Summary};
 
 use self::source::{Case, Sources};
 use self::workers::Workers;
@@ -44,6 +44,8 @@ pub struct CheckPlan {
     pub specs: Vec<(String, CaseSpec)>,
     /// Which of all these cases are run.
     pub shard: Shard,
+    /// The most cases one step beyond the limits of the domain, which run after all others and count apart.
+    pub outside: usize,
     /// The fewest cases of each engine that have to be judged; none for a tenth of those that it was asked.
     pub at_least: Option<usize>,
     /// Whether a case that an engine declines inside its domain is a failure.
@@ -64,6 +66,7 @@ impl Default for CheckPlan {
             golden: Vec::new(),
             specs: Vec::new(),
             shard: Shard::default(),
+            outside: 0,
             at_least: None,
             is_strict: false,
             shrink_budget: 500,
@@ -222,7 +225,11 @@ impl Run {
             }
             engines.push((index, judgement));
         }
-        self.summary.add_case(case);
+        if case.beyond.is_none() {
+            self.summary.add_case(case);
+        } else {
+            self.summary.cases += 1;
+        }
         for (index, judgement) in engines {
             let result = self.record_engine(case, index, contenders[index].engine(), judgement, watch);
             if self.is_given_up(index) {
@@ -255,18 +262,21 @@ impl Run {
         judgement: Judgement,
         watch: &mut dyn Watch,
     ) -> CaseResult {
+        if let (Some(limit), Some(spec)) = (case.beyond, &case.spec) {
+            self.summary.add_beyond(index, limit, spec, &judgement.verdict);
+            return CaseResult {
+                verdict: judgement.verdict,
+                ..CaseResult::of(case, index)
+            };
+        }
         if !self.is_given_up(index) {
             let silent = judgement.verdict.is_silence();
             self.silences[index] = if silent { self.silences[index] + 1 } else { 0 };
         }
         let is_first = self.summary.add_judgement(case, index, &judgement);
         let mut result = CaseResult {
-            case: case.name.clone(),
-            spec: case.spec.clone(),
-            golden: case.golden.clone(),
-            engine: index,
             verdict: judgement.verdict,
-            shrunk: None,
+            ..CaseResult::of(case, index)
         };
         if result.verdict.is_failure() {
             watch.failing(&result);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Shard;
 use super::source::Case;
 use crate::case::{CaseSpec, Profile};
-use crate::domain::Domain;
-use crate::engine::MachineError;
-use crate::judge::{Judgement, Shrunk, Verdict};
+use crate::domain::{Domain, Limit};
+use crate::engine::{Fault, MachineError};
+use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
 use crate::oracle::Inputs;
 use crate::text::without_numbers;
 
@@ -30,6 +30,49 @@ pub struct CaseResult {
     pub verdict: Verdict,
     /// The first failing case of an engine, made small.
     pub shrunk: Option<Shrunk>,
+    /// The limit of the domain that the case is beyond. The engine may decline it, and its failures count apart.
+    pub beyond: Option<Limit>,
+}
+
+impl CaseResult {
+    /// The result of an engine that was not asked yet.
+    pub(super) fn of(case: &Case, engine: usize) -> CaseResult {
+        CaseResult {
+            case: case.name.clone(),
+            spec: case.spec.clone(),
+            golden: case.golden.clone(),
+            engine,
+            verdict: Verdict::Skip(SkipReason::GivenUp),
+            shrunk: None,
+            beyond: case.beyond,
+        }
+    }
+}
+
+/// What an engine did with cases one step beyond a limit of the domain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BeyondTotals {
+    /// Position of the engine in the check.
+    pub engine: usize,
+    /// The limit: a field of the domain.
+    pub limit: String,
+    /// Cases with a right result.
+    pub right: usize,
+    /// Cases that it declined or refused.
+    pub declined: usize,
+    /// Cases with a wrong result, and no word of it.
+    pub wrong: usize,
+    /// Cases that it did not answer.
+    pub unanswered: usize,
+    /// The first case with a wrong result or no answer, and the verdict on it.
+    pub first: Option<Box<(CaseSpec, Verdict)>>,
+}
+
+impl BeyondTotals {
+    /// Whether it gave a wrong result or no answer.
+    pub fn is_bad(&self) -> bool {
+        self.wrong + self.unanswered > 0
+    }
 }
 
 /// A case of a file.
@@ -179,6 +222,8 @@ pub struct Summary {
     pub failures: Vec<CaseResult>,
     /// All failures, by engine and kind.
     pub kinds: Vec<FailureKind>,
+    /// What engines did beyond each limit of the domain.
+    pub beyond: Vec<BeyondTotals>,
     /// Processor time spent building problems.
     pub generating: Duration,
     /// Processor time spent on the definition and the bounds.
@@ -200,9 +245,15 @@ impl Summary {
         self.engines.iter().any(|totals| self.has_failed(totals))
     }
 
-    /// Whether an engine failed on a case, or declined one inside its domain where that counts.
+    /// Whether an engine failed on a case; where that counts, also whether it declined one inside its domain, or gave a
+    /// wrong result or no answer beyond it.
     pub fn has_failed(&self, totals: &EngineTotals) -> bool {
-        totals.failed() > 0 || self.is_strict && totals.declined_inside() > 0
+        let beyond = self
+            .beyond
+            .iter()
+            .filter(|beyond| self.engines[beyond.engine].name == totals.name);
+        let is_bad = || totals.declined_inside() > 0 || beyond.into_iter().any(BeyondTotals::is_bad);
+        totals.failed() > 0 || self.is_strict && is_bad()
     }
 
     /// Whether every engine was compared on enough cases.
@@ -243,6 +294,41 @@ impl Summary {
             self.add_kind(engine, &judgement.verdict.likeness(), 1, &case.name);
         }
         is_first
+    }
+
+    /// Adds one engine's verdict on a case beyond the domain.
+    pub(super) fn add_beyond(&mut self, engine: usize, limit: Limit, spec: &CaseSpec, verdict: &Verdict) {
+        let totals = self.beyond_totals(engine, &limit.to_string());
+        match verdict {
+            Verdict::Agree { .. } => totals.right += 1,
+            Verdict::Declined(_) | Verdict::Fault(Fault::Refused { .. }) => totals.declined += 1,
+            Verdict::Disagree(_) => totals.wrong += 1,
+            Verdict::Fault(_) => totals.unanswered += 1,
+            Verdict::Skip(_) | Verdict::NotJudged(_) => {}
+        }
+        if totals.is_bad() {
+            totals
+                .first
+                .get_or_insert_with(|| Box::new((spec.clone(), verdict.clone())));
+        }
+    }
+
+    /// The totals of an engine beyond a limit.
+    pub(crate) fn beyond_totals(&mut self, engine: usize, limit: &str) -> &mut BeyondTotals {
+        let is = |beyond: &BeyondTotals| beyond.engine == engine && beyond.limit == limit;
+        let at = self.beyond.iter().position(is).unwrap_or_else(|| {
+            self.beyond.push(BeyondTotals {
+                engine,
+                limit: limit.to_owned(),
+                right: 0,
+                declined: 0,
+                wrong: 0,
+                unanswered: 0,
+                first: None,
+            });
+            self.beyond.len() - 1
+        });
+        &mut self.beyond[at]
     }
 
     /// Adds failing cases of one kind.

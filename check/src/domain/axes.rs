@@ -2,9 +2,10 @@
 
 use super::{Axis, Domain, Sizes};
 use crate::case::{CaseSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use crate::draw::MAX_SIZE;
 use crate::tensor::ElementType;
 
-/// The sizes that cases are drawn with. Every experts has some `top_k` that goes with it, and the other way round.
+/// The sizes that cases are drawn with. For every E there is a K that goes with it, and the other way round.
 #[derive(Debug, Clone)]
 pub(crate) struct Axes {
     pub(crate) tokens: Sizes,
@@ -35,22 +36,23 @@ impl Domain {
     /// The sizes that cases are drawn with.
     pub(crate) fn axes(&self) -> Axes {
         let square = self.intermediate.equals.is_some();
+        let (tokens, experts) = (self.tokens.to(MAX_SIZE), self.experts.to(MAX_SIZE));
         let both = self.hidden.meet(&self.intermediate);
         let (hidden, intermediate) = if square {
-            (both.clone(), both)
+            (&both, &both)
         } else {
-            (self.hidden.clone(), self.intermediate.clone())
+            (&self.hidden, &self.intermediate)
         };
         let distinct = !self.takes_duplicates();
-        let (mut experts, mut top_k) = (self.experts.from(1), self.top_k.from(1));
+        let (mut experts, mut top_k) = (experts.from(1), self.top_k.to(MAX_SIZE).from(1));
         if distinct {
             experts = experts.from(top_k.at_least(1).unwrap_or(usize::MAX));
             top_k = top_k.to(experts.at_most(usize::MAX).unwrap_or(0));
         }
         Axes {
-            tokens: self.tokens.clone(),
-            hidden: hidden.from(1),
-            intermediate: intermediate.from(1),
+            tokens,
+            hidden: hidden.to(MAX_SIZE).from(1),
+            intermediate: intermediate.to(MAX_SIZE).from(1),
             experts,
             top_k,
             capacity: self.capacity.clone(),

@@ -5,6 +5,7 @@
 
 mod admit;
 mod axes;
+mod beyond;
 mod check;
 mod error;
 mod line;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use admit::Outside;
 pub(crate) use admit::fullest_expert;
 pub(crate) use axes::Axes;
+pub use beyond::{Condition, Limit};
 pub use error::DomainError;
 pub(crate) use rule::Rules;
 pub use sizes::{Axis, Sizes};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::DomainError;
+use crate::draw::MAX_SIZE;
 use crate::named::named_enum;
 
 named_enum! {
@@ -201,11 +202,18 @@ impl Sizes {
         {
             return wrong("", "min to be at most max", format!("min = {min} and max = {max}"));
         }
-        if self.at_least(axis.least()).is_none() {
-            let expected = format!("conditions that some size of at least {} fulfils", axis.least());
-            return wrong("", &expected, self.condition(axis.letter()));
+        match self.at_least(axis.least()) {
+            None => {
+                let expected = format!("conditions that some size of at least {} fulfils", axis.least());
+                wrong("", &expected, self.condition(axis.letter()))
+            }
+            Some(least) if least > MAX_SIZE && axis != Axis::Capacity => wrong(
+                "",
+                &format!("some size of at most {MAX_SIZE}"),
+                self.condition(axis.letter()),
+            ),
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// The conditions on a letter, such as `H % 64 = 0`; empty where there are none.

@@ -14,7 +14,7 @@ use crate::case::{CaseSpec, Routing, SpecError};
 use crate::tensor::{AnyProblem, CaseElement};
 
 /// The largest size of an axis.
-const MAX_SIZE: usize = 1 << 20;
+pub(crate) const MAX_SIZE: usize = 1 << 20;
 /// The largest number of elements of a tensor.
 const MAX_ELEMENTS: usize = 1 << 28;
 

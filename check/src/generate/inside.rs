@@ -15,6 +15,40 @@ const MOST_WORK: usize = 1 << 30;
 const MOST_ELEMENTS: usize = 1 << 24;
 
 impl Source<'_> {
+    /// Lowers H and I where the least number of experts is so large that the weights have too many elements.
+    pub(super) fn lower_weights(&self, spec: &mut CaseSpec, elements: usize) {
+        let axes = self.rules.axes();
+        let is_large = |spec: &CaseSpec| {
+            let sizes = [2, spec.experts, spec.hidden, spec.intermediate];
+            sizes
+                .iter()
+                .fold(1, |product: usize, size| product.saturating_mul(*size))
+                > elements
+        };
+        if spec.experts <= 2 || spec.experts > axes.least().experts || !is_large(spec) {
+            return;
+        }
+        let most = elements / (2 * spec.experts);
+        spec.hidden = lowered(&axes.hidden, spec.hidden, most.isqrt());
+        spec.intermediate = if axes.square {
+            spec.hidden
+        } else {
+            lowered(&axes.intermediate, spec.intermediate, most / spec.hidden)
+        };
+    }
+
+    /// Takes the least sizes where those drawn cannot be built.
+    pub(super) fn keep_buildable(&self, spec: &mut CaseSpec) {
+        let least = self.rules.axes().least();
+        if spec.check_sizes().is_err() {
+            (spec.hidden, spec.intermediate) = (least.hidden, least.intermediate);
+        }
+        if spec.check_sizes().is_err() {
+            spec.sequence = least.tokens;
+            (spec.experts, spec.top_k) = (least.experts, least.top_k);
+        }
+    }
+
     /// Alpha and limit, or others that the domain has instead.
     pub(super) fn activation_inside(&mut self, alpha: f64, limit: f64, values: ValueProfile) -> (f64, f64) {
         let domain = self.rules.domain();
@@ -102,6 +136,9 @@ impl Source<'_> {
         let fullest = spec.predecessor().as_ref().map_or(0, fullest_of);
         let capacity = self.capacity_inside(spec.capacity.saturating_add(5), spec, fullest);
         spec.larger = Some(Larger { tokens, capacity });
+        if is_outside(spec) {
+            (spec.warmup, spec.larger) = (Some(Warmup::Same), None);
+        }
     }
 
     /// The most multiplications of a case.
@@ -196,7 +233,7 @@ pub(super) fn raised(sizes: &Sizes, size: usize, least: usize) -> usize {
 fn nth(sizes: &Sizes, place: usize) -> usize {
     let mut size = sizes.at_least(1).unwrap_or(1);
     for _ in 0..place {
-        size = sizes.at_least(size + 1).unwrap_or(size);
+        size = sizes.at_least(size.saturating_add(1)).unwrap_or(size);
     }
     size
 }

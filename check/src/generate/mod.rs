@@ -101,6 +101,7 @@ impl Source<'_> {
             self.fit(&mut spec, size);
         }
         self.make_room(&mut spec, routing);
+        self.keep_buildable(&mut spec);
         self.split_batch(&mut spec);
         self.capacity(&mut spec);
         self.settle_warmup(&mut spec);

@@ -28,6 +28,8 @@ pub struct Trial {
     warmup: Option<(Warmup, AnyProblem)>,
     expected: Expected,
     bounds: Vec<(Precision, Bounds)>,
+    /// Whether engines are asked although their domain does not admit the case.
+    is_beyond: bool,
     /// Time spent building the problems.
     pub(crate) generating: Duration,
     /// Time spent on the definition and the bounds.
@@ -75,8 +77,18 @@ impl Trial {
             warmup: None,
             expected,
             bounds,
+            is_beyond: false,
             generating: Duration::ZERO,
             oracle: start.elapsed(),
+        }
+    }
+
+    /// The same case; engines are asked although their domain does not admit it.
+    #[must_use]
+    pub fn beyond_domains(self) -> Trial {
+        Trial {
+            is_beyond: true,
+            ..self
         }
     }
 
@@ -174,10 +186,12 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     };
     let domain = engine.domain();
     let has_order = trial.problem.has_explicit_order();
-    if has_order && !domain.takes_order() {
+    if has_order && !domain.takes_order() && !trial.is_beyond {
         return Judgement::skipped(SkipReason::Order);
     }
-    if let Err(outside) = domain.admits_inputs(trial.expected.inputs(), has_order) {
+    if let Err(outside) = domain.admits_inputs(trial.expected.inputs(), has_order)
+        && !trial.is_beyond
+    {
         return Judgement::skipped(SkipReason::Outside(outside.field));
     }
     let start = Instant::now();

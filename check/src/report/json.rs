@@ -27,6 +27,7 @@ pub fn case_json(engine: &str, result: &CaseResult) -> String {
         "type": "case",
         "case": result.case,
         "engine": engine,
+        "beyond": result.beyond.map(|limit| limit.to_string()),
         "verdict": result.verdict.kind(),
         "used": used,
         "undecided": undecided,
@@ -59,6 +60,16 @@ pub fn totals_json(summary: &Summary) -> String {
             "first": kind.first,
         })
     });
+    let beyond = summary.beyond.iter().map(|beyond| {
+        json!({
+            "engine": summary.engines[beyond.engine].name,
+            "limit": beyond.limit,
+            "right": beyond.right,
+            "declined": beyond.declined,
+            "wrong": beyond.wrong,
+            "unanswered": beyond.unanswered,
+        })
+    });
     json!({
         "version": VERSION,
         "type": "totals",
@@ -73,6 +84,7 @@ pub fn totals_json(summary: &Summary) -> String {
         "error": error,
         "totals": summary.engines.iter().map(engine_json).collect::<Vec<_>>(),
         "kinds": kinds.collect::<Vec<_>>(),
+        "beyond": beyond.collect::<Vec<_>>(),
         "agrees": summary.agrees(),
         "coverage": coverage,
         "seconds": {

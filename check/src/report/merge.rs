@@ -116,6 +116,14 @@ impl Merged {
             let engine = position(&mut summary.engines, &found.engine);
             summary.add_kind(engine, &clean(&found.text, MAX_TEXT), found.cases, &found.first);
         }
+        for found in totals.beyond {
+            let engine = position(&mut summary.engines, &found.engine);
+            let beyond = summary.beyond_totals(engine, &clean(&found.limit, MAX_TEXT));
+            beyond.right += found.right;
+            beyond.declined += found.declined;
+            beyond.wrong += found.wrong;
+            beyond.unanswered += found.unanswered;
+        }
         if summary.coverage.is_empty() {
             summary.coverage = Coverage::none();
         }
@@ -207,6 +215,7 @@ enum Line {
 struct CaseLine {
     case: String,
     engine: String,
+    beyond: Option<String>,
     verdict: String,
     detail: Option<String>,
     spec: Option<Value>,
@@ -215,7 +224,7 @@ struct CaseLine {
 
 impl CaseLine {
     fn is_failure(&self) -> bool {
-        !matches!(self.verdict.as_str(), "agree" | "declined" | "skip" | "not-judged")
+        self.beyond.is_none() && !matches!(self.verdict.as_str(), "agree" | "declined" | "skip" | "not-judged")
     }
 
     fn told(self) -> Result<Told, String> {
@@ -275,14 +284,19 @@ struct TotalsLine {
     shard: String,
     cases: usize,
     planned: usize,
+    #[serde(default)]
     domain: Domain,
+    #[serde(default)]
     ruled_out: Vec<String>,
     at_least: Option<usize>,
+    #[serde(default)]
     strict: bool,
     end: EndLine,
     error: Option<String>,
     totals: Vec<EngineLine>,
     kinds: Vec<KindLine>,
+    #[serde(default)]
+    beyond: Vec<BeyondLine>,
     coverage: BTreeMap<String, usize>,
     seconds: SecondsLine,
 }
@@ -303,7 +317,9 @@ struct EngineLine {
     agree: usize,
     disagree: usize,
     fault: usize,
+    #[serde(default)]
     declines: Vec<DeclinedLine>,
+    #[serde(default)]
     declined_inside: usize,
     skips: Vec<SkipLine>,
     used: f64,
@@ -353,6 +369,16 @@ struct KindLine {
     text: String,
     cases: usize,
     first: String,
+}
+
+#[derive(Deserialize)]
+struct BeyondLine {
+    engine: String,
+    limit: String,
+    right: usize,
+    declined: usize,
+    wrong: usize,
+    unanswered: usize,
 }
 
 #[derive(Deserialize)]

@@ -14,7 +14,7 @@ pub use merge::{MergeError, Merged};
 pub use told::{Told, ToldShrunk};
 
 use crate::case::{Place, Profile, Special, SpecialValue};
-use crate::check::{End, EngineTotals, Summary};
+use crate::check::{BeyondTotals, End, EngineTotals, Summary};
 use crate::judge::Verdict;
 use crate::text::clean;
 
@@ -44,6 +44,7 @@ pub fn totals(summary: &Summary) -> String {
     out.push_str(&declined(summary));
     out.push_str(&kinds(summary));
     out.push_str(&domain(summary));
+    out.push_str(&beyond(summary));
     let _ = writeln!(
         out,
         "{} cases, among them cases with\n{}",
@@ -133,6 +134,31 @@ fn domain(summary: &Summary) -> String {
     let names = names_of(&summary.ruled_out);
     if !names.is_empty() {
         let _ = writeln!(out, "ruled out: {}", names.join(" "));
+    }
+    out
+}
+
+/// What engines did beyond each limit of the domain.
+fn beyond(summary: &Summary) -> String {
+    let mut out = String::new();
+    for beyond in &summary.beyond {
+        let BeyondTotals {
+            limit,
+            right,
+            declined,
+            wrong,
+            unanswered,
+            ..
+        } = beyond;
+        let name = &summary.engines[beyond.engine].name;
+        let _ = writeln!(
+            out,
+            "{name} beyond {limit}: {right} right, {declined} declined, {wrong} silently wrong, {unanswered} unanswered"
+        );
+        if let Some((spec, verdict)) = beyond.first.as_deref() {
+            let _ = writeln!(out, "{}", indented(&verdict_text(verdict)));
+            let _ = writeln!(out, "{}", indented(&spec.to_string()));
+        }
     }
     out
 }

@@ -103,6 +103,9 @@ impl Choices {
 
     fn sizes(&mut self, axis: Axis) -> Sizes {
         let least = usize::from(axis != Axis::Tokens && axis != Axis::Capacity);
+        if self.one_in(20) {
+            return Sizes::multiples_of(1000 + self.below(9000));
+        }
         let mut sizes = match self.below(6) {
             0 | 1 => Sizes::default(),
             2 => Sizes::multiples_of([2, 3, 8, 16, 24, 64, 100, 128][self.below(8)]),

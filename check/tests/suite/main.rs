@@ -8,6 +8,7 @@ mod errors;
 mod generator;
 mod goldens;
 mod invariants;
+mod kernels;
 mod metamorphic;
 mod orders;
 mod snapshots;
