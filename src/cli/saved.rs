@@ -35,6 +35,7 @@ impl Saved {
         let made_parent = !directory.exists();
         std::fs::create_dir_all(directory).map_err(|error| could_not_write(directory, &error))?;
         let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ").to_string();
+        clear(directory, &time);
         let engines: Vec<&str> = engines.into_iter().map(Engine::name).collect();
         let engines = if engines.len() > 2 {
             format!("{}-engines", engines.len())
@@ -93,6 +94,8 @@ impl Saved {
     /// A file of this name is whole, whenever the run is killed.
     fn write(&mut self, path: &Path, story: &str, spec: &CaseSpec) {
         let part = path.with_extension("part");
+        // A run that started later may have taken it for that of a killed one.
+        let _ = std::fs::create_dir_all(&self.directory);
         let renamed = |()| std::fs::rename(&part, path).map_err(|error| could_not_write(path, &error));
         let written = write_case_text(&part, story, spec).and_then(renamed);
         if let Err(error) = written {
@@ -127,16 +130,11 @@ impl Saved {
     }
 
     /// What is to be told of it at the end: an error, or where the cases are.
-    pub(super) fn finish(self) -> Result<Option<String>, Failure> {
-        if let Some(error) = self.error {
+    pub(super) fn finish(mut self) -> Result<Option<String>, Failure> {
+        if let Some(error) = self.error.take() {
             return Err(error);
         }
         if self.count == 0 {
-            // Only empty folders go.
-            let _ = std::fs::remove_dir(&self.directory);
-            if let Some(parent) = self.directory.parent().filter(|_| self.made_parent) {
-                let _ = std::fs::remove_dir(parent);
-            }
             return Ok(None);
         }
         let left_out = match self.left_out {
@@ -150,6 +148,33 @@ impl Saved {
             self.directory.display()
         )))
     }
+}
+
+impl Drop for Saved {
+    /// Leaves nothing where nothing was saved: only empty folders go.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.directory);
+        if let Some(parent) = self.directory.parent().filter(|_| self.made_parent) {
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
+}
+
+/// Removes empty folders of runs that were killed. A run that started in the same second may still need its own.
+fn clear(directory: &Path, time: &str) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // A folder with a case in it, or that is not ours to remove, stays.
+        if is_of_run(&name) && !name.starts_with(time) {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// Whether a name begins as those of runs do, with a time.
+fn is_of_run(name: &str) -> bool {
+    let shape = |byte: u8| if byte.is_ascii_digit() { b'0' } else { byte };
+    name.bytes().map(shape).take(18).eq(*b"0000-00-00T000000Z")
 }
 
 /// Writes a case below its story in comments.

@@ -4,10 +4,20 @@ use rayon::prelude::*;
 
 use binned_experts::zoo::{self, Animal, Budget, KernelPath, Machine};
 
+use super::interrupt::Interrupts;
 use super::progress::Progress;
 use super::{Conclusion, Failure, Zoo, ZooEngine, print};
 
 pub(super) fn zoo(arguments: &Zoo) -> Result<Conclusion, Failure> {
+    let interrupts = Interrupts::watch()?;
+    match visit(arguments, &interrupts) {
+        // A signal of the terminal also ends the compilers that are at work.
+        Err(_) if interrupts.stop.is_set() => Ok(interrupts.conclusion()),
+        found => found,
+    }
+}
+
+fn visit(arguments: &Zoo, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     let animals = match &arguments.zoo {
         Some(directory) => zoo::read(directory)?,
         None => zoo::own()?,
@@ -16,6 +26,7 @@ pub(super) fn zoo(arguments: &Zoo) -> Result<Conclusion, Failure> {
     let budget = Budget {
         cases: arguments.cases,
         seed: arguments.seed,
+        stop: interrupts.stop.clone(),
     };
     // A patch that does not apply is told before anything is built.
     for animal in &animals {
@@ -32,13 +43,16 @@ pub(super) fn zoo(arguments: &Zoo) -> Result<Conclusion, Failure> {
         .collect();
 
     let progress = Progress::new(animals.len() + paths.len(), false);
-    let visits = zoo::visit(&machine, &animals, budget, |_| progress.step())?;
+    let visits = zoo::visit(&machine, &animals, &budget, |_| progress.step())?;
     let controls = paths.par_iter().map(|path| {
-        let failure = zoo::control(&machine, *path, zoo::control_budget(&visits, *path, budget));
+        let failure = zoo::control(&machine, *path, &zoo::control_budget(&visits, *path, &budget));
         progress.step();
         failure.map(|failure| (path.name(), failure))
     });
-    let controls = controls.collect::<Result<Vec<_>, _>>()?;
+    let controls = match controls.collect::<Result<Vec<_>, _>>() {
+        Err(_) if interrupts.stop.is_set() => Vec::new(),
+        controls => controls?,
+    };
     progress.finish();
 
     print(format!("{}\n", zoo::table(&visits)))?;
@@ -54,6 +68,10 @@ pub(super) fn zoo(arguments: &Zoo) -> Result<Conclusion, Failure> {
         })?;
     }
     print(zoo::summary(&visits))?;
+    if interrupts.stop.is_set() {
+        print(format!("INTERRUPTED after {} of {} bugs", visits.len(), animals.len()))?;
+        return Ok(interrupts.conclusion());
+    }
     let as_expected = visits.iter().all(zoo::Visit::is_expected);
     Ok(
         if as_expected && controls.iter().all(|(_, failure)| failure.is_none()) {

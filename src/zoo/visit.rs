@@ -6,21 +6,27 @@ use rayon::prelude::*;
 
 use super::{Animal, KernelPath, Machine, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
-use binned_experts_check::{CaseSpec, ElementType, Engine, Fault, Selection, Verdict};
+use binned_experts_check::{CaseSpec, ElementType, Engine, Fault, MachineError, Selection, Stop, Verdict};
 
 /// How many cases a bug has until it must have shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
     /// Number of cases.
     pub cases: usize,
     /// Case i is the f32 case of seed number `seed + i`.
     pub seed: u64,
+    /// Ends the run when it is set.
+    pub stop: Stop,
 }
 
 impl Default for Budget {
     /// That of a check: 1,000 cases from seed 0.
     fn default() -> Budget {
-        Budget { cases: 1000, seed: 0 }
+        Budget {
+            cases: 1000,
+            seed: 0,
+            stop: Stop::default(),
+        }
     }
 }
 
@@ -68,28 +74,31 @@ impl Visit {
 }
 
 /// Visits every animal, several at a time, and hands each to `watch` when it is done. The result is in the order of
-/// the animals.
+/// the animals; where the run was stopped, it has those that were done.
 ///
 /// # Errors
 /// [`ZooError`] if a patch does not apply or does not build.
 pub fn visit(
     machine: &Machine,
     animals: &[Animal],
-    budget: Budget,
+    budget: &Budget,
     watch: impl Fn(&Visit) + Sync,
 ) -> Result<Vec<Visit>, ZooError> {
     animals
         .par_iter()
         .with_max_len(1)
-        .map(|animal| {
-            let visit = visit_one(machine, animal, budget)?;
-            watch(&visit);
-            Ok(visit)
+        .filter_map(|animal| match visit_one(machine, animal, budget) {
+            // A signal of the terminal also ends the compilers that are at work.
+            Err(_) if budget.stop.is_set() => None,
+            visit => Some(visit.inspect(&watch)),
         })
         .collect()
 }
 
-fn visit_one(machine: &Machine, animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
+fn visit_one(machine: &Machine, animal: &Animal, budget: &Budget) -> Result<Visit, ZooError> {
+    if budget.stop.is_set() {
+        return Err(MachineError::Interrupted.into());
+    }
     let mut engine = machine.engine(Some(animal), animal.path)?;
     let start = Instant::now();
     Ok(Visit {
@@ -101,12 +110,12 @@ fn visit_one(machine: &Machine, animal: &Animal, budget: Budget) -> Result<Visit
 }
 
 /// The cases that the bugs of these kernels were given: up to the last that caught one, or all where one was not caught.
-pub fn control_budget(visits: &[Visit], path: KernelPath, budget: Budget) -> Budget {
+pub fn control_budget(visits: &[Visit], path: KernelPath, budget: &Budget) -> Budget {
     let of_path = visits.iter().filter(|visit| visit.animal.path == path);
     let cases = of_path.map(|visit| visit.catch.as_ref().map_or(budget.cases, |catch| catch.case));
     Budget {
         cases: cases.max().unwrap_or(0),
-        ..budget
+        ..budget.clone()
     }
 }
 
@@ -114,18 +123,21 @@ pub fn control_budget(visits: &[Visit], path: KernelPath, budget: Budget) -> Bud
 ///
 /// # Errors
 /// [`ZooError::Build`] or [`ZooError::Judge`].
-pub fn control(machine: &Machine, path: KernelPath, budget: Budget) -> Result<Option<Catch>, ZooError> {
+pub fn control(machine: &Machine, path: KernelPath, budget: &Budget) -> Result<Option<Catch>, ZooError> {
     let mut engine = machine.engine(None, path)?;
     hunt(&mut *engine, path, budget)
 }
 
 /// The first case of a check that fails.
-fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: Budget) -> Result<Option<Catch>, ZooError> {
+fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: &Budget) -> Result<Option<Catch>, ZooError> {
     let selection = Selection {
         elements: vec![ElementType::F32],
         ..Selection::default()
     };
     for index in 0..budget.cases {
+        if budget.stop.is_set() {
+            return Err(MachineError::Interrupted.into());
+        }
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
         if !path.path().takes(spec.hidden, spec.intermediate) {
             // Another path would serve.

@@ -93,7 +93,7 @@ fn what_is_no_share_of_the_check_is_named() {
         (&twice, "expected nothing after the totals"),
         (&number, "line 1: alpha: expected a number, found \"ten\""),
     ] {
-        let left = report(&place, &[&three[..], &[file.clone()]].concat());
+        let left = report(&place, &[&three[..], std::slice::from_ref(file)].concat());
         assert_eq!(left.code, Some(2), "{}", left.stdout);
         assert!(
             left.stderr.contains(&format!("{}: ", file.display())) && left.stderr.contains(said),

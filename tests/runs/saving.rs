@@ -93,6 +93,38 @@ fn a_first_failure_is_saved_before_it_is_shrunk() {
 }
 
 #[test]
+fn the_next_run_removes_what_a_killed_one_left_empty() {
+    let place = Place::new();
+    let folder = place.path("binned-experts-failures");
+    let (empty, full, other) = (
+        "2026-01-02T030405Z-command-fp32",
+        "2026-01-02T030406Z-command-fp32",
+        "2026-01-02",
+    );
+    for name in [empty, full, other] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    std::fs::write(folder.join(full).join("command-seed-0.toml"), "").unwrap();
+    assert_eq!(place.check("right", &["--cases", "1"]).code, Some(0));
+    let mut left: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, [other, full]);
+}
+
+#[test]
+fn a_run_that_cannot_start_leaves_no_folder() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("goldens")).unwrap();
+    std::fs::write(place.path("goldens/bad.safetensors"), "").unwrap();
+    let left = place.check("right", &["--golden", "goldens"]);
+    assert_eq!(left.code, Some(2), "{}", left.stdout);
+    assert!(!place.path("binned-experts-failures").exists());
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_told_before_the_run() {
     let place = Place::new();
     std::fs::write(place.path("file"), "").unwrap();
