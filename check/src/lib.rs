@@ -6,6 +6,7 @@
 //! every element.
 //!
 //! - [`case`]: a case as printable text;
+//! - [`domain`]: which cases a kernel takes;
 //! - [`draw`]: from a case to the problem that it describes;
 //! - [`generate`]: from bytes to a case; a fuzzer, a property test and a seed number use the same generator;
 //! - [`oracle`]: what is right, how far a right result may be from it, and what a case exercises;
@@ -20,6 +21,7 @@ mod tensor;
 
 pub mod case;
 pub mod check;
+pub mod domain;
 pub mod draw;
 pub mod engine;
 pub mod generate;
@@ -34,6 +36,7 @@ mod text;
 
 pub use case::{CaseSpec, SpecError};
 pub use check::{CheckPlan, Summary, check, check_engine};
+pub use domain::Domain;
 pub use engine::{Engine, Fault, MachineError, Outcome};
 pub use generate::Selection;
 pub use judge::{Verdict, judge_spec};

@@ -18,6 +18,19 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
     out
 }
 
+/// The text with `#` for each number.
+pub(crate) fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        match character {
+            '0'..='9' if out.ends_with('#') => {}
+            '0'..='9' => out.push('#'),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
 /// Characters that reorder or hide the text around them.
 fn is_format(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

@@ -38,7 +38,10 @@ pub(super) fn check(arguments: &Check) -> Result<Conclusion, Failure> {
         print(format!("failing cases go to {}\n", saved.directory().display()))?;
     }
 
-    let steps = plan.cases.saturating_add(plan.golden.len() + plan.specs.len()) / plan.shard.count();
+    let steps = plan
+        .cases
+        .saturating_add(plan.golden.len() + plan.specs.len() + plan.outside)
+        / plan.shard.count();
     let mut watched = Watched {
         progress: Progress::new(steps.saturating_mul(names.len()), !is_table),
         names: &names,
@@ -94,12 +97,16 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
         cases: arguments.cases,
         seed: arguments.seed,
         selection: Selection {
+            domain: arguments.engines.domain()?,
             elements: arguments.engines.elements(),
             ..Selection::default().with_profiles(arguments.profile.iter().copied())
         },
         golden: golden.unwrap_or_default(),
         specs,
         shard: arguments.shard.unwrap_or_default(),
+        outside: arguments.outside,
+        at_least: arguments.at_least,
+        is_strict: arguments.strict,
         shrink_budget: arguments.shrink_budget,
         stop: interrupts.stop.clone(),
     })
@@ -144,7 +151,9 @@ impl Watch for Watched<'_> {
         let name = &self.names[result.engine];
         self.saved.shrunk(name, result);
         self.progress.step();
-        if let Some(junit) = &mut self.junit {
+        if let Some(junit) = &mut self.junit
+            && result.beyond.is_none()
+        {
             junit.add(result);
         }
         if self.streams {

@@ -11,7 +11,7 @@ pub(crate) enum Conclusion {
     Agree,
     /// An engine disagrees, or gave no answer.
     Finding,
-    /// Nothing was compared, so that nothing is known.
+    /// Nothing was compared, or too little, so that nothing is known.
     NothingCompared,
     /// A signal ended the command early; the status that says which.
     Interrupted(u8),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use binned_experts::engines::{BUILT_IN, BuiltIn, built_in};
 use binned_experts_check::check::{Contender, OpenEngine};
+use binned_experts_check::domain::DomainError;
 use binned_experts_check::program::{Limits, Program};
-use binned_experts_check::{ElementType, Engine, Precision, Stop};
+use binned_experts_check::{Domain, ElementType, Engine, Precision, Stop};
 
 use super::{Engines, Failure, note, print};
 
@@ -39,10 +40,13 @@ impl Engines {
         for name in &self.engine {
             engines.push(opened(named(name)?)?);
         }
-        if let (Some(command), Some(precision)) = (&self.command, self.precision) {
-            let program = Program::new(command, precision, self.limits())?.stopped_by(stop.clone());
+        if let Some(command) = &self.command {
+            let program = match self.precision {
+                Some(precision) => Program::new(command, precision, self.limits())?,
+                None => Program::described(command, self.limits())?,
+            };
             engines.push(Opened {
-                engine: Box::new(program),
+                engine: Box::new(program.within(&self.domain()?)?.stopped_by(stop.clone())),
                 again: None,
             });
         }
@@ -61,6 +65,16 @@ impl Engines {
         Ok(Choice { engines, unavailable })
     }
 
+    /// The domain of `--domain`; without it, any case.
+    pub(super) fn domain(&self) -> Result<Domain, Failure> {
+        let Some(path) = &self.domain else {
+            return Ok(Domain::default());
+        };
+        let refused = |error: &dyn std::fmt::Display| format!("--domain: {}: {error}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
+        Ok(text.parse().map_err(|error: DomainError| refused(&error))?)
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             start: Duration::from_secs_f64(self.start_limit),
@@ -77,8 +91,14 @@ impl Engines {
     /// The same choice as arguments of a command line.
     pub(super) fn arguments(&self) -> String {
         let mut arguments: String = self.engine.iter().map(|name| format!(" --engine {name}")).collect();
-        if let (Some(command), Some(precision)) = (&self.command, self.precision) {
-            arguments += &format!(" --command {} --precision {precision}", quoted(command));
+        if let Some(path) = &self.domain {
+            arguments += &format!(" --domain {}", quoted(&path.to_string_lossy()));
+        }
+        if let Some(command) = &self.command {
+            arguments += &format!(" --command {}", quoted(command));
+            if let Some(precision) = self.precision {
+                arguments += &format!(" --precision {precision}");
+            }
             let (own, default) = (self.limits(), Limits::default());
             if own.start != default.start {
                 arguments += &format!(" --start-limit {}", self.start_limit);

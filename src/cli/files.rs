@@ -115,7 +115,7 @@ pub(super) fn conclude(name: &str, verdict: &Verdict, interrupted: Conclusion) -
     Ok(match verdict {
         Verdict::Agree { .. } => Conclusion::Agree,
         Verdict::Disagree(_) | Verdict::Fault(_) => Conclusion::Finding,
-        Verdict::Skip(_) => Conclusion::NothingCompared,
+        Verdict::Declined(_) | Verdict::Skip(_) => Conclusion::NothingCompared,
         Verdict::NotJudged(MachineError::Interrupted) => interrupted,
         Verdict::NotJudged(error) => return Err(error.to_string().into()),
     })

@@ -30,7 +30,7 @@ impl Junit {
             Verdict::Agree { .. } => TestCaseStatus::success(),
             Verdict::Disagree(_) => non_success(NonSuccessKind::Failure),
             Verdict::Fault(_) | Verdict::NotJudged(_) => non_success(NonSuccessKind::Error),
-            Verdict::Skip(_) => TestCaseStatus::skipped(),
+            Verdict::Declined(_) | Verdict::Skip(_) => TestCaseStatus::skipped(),
         };
         if !matches!(result.verdict, Verdict::Agree { .. }) {
             let text = report::verdict_text(&result.verdict);

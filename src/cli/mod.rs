@@ -40,7 +40,7 @@ const VERSION: &str = env!("BINNED_EXPERTS_VERSION");
 const STATUSES: &str = "Exit status:
   0    something was compared and all of it agrees, or the command did its work
   1    an engine disagrees, or gave no answer
-  2    the command could not do its work (arguments, files, memory), or nothing was compared
+  2    the command could not do its work (arguments, files, memory), or too little was compared
   130  interrupted by Ctrl-C, after the report so far
   143  interrupted by SIGTERM, after the report so far";
 
@@ -48,6 +48,7 @@ const EXAMPLES: &str = "Examples:
   binned-experts check --engine reference --cases 100
   binned-experts check --command 'python3 my_kernel.py' --precision bf16 --max-failures 10
   binned-experts check --command ./my_kernel --precision fp32 --profile tiny --profile distinct
+  binned-experts check --command ./my_kernel --domain my_kernel.toml
   binned-experts check --rerun-failed --command ./my_kernel --precision fp32
   binned-experts replay FILE.toml --command ./my_kernel --precision fp32";
 
@@ -124,13 +125,17 @@ pub(crate) struct Engines {
     /// A built-in engine; may be given several times.
     #[arg(long, value_name = "NAME")]
     engine: Vec<String>,
-    /// A program that speaks lines of JSON; see the README.
-    #[arg(long, value_name = "CMD", requires = "precision")]
+    /// A program that speaks lines of JSON; see docs/protocol.md.
+    #[arg(long, value_name = "CMD")]
     command: Option<String>,
-    /// The arithmetic that the program claims; it also decides the element type of its cases. Without a program, one that
-    /// all engines must claim: a check then draws cases of its element type alone.
+    /// The arithmetic that the program claims; it also decides the element type of its cases. Without it the program is
+    /// asked what it takes. Without a program, one that all engines must claim: a check then draws cases of its element
+    /// type alone.
     #[arg(long)]
     precision: Option<Precision>,
+    /// What the kernel takes and claims, as TOML; every generated case is inside. See docs/protocol.md.
+    #[arg(long, value_name = "FILE")]
+    domain: Option<PathBuf>,
     /// How long the program may take for one case.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     time_limit: f64,
@@ -179,6 +184,17 @@ pub(crate) struct Check {
     /// Run only the I-th of N shares of the cases, as one machine of several does.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Run so many small cases one step beyond the limits of the domain besides. An engine should decline them or be
+    /// right; what it does counts apart, and is a failure only with --strict.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    outside: usize,
+    /// The fewest cases of each engine that have to be judged; fewer end with status 2. If not given, a tenth of those
+    /// that are not skipped.
+    #[arg(long, value_name = "N")]
+    at_least: Option<usize>,
+    /// A case that an engine declines inside its domain is a failure, and a wrong result or no answer beyond it.
+    #[arg(long)]
+    strict: bool,
     /// Print the median and the longest time of a case for each engine.
     #[arg(long)]
     times: bool,

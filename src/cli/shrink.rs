@@ -27,7 +27,8 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Conclusion, Failure> {
     }
     let progress = Progress::new(arguments.shrink_budget, false);
     let mut tries = 0;
-    let shrunk = shrink_case(&spec, verdict, arguments.shrink_budget, |candidate| {
+    let domain = engine.domain();
+    let shrunk = shrink_case(&spec, verdict, &domain, arguments.shrink_budget, |candidate| {
         tries += 1;
         progress.shrinking(tries);
         judge_spec(engine, candidate)

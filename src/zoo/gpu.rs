@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use binned_experts_check::program::{Limits, Program};
-use binned_experts_check::{AnyProblem, ElementType, Engine, Fault, Outcome, Precision};
+use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome};
 use binned_experts_gpu::{Cuda, cuda, sources};
 use tempfile::TempDir;
 
@@ -54,7 +54,7 @@ pub(super) fn engine(
     ];
     let command = shlex::try_join(words).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(Box::new(Served {
-        program: Program::new(&command, Precision::of(kernel_path.element()), LIMITS)?,
+        program: Program::described(&command, LIMITS)?,
         _folder: folder,
     }))
 }
@@ -71,16 +71,8 @@ impl Engine for Served {
         self.program.name()
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        self.program.precision(element)
-    }
-
-    fn is_deterministic(&self) -> bool {
-        true
-    }
-
-    fn takes_order(&self) -> bool {
-        true
+    fn domain(&self) -> Domain {
+        self.program.domain()
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

@@ -11,7 +11,8 @@ mod visit;
 
 use std::path::{Path, PathBuf};
 
-use binned_experts_check::{CaseSpec, ElementType, Engine, MachineError};
+use binned_experts_check::domain::Sizes;
+use binned_experts_check::{CaseSpec, Domain, ElementType, Engine, MachineError};
 use binned_experts_gpu::{Emulator, GpuError, HOPPER_BF16, HOPPER_FP32, PORTABLE_FP32, sources};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
@@ -84,6 +85,22 @@ impl KernelPath {
         match self {
             KernelPath::Portable | KernelPath::Hopper => ElementType::F32,
             KernelPath::HopperBf16 => ElementType::Bf16,
+        }
+    }
+
+    /// What its cases are drawn in. The kernels in bf16 take H and I in eights.
+    pub fn domain(self) -> Domain {
+        let in_eights = Sizes {
+            multiple_of: Some(8),
+            ..Sizes::default()
+        };
+        match self {
+            KernelPath::Portable | KernelPath::Hopper => Domain::default(),
+            KernelPath::HopperBf16 => Domain {
+                hidden: in_eights.clone(),
+                intermediate: in_eights,
+                ..Domain::default()
+            },
         }
     }
 

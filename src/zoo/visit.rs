@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Animal, KernelPath, Machine, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
-use binned_experts_check::{CaseSpec, Engine, MachineError, Selection, Stop, Verdict};
+use binned_experts_check::{CaseSpec, Engine, Fault, MachineError, Selection, Stop, Verdict};
 
 /// How many cases a bug has until it must have shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +131,7 @@ pub fn control(machine: &Machine, path: KernelPath, budget: &Budget) -> Result<O
 /// The first case of a check that fails.
 fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: &Budget) -> Result<Option<Catch>, ZooError> {
     let selection = Selection {
+        domain: path.domain(),
         elements: vec![path.element()],
         ..Selection::default()
     };
@@ -157,14 +158,17 @@ fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: &Budget) -> Result<Op
 /// The stage that is wrong, or the kernel and its fault.
 fn caught_by(verdict: &Verdict) -> Option<String> {
     match verdict {
-        Verdict::Agree { .. } | Verdict::Skip(_) | Verdict::NotJudged(_) => None,
+        Verdict::Agree { .. } | Verdict::Declined(_) | Verdict::Skip(_) | Verdict::NotJudged(_) => None,
         Verdict::Disagree(mismatch) => Some(match **mismatch {
             Mismatch::NotDeterministic { .. } => "not deterministic".to_owned(),
             ref mismatch => mismatch.stage().to_string(),
         }),
         Verdict::Fault(fault) => {
             // Such as `refused: gate_up: gate_up: out of bounds: row_starts[4] of length 3`.
-            let text = fault.to_string();
+            let text = match fault {
+                Fault::InWarmup { fault } => fault.to_string(),
+                fault => fault.to_string(),
+            };
             let parts = text.trim_start_matches("refused: ").split(": ");
             let mut parts: Vec<&str> = parts.filter(|part| !part.contains(".cu:")).collect();
             parts.dedup();

@@ -12,11 +12,12 @@ use std::time::Instant;
 
 pub use contender::{Contender, OpenEngine};
 pub use shard::Shard;
-pub use summary::{CaseResult, End, EngineTotals, FailureKind, GoldenCase, Summary};
+pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Summary};
 
 use self::source::{Case, Sources};
 use self::workers::Workers;
 use crate::case::{CaseSpec, SpecError};
+use crate::domain::{Domain, DomainError};
 use crate::engine::{Engine, MachineError};
 use crate::generate::Selection;
 use crate::judge::{Judgement, Shrunk, SkipReason, Verdict, judge, judge_spec, shrink};
@@ -43,6 +44,12 @@ pub struct CheckPlan {
     pub specs: Vec<(String, CaseSpec)>,
     /// Which of all these cases are run.
     pub shard: Shard,
+    /// The most cases one step beyond the limits of the domain, which run after all others and count apart.
+    pub outside: usize,
+    /// The fewest cases of each engine that have to be judged; none for a tenth of those that it was asked.
+    pub at_least: Option<usize>,
+    /// Whether a case that an engine declines inside its domain is a failure.
+    pub is_strict: bool,
     /// The most cases that are tried to make the first failing case of an engine smaller.
     pub shrink_budget: usize,
     /// Ends the run when it is set. Programs are to be [stopped by](crate::program::Program::stopped_by) the same.
@@ -59,6 +66,9 @@ impl Default for CheckPlan {
             golden: Vec::new(),
             specs: Vec::new(),
             shard: Shard::default(),
+            outside: 0,
+            at_least: None,
+            is_strict: false,
             shrink_budget: 500,
             stop: Stop::default(),
         }
@@ -84,6 +94,17 @@ pub enum CheckError {
         name: String,
         /// What is wrong.
         error: SpecError,
+    },
+    /// The domains of plan and engines leave no case.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
+    /// The domain rules out a profile that is asked for by name.
+    #[error("profile {profile}: expected one that the domain does not rule out: {domain}")]
+    RuledOut {
+        /// The profile.
+        profile: String,
+        /// The domain.
+        domain: Box<Domain>,
     },
     /// An engine could be opened once, but not once more.
     #[error("{engine}: could not be opened once more: {error}")]
@@ -132,7 +153,7 @@ pub fn check(contenders: &mut [Contender<'_>], plan: &CheckPlan, watch: &mut dyn
     let start = Instant::now();
     let sources = Sources::new(contenders, plan)?;
     let workers = Workers::new(contenders);
-    let mut run = Run::new(contenders, plan, sources.len());
+    let mut run = Run::new(contenders, plan, &sources);
     workers.run(&sources, &plan.stop, |case, judgements| {
         run.record(&case, judgements, contenders, &workers, watch)
     })?;
@@ -154,16 +175,22 @@ struct Run {
 }
 
 impl Run {
-    fn new(contenders: &[Contender<'_>], plan: &CheckPlan, planned: usize) -> Run {
+    fn new(contenders: &[Contender<'_>], plan: &CheckPlan, sources: &Sources) -> Run {
         let totals = |contender: &Contender<'_>| EngineTotals {
             name: contender.name(),
+            has_domain: !contender.claims().domain().conditions().is_empty(),
             ..EngineTotals::default()
         };
+        let domain = sources.domain().clone();
         let summary = Summary {
             engines: contenders.iter().map(totals).collect(),
             coverage: Coverage::none(),
-            planned,
+            planned: sources.len(),
             shard: plan.shard,
+            ruled_out: domain.ruled_out(),
+            domain,
+            at_least: plan.at_least,
+            is_strict: plan.is_strict,
             ..Summary::default()
         };
         Run {
@@ -198,7 +225,11 @@ impl Run {
             }
             engines.push((index, judgement));
         }
-        self.summary.add_case(case);
+        if case.beyond.is_none() {
+            self.summary.add_case(case);
+        } else {
+            self.summary.cases += 1;
+        }
         for (index, judgement) in engines {
             let result = self.record_engine(case, index, contenders[index].engine(), judgement, watch);
             if self.is_given_up(index) {
@@ -231,18 +262,21 @@ impl Run {
         judgement: Judgement,
         watch: &mut dyn Watch,
     ) -> CaseResult {
+        if let (Some(limit), Some(spec)) = (case.beyond, &case.spec) {
+            self.summary.add_beyond(index, limit, spec, &judgement.verdict);
+            return CaseResult {
+                verdict: judgement.verdict,
+                ..CaseResult::of(case, index)
+            };
+        }
         if !self.is_given_up(index) {
             let silent = judgement.verdict.is_silence();
             self.silences[index] = if silent { self.silences[index] + 1 } else { 0 };
         }
         let is_first = self.summary.add_judgement(case, index, &judgement);
         let mut result = CaseResult {
-            case: case.name.clone(),
-            spec: case.spec.clone(),
-            golden: case.golden.clone(),
-            engine: index,
             verdict: judgement.verdict,
-            shrunk: None,
+            ..CaseResult::of(case, index)
         };
         if result.verdict.is_failure() {
             watch.failing(&result);
@@ -260,10 +294,22 @@ impl Run {
     fn shrunk(&self, result: &CaseResult, engine: &mut dyn Engine, watch: &mut dyn Watch) -> Option<Shrunk> {
         let spec = result.spec.as_ref().filter(|_| self.shrink_budget > 0)?;
         let mut tries = 0;
-        Some(shrink(spec, result.verdict.clone(), self.shrink_budget, |candidate| {
-            tries += 1;
-            watch.shrinking(tries);
-            judge_spec(engine, candidate)
-        }))
+        let all = &self.summary.domain;
+        let domain = if all.admits(spec).is_ok() {
+            all.clone()
+        } else {
+            engine.domain()
+        };
+        Some(shrink(
+            spec,
+            result.verdict.clone(),
+            &domain,
+            self.shrink_budget,
+            |candidate| {
+                tries += 1;
+                watch.shrinking(tries);
+                judge_spec(engine, candidate)
+            },
+        ))
     }
 }

@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 
 use super::{CheckError, CheckPlan, Contender, GoldenCase, Shard};
-use crate::case::CaseSpec;
+use crate::case::{CaseSpec, SizeProfile};
+use crate::domain::{Domain, Limit};
 use crate::generate::Selection;
 use crate::judge::Trial;
 use crate::oracle::{Coverage, Precision};
 use crate::program::{FileError, positions, read_case};
 use crate::tensor::{AnyProblem, ElementType};
+
+/// Cases that are tried for each one beyond a limit.
+const MOST_TRIED: usize = 4;
 
 /// A case that is ready to be judged.
 pub(super) struct Case {
@@ -18,6 +22,8 @@ pub(super) struct Case {
     pub(super) spec: Option<CaseSpec>,
     /// Where it comes from, if it is a golden.
     pub(super) golden: Option<GoldenCase>,
+    /// The limit of the domain that it is beyond.
+    pub(super) beyond: Option<Limit>,
     pub(super) trial: Trial,
     pub(super) coverage: Coverage,
 }
@@ -28,6 +34,8 @@ pub(super) struct Sources {
     specs: Vec<(String, CaseSpec)>,
     first_seed: u64,
     seeds: usize,
+    /// Cases beyond the limits of the domain, after all others.
+    outside: Vec<(Limit, CaseSpec)>,
     shard: Shard,
     selection: Selection,
     /// What each engine claims on each element type.
@@ -52,21 +60,29 @@ impl Sources {
             let claim = |&element| Some((element, contender.claims().precision(element)?));
             ElementType::ALL.iter().filter_map(claim).collect()
         };
+        let selection = takeable(contenders, &plan.selection)?;
         Ok(Sources {
+            outside: beyond(&selection, plan),
             golden: golden(&plan.golden)?,
             specs: plan.specs.clone(),
             first_seed: plan.seed,
             seeds: plan.cases,
             shard: plan.shard,
-            selection: takeable(contenders, &plan.selection),
+            selection,
             claims: contenders.iter().map(claims).collect(),
         })
+    }
+
+    /// What the generated cases are inside of.
+    pub(super) fn domain(&self) -> &Domain {
+        &self.selection.domain
     }
 
     /// The number of cases of this shard.
     pub(super) fn len(&self) -> usize {
         let all = self.golden.len() + self.specs.len();
-        self.shard.share_of(all.saturating_add(self.seeds))
+        self.shard
+            .share_of(all.saturating_add(self.seeds).saturating_add(self.outside.len()))
     }
 
     /// The case of a number below [`len`](Sources::len), for the engines that still take part.
@@ -78,16 +94,29 @@ impl Sources {
             return case(golden.name.clone(), None, Some(golden.case.clone()), trial);
         }
         let index = index - self.golden.len();
+        let mut limit = None;
         let (name, spec) = match self.specs.get(index) {
             Some((name, spec)) => (name.clone(), spec.clone()),
-            None => {
+            None if index - self.specs.len() < self.seeds => {
                 let seed = self.first_seed.wrapping_add((index - self.specs.len()) as u64);
                 (format!("seed {seed}"), CaseSpec::from_seed(seed, &self.selection))
+            }
+            None => {
+                let index = index - self.specs.len() - self.seeds;
+                let (beyond, spec) = &self.outside[index];
+                limit = Some(*beyond);
+                (format!("outside {index}"), spec.clone())
             }
         };
         let trial = Trial::from_spec(&spec, &self.precisions(spec.element, takes_part))
             .unwrap_or_else(|error| panic!("the generator made a case that cannot be built: {error}\n{spec}"));
-        case(name, Some(spec), None, trial)
+        if limit.is_none() {
+            return case(name, Some(spec), None, trial);
+        }
+        Case {
+            beyond: limit,
+            ..case(name, Some(spec), None, trial.beyond_domains())
+        }
     }
 
     fn precisions(&self, element: ElementType, takes_part: impl Fn(usize) -> bool) -> Vec<Precision> {
@@ -107,20 +136,58 @@ fn case(name: String, spec: Option<CaseSpec>, golden: Option<GoldenCase>, trial:
         name,
         spec,
         golden,
+        beyond: None,
         trial,
     }
 }
 
-/// The selection, without element types that no engine takes, and without orders where some engine takes none.
-fn takeable(contenders: &[Contender<'_>], selection: &Selection) -> Selection {
+/// Small cases one step beyond each limit in turn.
+fn beyond(selection: &Selection, plan: &CheckPlan) -> Vec<(Limit, CaseSpec)> {
+    let domain = &selection.domain;
+    let small = Selection {
+        sizes: vec![SizeProfile::Tiny],
+        specials: Vec::new(),
+        ..selection.clone()
+    };
+    let limits = domain.limits();
+    // Not every case can be moved beyond every limit.
+    let seeds = (plan.seed..).take(plan.outside.saturating_mul(MOST_TRIED));
+    let cases = seeds.flat_map(|seed| {
+        let inside = CaseSpec::from_seed(seed, &small);
+        limits
+            .iter()
+            .filter_map(|&limit| Some((limit, domain.beyond(limit, &inside)?)))
+            .collect::<Vec<_>>()
+    });
+    cases.take(plan.outside).collect()
+}
+
+/// The selection inside the domains of all engines, without element types that no engine takes.
+fn takeable(contenders: &[Contender<'_>], selection: &Selection) -> Result<Selection, CheckError> {
     let wanted = |element: &ElementType| selection.elements.is_empty() || selection.elements.contains(element);
     let claims = || contenders.iter().map(Contender::claims);
-    let taken = |element: &ElementType| claims().any(|engine| engine.precision(*element).is_some());
+    let taken = |element: &ElementType| {
+        selection.domain.precision_on(*element).is_some() && claims().any(|engine| engine.precision(*element).is_some())
+    };
     let elements = ElementType::ALL.iter().copied();
-    Selection {
+    // One engine may take what another does not, by element type.
+    let domains = claims().map(|engine| Domain {
+        precision: None,
+        ..engine.domain()
+    });
+    let domain = domains.fold(selection.domain.clone(), |all, domain| all.meet(&domain));
+    domain.check()?;
+    let inside = Selection {
         elements: elements.filter(|element| wanted(element) && taken(element)).collect(),
-        draws_orders: selection.draws_orders && claims().all(|engine| engine.takes_order()),
+        domain,
         ..selection.clone()
+    };
+    match inside.ruled_out() {
+        None => Ok(inside),
+        Some(profile) => Err(CheckError::RuledOut {
+            profile: profile.name(),
+            domain: Box::new(inside.domain),
+        }),
     }
 }
 

@@ -12,6 +12,18 @@ pub enum Fault {
         /// Its message.
         message: String,
     },
+    /// It does not take such cases. A judge makes of it that the case is [declined](crate::Verdict::Declined).
+    #[error("declined: {reason}")]
+    Declined {
+        /// Why.
+        reason: String,
+    },
+    /// The warm-up call before the case failed, so that the case was not run.
+    #[error("in the warm-up call before the case: {fault}")]
+    InWarmup {
+        /// What happened there.
+        fault: Box<Fault>,
+    },
     /// It panicked.
     #[error("panicked: {message}")]
     Panicked {
@@ -43,11 +55,10 @@ pub enum Fault {
         stderr: String,
     },
     /// The program printed something other than an answer.
-    #[error(
-        "expected {{\"ok\": true}} or {{\"error\": …}} on stdout, found {line:?}{}",
-        tail(stderr)
-    )]
+    #[error("expected {expected} on stdout, found {line:?}{}", tail(stderr))]
     Garbage {
+        /// What would have been an answer.
+        expected: String,
         /// The line, or its start.
         line: String,
         /// The end of its standard error.
@@ -79,10 +90,19 @@ impl Fault {
         }
     }
 
+    /// A case that the engine does not take.
+    pub fn declined(reason: impl std::fmt::Display) -> Fault {
+        Fault::Declined {
+            reason: reason.to_string(),
+        }
+    }
+
     /// A short name for counts and JSON.
     pub fn kind(&self) -> &'static str {
         match self {
             Fault::Refused { .. } => "refused",
+            Fault::Declined { .. } => "declined",
+            Fault::InWarmup { fault } => fault.kind(),
             Fault::Panicked { .. } => "panicked",
             Fault::NotReady { .. } => "not-ready",
             Fault::TimedOut { .. } => "timed-out",
@@ -96,12 +116,18 @@ impl Fault {
 
     /// Whether the engine did not answer at all.
     pub(crate) fn is_silence(&self) -> bool {
-        self.is_time_out() || matches!(self, Fault::Crashed { .. })
+        match self {
+            Fault::InWarmup { fault } => fault.is_silence(),
+            fault => fault.is_time_out() || matches!(fault, Fault::Crashed { .. }),
+        }
     }
 
     /// Whether a time limit passed without an answer.
     pub(crate) fn is_time_out(&self) -> bool {
-        matches!(self, Fault::NotReady { .. } | Fault::TimedOut { .. })
+        match self {
+            Fault::InWarmup { fault } => fault.is_time_out(),
+            fault => matches!(fault, Fault::NotReady { .. } | Fault::TimedOut { .. }),
+        }
     }
 }
 

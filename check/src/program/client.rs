@@ -10,18 +10,23 @@ use std::time::Duration;
 use super::case_file::{FileError, write_case};
 use super::guard::Guard;
 use super::process::Process;
-use super::protocol::Request;
+use super::protocol::{CaseRequest, Request};
 use super::result_file::read_outcome;
+use crate::domain::{Domain, DomainError};
 use crate::engine::{Engine, Fault, MachineError, Outcome};
 use crate::oracle::Precision;
 use crate::stop::Stop;
-use crate::tensor::{AnyProblem, ElementType};
+use crate::tensor::AnyProblem;
+
+/// The most of a program's name, in characters.
+const MAX_NAME: usize = 40;
 
 /// An engine in another process.
 #[derive(Debug)]
 pub struct Program {
     words: Vec<String>,
-    precision: Precision,
+    name: String,
+    domain: Domain,
     limits: Limits,
     stop: Stop,
     // Dropped in this order: the program, what ends it where this process cannot, the folder that it writes to.
@@ -66,6 +71,15 @@ pub enum ProgramError {
         /// The reason.
         source: std::io::Error,
     },
+    /// The program does not say what it takes.
+    #[error("command: expected an answer to {{\"describe\": true}}, or a precision to be named; {0}")]
+    Description(Fault),
+    /// What it says that it takes makes no sense.
+    #[error("command: {0}")]
+    Domain(#[from] DomainError),
+    /// The program ended at once.
+    #[error("command: the program is gone")]
+    Gone,
     /// There is no place for the files.
     #[error("command: no temporary directory: {0}")]
     Directory(std::io::Error),
@@ -75,17 +89,57 @@ pub enum ProgramError {
 }
 
 impl Program {
-    /// Starts a program. `command` is split into words as a shell does, without a shell.
+    /// Starts a program that takes any case of the element type of a precision. `command` is split into words as a shell
+    /// does, without a shell.
     ///
     /// # Errors
     /// [`ProgramError`] if it cannot be started.
     pub fn new(command: &str, precision: Precision, limits: Limits) -> Result<Program, ProgramError> {
+        Program::start(command, Domain::of(precision), limits)
+    }
+
+    /// Starts a program and asks it for its domain.
+    ///
+    /// # Errors
+    /// [`ProgramError`] if it cannot be started, or does not say what it takes.
+    pub fn described(command: &str, limits: Limits) -> Result<Program, ProgramError> {
+        let mut program = Program::start(command, Domain::in_stable_order(), limits)?;
+        let stop = Stop::default();
+        let process = program.process.as_mut().ok_or(ProgramError::Gone)?;
+        let description = process.describe(limits, &stop).map_err(ProgramError::Description)?;
+        description.domain.check()?;
+        program.domain = Domain {
+            tie_order: description.domain.tie_order.or(program.domain.tie_order),
+            ..description.domain
+        };
+        if let Some(name) = description.name.filter(|name| !name.is_empty()) {
+            program.name = file_name(&name);
+        }
+        Ok(program)
+    }
+
+    /// The same program, of which only the cases in `domain` are taken, and which claims what `domain` claims besides.
+    ///
+    /// # Errors
+    /// [`DomainError`] if that leaves no case.
+    pub fn within(mut self, domain: &Domain) -> Result<Program, DomainError> {
+        let tie_order = domain.tie_order.or(self.domain.tie_order);
+        self.domain = Domain {
+            tie_order,
+            ..self.domain.meet(domain)
+        };
+        self.domain.check()?;
+        Ok(self)
+    }
+
+    fn start(command: &str, domain: Domain, limits: Limits) -> Result<Program, ProgramError> {
         let words = shlex::split(command).filter(|words| !words.is_empty());
         let words = words.ok_or_else(|| ProgramError::Syntax(command.to_owned()))?;
         let directory = tempfile::Builder::new().prefix("binned-experts-").tempdir();
         let directory = directory.map_err(ProgramError::Directory)?;
         let mut program = Program {
-            precision,
+            name: "command".to_owned(),
+            domain,
             limits,
             stop: Stop::default(),
             process: None,
@@ -150,23 +204,34 @@ impl Program {
 
 impl Engine for Program {
     fn name(&self) -> &str {
-        "command"
+        &self.name
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        (self.precision.element() == element).then_some(self.precision)
+    fn domain(&self) -> Domain {
+        self.domain.clone()
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
         let folder = self.folder()?;
-        let request = Request {
-            case: folder.0.join("case.safetensors"),
-            output: folder.0.join("output.safetensors"),
+        let case = folder.0.join("case.safetensors");
+        let output = folder.0.join("output.safetensors");
+        write_case(&case, problem).map_err(|error| own_file(&case, &error))?;
+        let request = CaseRequest {
+            case,
+            output: output.clone(),
         };
-        write_case(&request.case, problem).map_err(|error| own_file(&request.case, &error))?;
-        self.exchange(&request)?;
-        read_outcome(&request.output, problem)
+        self.exchange(&Request::Case(request))?;
+        read_outcome(&output, problem)
     }
+}
+
+/// A name that a file may have too.
+fn file_name(name: &str) -> String {
+    let plain = |character: char| match character {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '.' => character,
+        _ => '-',
+    };
+    name.chars().take(MAX_NAME).map(plain).collect()
 }
 
 fn own_file(path: &Path, error: &FileError) -> MachineError {

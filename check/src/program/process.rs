@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufReader, Read, Write};
+use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use process_wrap::std::{ChildWrapper, CommandWrap};
 
 use super::client::Limits;
-use super::protocol::{Answer, Request, read_line};
+use super::protocol::{Answer, DescribeRequest, Description, Request, read_line};
 use crate::engine::{Fault, MachineError};
 use crate::stop::Stop;
 use crate::text::clean;
@@ -27,6 +28,11 @@ const MAX_TAIL: usize = 2048;
 const MAX_GARBAGE: usize = 200;
 /// The most of an error that a program reports, in characters.
 const MAX_MESSAGE: usize = 4096;
+
+/// What answers a case.
+const ANSWERS: &str = r#"{"ok": true}, {"skip": …} or {"error": …}"#;
+/// What answers the question what a program takes.
+const DESCRIPTION: &str = r#"{"domain": {…}, "name": …}"#;
 
 /// A running program. All processes of its group are killed when it is dropped.
 #[derive(Debug)]
@@ -71,15 +77,38 @@ impl Process {
         self.group.id()
     }
 
+    /// Has a case computed.
     pub(super) fn exchange(&mut self, request: &Request, limits: Limits, stop: &Stop) -> Result<(), Fault> {
+        let line = self.asked(request, limits, stop)?;
+        match Answer::parse(&line) {
+            Some(Answer::Ok(true)) => Ok(()),
+            Some(Answer::Skip(reason)) => Err(Fault::declined(clean(&reason, MAX_MESSAGE))),
+            Some(Answer::Error(message)) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
+            Some(Answer::Ok(false) | Answer::Ready(_)) | None => Err(self.garbage(ANSWERS, &line)),
+        }
+    }
+
+    /// Asks the program what it takes.
+    pub(super) fn describe(&mut self, limits: Limits, stop: &Stop) -> Result<Description, Fault> {
+        let request = Request::Describe(DescribeRequest { describe: true });
+        let line = self.asked(&request, limits, stop)?;
+        match (serde_json::from_slice(&line), Answer::parse(&line)) {
+            (Ok(description), _) => Ok(description),
+            (_, Some(Answer::Error(message))) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
+            (Err(error), _) => Err(self.garbage(&format!("{DESCRIPTION} ({error})"), &line)),
+        }
+    }
+
+    /// The line that answers a request.
+    fn asked(&mut self, request: &Request, limits: Limits, stop: &Stop) -> Result<Vec<u8>, Fault> {
         self.tail().clear();
         match self.lines.try_recv() {
             Ok(line) if !self.is_ready && is_ready(&line) => self.is_ready = true,
-            Ok(line) => return Err(self.garbage(&line)),
+            Ok(line) => return Err(self.garbage(ANSWERS, &line)),
             Err(TryRecvError::Disconnected) => return Err(self.ended()),
             Err(TryRecvError::Empty) => {}
         }
-        let line = serde_json::to_string(request).map_err(|error| MachineError::file(&request.case, &error))?;
+        let line = serde_json::to_string(request).map_err(|error| MachineError::file(Path::new("request"), &error))?;
         if writeln!(self.stdin, "{line}")
             .and_then(|()| self.stdin.flush())
             .is_err()
@@ -93,14 +122,13 @@ impl Process {
             })?;
             self.is_ready = true;
             if !is_ready(&line) {
-                return self.answer(&line);
+                return Ok(line);
             }
         }
-        let line = self.line_within(limits.case, stop)?.ok_or_else(|| Fault::TimedOut {
+        self.line_within(limits.case, stop)?.ok_or_else(|| Fault::TimedOut {
             seconds: limits.case.as_secs_f64(),
             stderr: self.stderr_text(),
-        })?;
-        self.answer(&line)
+        })
     }
 
     /// The next line, or none where there is none in time.
@@ -118,16 +146,9 @@ impl Process {
         }
     }
 
-    fn answer(&self, line: &[u8]) -> Result<(), Fault> {
-        match Answer::parse(line) {
-            Some(Answer::Ok(true)) => Ok(()),
-            Some(Answer::Error(message)) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
-            Some(Answer::Ok(false) | Answer::Ready(_)) | None => Err(self.garbage(line)),
-        }
-    }
-
-    fn garbage(&self, line: &[u8]) -> Fault {
+    fn garbage(&self, expected: &str, line: &[u8]) -> Fault {
         Fault::Garbage {
+            expected: expected.to_owned(),
             line: clean(&String::from_utf8_lossy(line), MAX_GARBAGE),
             stderr: self.stderr_text(),
         }

@@ -1,9 +1,9 @@
-//! The lines that a program reads and prints.
+//! The lines that a program reads and prints, which `docs/protocol.md` has in full.
 //!
 //! For each case it reads a line `{"case": "….safetensors", "output": "….safetensors"}` from its standard input, writes a
-//! safetensors file with the tensor `output`, and any stages, to the second path, and prints a line `{"ok": true}` or
-//! `{"error": "…"}`. A program whose start takes long may print `{"ready": true}` first: until then its start is timed,
-//! and not the first case.
+//! safetensors file with the tensor `output`, and any stages, to the second path, and prints a line `{"ok": true}`,
+//! `{"skip": "…"}` or `{"error": "…"}`. A program whose start takes long may print `{"ready": true}` first: until then its
+//! start is timed, and not the first case. A line `{"describe": true}` asks for its domain.
 
 use std::fmt;
 use std::io::{BufRead, Read};
@@ -11,16 +11,45 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::Domain;
+
 /// The longest line that either side reads.
 pub(super) const MAX_LINE: u64 = 1 << 16;
 
 /// What a program is asked.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Request {
+    /// To compute a case.
+    Case(CaseRequest),
+    /// To say what it takes.
+    Describe(DescribeRequest),
+}
+
+impl Request {
+    /// Reads a line. One that does not ask for a description is a case.
+    pub(super) fn read(line: &[u8]) -> serde_json::Result<Request> {
+        match serde_json::from_slice(line) {
+            Ok(DescribeRequest { describe: true }) => Ok(Request::Describe(DescribeRequest { describe: true })),
+            _ => serde_json::from_slice(line).map(Request::Case),
+        }
+    }
+}
+
+/// A case to compute. Fields of later versions are no error.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
+pub(super) struct CaseRequest {
     /// The case.
     pub(super) case: PathBuf,
     /// Where the result is to be written.
     pub(super) output: PathBuf,
+}
+
+/// The question what the program takes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DescribeRequest {
+    /// Always `true`.
+    pub(super) describe: bool,
 }
 
 /// What it answers.
@@ -31,6 +60,8 @@ pub enum Answer {
     Ready(bool),
     /// The result is written; `false` means nothing.
     Ok(bool),
+    /// The program does not take such cases, with the reason.
+    Skip(String),
     /// There is none, with the reason.
     Error(String),
 }
@@ -48,6 +79,17 @@ impl fmt::Display for Answer {
         let line = serde_json::to_string(self).map_err(|_| fmt::Error)?;
         f.write_str(&line)
     }
+}
+
+/// What it says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Description {
+    /// Its name in reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// What it takes.
+    pub(super) domain: Domain,
 }
 
 /// The next line without its end, or the start of one that is too long; none at the end of the input.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
 use super::case_file::{FileError, read_case, write_tensors};
-use super::protocol::{Answer, MAX_LINE, Request, read_line, skip_line};
-use crate::engine::{Engine, Outcome, forward};
+use super::protocol::{Answer, CaseRequest, Description, MAX_LINE, Request, read_line, skip_line};
+use crate::engine::{Engine, Fault, Outcome, forward};
 use crate::stage::Stage;
 use crate::tensor::{AnyProblem, Tensor};
 
@@ -22,13 +22,10 @@ pub fn serve(engine: &mut dyn Engine, mut requests: impl BufRead, mut answers: i
             answer(engine, &line.bytes)
         } else {
             skip_line(&mut requests)?;
-            Err(format!(
+            Answer::Error(format!(
                 "expected a line of at most {MAX_LINE} bytes, found a longer one"
             ))
-        };
-        let answer = match answer {
-            Ok(()) => Answer::Ok(true),
-            Err(message) => Answer::Error(message),
+            .to_string()
         };
         writeln!(answers, "{answer}")?;
         answers.flush()?;
@@ -36,11 +33,33 @@ pub fn serve(engine: &mut dyn Engine, mut requests: impl BufRead, mut answers: i
     Ok(())
 }
 
-fn answer(engine: &mut dyn Engine, line: &[u8]) -> Result<(), String> {
-    let request: Request = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let file = |error: FileError| error.to_string();
+/// The line that answers a request.
+fn answer(engine: &mut dyn Engine, line: &[u8]) -> String {
+    let answer = match Request::read(line) {
+        Err(error) => Answer::Error(error.to_string()),
+        Ok(Request::Case(request)) => computed(engine, &request).map_or_else(|answer| answer, |()| Answer::Ok(true)),
+        Ok(Request::Describe(_)) => {
+            let description = Description {
+                name: Some(engine.name().to_owned()),
+                domain: engine.domain(),
+            };
+            match serde_json::to_string(&description) {
+                Ok(line) => return line,
+                Err(error) => Answer::Error(error.to_string()),
+            }
+        }
+    };
+    answer.to_string()
+}
+
+/// Writes the result, or gives the answer that there is none.
+fn computed(engine: &mut dyn Engine, request: &CaseRequest) -> Result<(), Answer> {
+    let file = |error: FileError| Answer::Error(error.to_string());
     let problem = read_case(&request.case).map_err(file)?.problem;
-    let outcome = forward(engine, &problem).map_err(|fault| fault.to_string())?;
+    let outcome = forward(engine, &problem).map_err(|fault| match fault {
+        Fault::Declined { reason } => Answer::Skip(reason),
+        fault => Answer::Error(fault.to_string()),
+    })?;
     write_tensors(&request.output, &tensors(&outcome, &problem, MOST_STAGE_ELEMENTS)).map_err(file)
 }
 

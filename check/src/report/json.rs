@@ -27,6 +27,7 @@ pub fn case_json(engine: &str, result: &CaseResult) -> String {
         "type": "case",
         "case": result.case,
         "engine": engine,
+        "beyond": result.beyond.map(|limit| limit.to_string()),
         "verdict": result.verdict.kind(),
         "used": used,
         "undecided": undecided,
@@ -59,16 +60,31 @@ pub fn totals_json(summary: &Summary) -> String {
             "first": kind.first,
         })
     });
+    let beyond = summary.beyond.iter().map(|beyond| {
+        json!({
+            "engine": summary.engines[beyond.engine].name,
+            "limit": beyond.limit,
+            "right": beyond.right,
+            "declined": beyond.declined,
+            "wrong": beyond.wrong,
+            "unanswered": beyond.unanswered,
+        })
+    });
     json!({
         "version": VERSION,
         "type": "totals",
         "shard": summary.shard.to_string(),
         "cases": summary.cases,
         "planned": summary.planned,
+        "domain": summary.domain,
+        "ruled_out": summary.ruled_out.iter().map(|profile| profile.name()).collect::<Vec<_>>(),
+        "at_least": summary.at_least,
+        "strict": summary.is_strict,
         "end": end(&summary.end),
         "error": error,
         "totals": summary.engines.iter().map(engine_json).collect::<Vec<_>>(),
         "kinds": kinds.collect::<Vec<_>>(),
+        "beyond": beyond.collect::<Vec<_>>(),
         "agrees": summary.agrees(),
         "coverage": coverage,
         "seconds": {
@@ -86,11 +102,18 @@ fn engine_json(totals: &EngineTotals) -> Value {
         .skips
         .iter()
         .map(|(reason, count)| json!({ "reason": reason, "cases": count }));
+    let declines = totals
+        .declined
+        .iter()
+        .map(|declined| json!({ "reason": declined.reason, "cases": declined.cases, "first": declined.first }));
     json!({
         "engine": totals.name,
         "agree": totals.agree,
         "disagree": totals.disagree,
         "fault": totals.fault,
+        "declined": totals.declines(),
+        "declines": declines.collect::<Vec<_>>(),
+        "declined_inside": totals.declined_inside(),
         "skipped": totals.skipped(),
         "skips": skips.collect::<Vec<_>>(),
         "used": totals.used,
@@ -115,6 +138,7 @@ fn end(end: &End) -> &'static str {
 fn detail(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Agree { .. } => None,
+        Verdict::Declined(reason) => Some(reason.clone()),
         Verdict::Skip(reason) => Some(reason.to_string()),
         Verdict::NotJudged(error) => Some(error.to_string()),
         Verdict::Disagree(_) | Verdict::Fault(_) => Some(verdict_text(verdict)),

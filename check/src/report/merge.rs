@@ -10,6 +10,7 @@ use super::Told;
 use super::told::ToldShrunk;
 use crate::case::CaseSpec;
 use crate::check::{End, EngineTotals, Shard, Summary};
+use crate::domain::Domain;
 use crate::engine::MachineError;
 use crate::oracle::Coverage;
 use crate::text::clean;
@@ -115,11 +116,26 @@ impl Merged {
             let engine = position(&mut summary.engines, &found.engine);
             summary.add_kind(engine, &clean(&found.text, MAX_TEXT), found.cases, &found.first);
         }
+        for found in totals.beyond {
+            let engine = position(&mut summary.engines, &found.engine);
+            let beyond = summary.beyond_totals(engine, &clean(&found.limit, MAX_TEXT));
+            beyond.right += found.right;
+            beyond.declined += found.declined;
+            beyond.wrong += found.wrong;
+            beyond.unanswered += found.unanswered;
+        }
         if summary.coverage.is_empty() {
             summary.coverage = Coverage::none();
         }
         for (name, count) in &mut summary.coverage {
             *count += totals.coverage.get(*name).unwrap_or(&0);
+        }
+        summary.domain = totals.domain;
+        summary.ruled_out = totals.ruled_out.iter().filter_map(|name| name.parse().ok()).collect();
+        summary.is_strict |= totals.strict;
+        // Each run was asked for so many.
+        if let Some(least) = totals.at_least {
+            summary.at_least = Some(summary.at_least.unwrap_or(0).saturating_add(least));
         }
         summary.cases += totals.cases;
         summary.planned += totals.planned;
@@ -199,6 +215,7 @@ enum Line {
 struct CaseLine {
     case: String,
     engine: String,
+    beyond: Option<String>,
     verdict: String,
     detail: Option<String>,
     spec: Option<Value>,
@@ -207,7 +224,7 @@ struct CaseLine {
 
 impl CaseLine {
     fn is_failure(&self) -> bool {
-        !matches!(self.verdict.as_str(), "agree" | "skip" | "not-judged")
+        self.beyond.is_none() && !matches!(self.verdict.as_str(), "agree" | "declined" | "skip" | "not-judged")
     }
 
     fn told(self) -> Result<Told, String> {
@@ -267,10 +284,19 @@ struct TotalsLine {
     shard: String,
     cases: usize,
     planned: usize,
+    #[serde(default)]
+    domain: Domain,
+    #[serde(default)]
+    ruled_out: Vec<String>,
+    at_least: Option<usize>,
+    #[serde(default)]
+    strict: bool,
     end: EndLine,
     error: Option<String>,
     totals: Vec<EngineLine>,
     kinds: Vec<KindLine>,
+    #[serde(default)]
+    beyond: Vec<BeyondLine>,
     coverage: BTreeMap<String, usize>,
     seconds: SecondsLine,
 }
@@ -291,6 +317,10 @@ struct EngineLine {
     agree: usize,
     disagree: usize,
     fault: usize,
+    #[serde(default)]
+    declines: Vec<DeclinedLine>,
+    #[serde(default)]
+    declined_inside: usize,
     skips: Vec<SkipLine>,
     used: f64,
     used_by: String,
@@ -304,6 +334,10 @@ impl EngineLine {
         totals.agree += self.agree;
         totals.disagree += self.disagree;
         totals.fault += self.fault;
+        totals.has_domain |= self.declined_inside > 0;
+        for DeclinedLine { reason, cases, first } in self.declines {
+            totals.add_declined(&clean(&reason, MAX_TEXT), cases, &first);
+        }
         for SkipLine { reason, cases } in self.skips {
             totals.add_skips(&reason, cases);
         }
@@ -323,11 +357,28 @@ struct SkipLine {
 }
 
 #[derive(Deserialize)]
+struct DeclinedLine {
+    reason: String,
+    cases: usize,
+    first: String,
+}
+
+#[derive(Deserialize)]
 struct KindLine {
     engine: String,
     text: String,
     cases: usize,
     first: String,
+}
+
+#[derive(Deserialize)]
+struct BeyondLine {
+    engine: String,
+    limit: String,
+    right: usize,
+    declined: usize,
+    wrong: usize,
+    unanswered: usize,
 }
 
 #[derive(Deserialize)]

@@ -13,12 +13,15 @@ pub use json::{case_json, totals_json};
 pub use merge::{MergeError, Merged};
 pub use told::{Told, ToldShrunk};
 
-use crate::check::{End, EngineTotals, Summary};
+use crate::case::{Place, Profile, Special, SpecialValue};
+use crate::check::{BeyondTotals, End, EngineTotals, Summary};
 use crate::judge::Verdict;
 use crate::text::clean;
 
 /// The most of a verdict's text, in characters.
 const MAX_TEXT: usize = 8000;
+/// The most of a reason for which cases were declined, in characters.
+const MAX_REASON: usize = 160;
 
 impl fmt::Display for Summary {
     /// The failures, then the totals.
@@ -38,7 +41,10 @@ pub fn totals(summary: &Summary) -> String {
             let _ = writeln!(out, "{}: {count} cases skipped: {reason}", totals.name);
         }
     }
+    out.push_str(&declined(summary));
     out.push_str(&kinds(summary));
+    out.push_str(&domain(summary));
+    out.push_str(&beyond(summary));
     let _ = writeln!(
         out,
         "{} cases, among them cases with\n{}",
@@ -55,13 +61,18 @@ pub fn conclusion(summary: &Summary) -> String {
     let failing: Vec<&str> = summary
         .engines
         .iter()
-        .filter(|totals| totals.failed() > 0)
+        .filter(|totals| summary.has_failed(totals))
         .map(|totals| totals.name.as_str())
         .collect();
     let found = match (summary.is_conclusive(), failing.is_empty()) {
         (_, false) => format!("DISAGREE: {}", failing.join(", ")),
-        (false, true) => "INCONCLUSIVE: an engine was compared on no case".to_owned(),
-        (true, true) if summary.agrees() => "AGREE: every engine is within its bounds on every case".to_owned(),
+        (false, true) => inconclusive(summary),
+        (true, true) if summary.agrees() => {
+            let conditions = summary.domain.conditions();
+            let inside = if conditions.is_empty() { "" } else { " where " };
+            let inside = format!("{inside}{}", conditions.join(", "));
+            format!("AGREE{inside}: every engine is within its bounds on every case")
+        }
         (true, true) => "no failure".to_owned(),
     };
     let so_far = format!("after {} of {} cases", summary.cases, summary.planned);
@@ -72,6 +83,110 @@ pub fn conclusion(summary: &Summary) -> String {
         End::Interrupted => format!("INTERRUPTED {so_far}: {found}"),
         End::Machine(error) => format!("ENDED {so_far} by an error of this machine, {error}: {found}"),
     }
+}
+
+/// Which engines were judged on too few cases.
+fn inconclusive(summary: &Summary) -> String {
+    let engines = summary.engines.iter();
+    let few = engines.filter(|totals| totals.compared() < summary.least_judged(totals));
+    let few: Vec<String> = few
+        .map(|totals| match totals.compared() {
+            0 if summary.at_least.is_none() => format!("{} was compared on no case", totals.name),
+            compared => {
+                let least = summary.least_judged(totals);
+                format!(
+                    "{} was compared on {compared} cases, expected at least {least}",
+                    totals.name
+                )
+            }
+        })
+        .collect();
+    format!("INCONCLUSIVE: {}", few.join(", "))
+}
+
+/// The cases that were declined, by reason, the most frequent first.
+fn declined(summary: &Summary) -> String {
+    let mut out = String::new();
+    for totals in &summary.engines {
+        let mut reasons: Vec<_> = totals.declined.iter().collect();
+        reasons.sort_by_key(|declined| std::cmp::Reverse(declined.cases));
+        let inside = if totals.has_domain { " inside its domain" } else { "" };
+        for declined in reasons {
+            let cases = if declined.cases == 1 { "case" } else { "cases" };
+            let reason = clean(&declined.reason, MAX_REASON);
+            let _ = writeln!(
+                out,
+                "{}: {} {cases} declined{inside}, first {}: {reason}",
+                totals.name, declined.cases, declined.first
+            );
+        }
+    }
+    out
+}
+
+/// The domain that the cases were drawn inside of, and the profiles that it rules out; nothing where it admits anything.
+fn domain(summary: &Summary) -> String {
+    let conditions = summary.domain.conditions();
+    if conditions.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("drawn where {}\n", conditions.join(", "));
+    let names = names_of(&summary.ruled_out);
+    if !names.is_empty() {
+        let _ = writeln!(out, "ruled out: {}", names.join(" "));
+    }
+    out
+}
+
+/// What engines did beyond each limit of the domain.
+fn beyond(summary: &Summary) -> String {
+    let mut out = String::new();
+    for beyond in &summary.beyond {
+        let BeyondTotals {
+            limit,
+            right,
+            declined,
+            wrong,
+            unanswered,
+            ..
+        } = beyond;
+        let name = &summary.engines[beyond.engine].name;
+        let _ = writeln!(
+            out,
+            "{name} beyond {limit}: {right} right, {declined} declined, {wrong} silently wrong, {unanswered} unanswered"
+        );
+        if let Some((spec, verdict)) = beyond.first.as_deref() {
+            let _ = writeln!(out, "{}", indented(&verdict_text(verdict)));
+            let _ = writeln!(out, "{}", indented(&spec.to_string()));
+        }
+    }
+    out
+}
+
+/// The names of profiles, with one name for a special value in every place and for a place with every value.
+fn names_of(profiles: &[Profile]) -> Vec<String> {
+    let specials: Vec<Special> = profiles
+        .iter()
+        .filter_map(|profile| match profile {
+            Profile::Special(special) => Some(*special),
+            _ => None,
+        })
+        .collect();
+    let everywhere = |value| specials.iter().filter(|special| special.value == value).count() == Place::ALL.len();
+    let every_value =
+        |place| specials.iter().filter(|special| special.place == place).count() == SpecialValue::ALL.len();
+    let mut names: Vec<String> = Vec::new();
+    for profile in profiles {
+        let name = match profile {
+            Profile::Special(special) if everywhere(special.value) => format!("{}-in-*", special.value),
+            Profile::Special(special) if every_value(special.place) => format!("*-in-{}", special.place),
+            profile => profile.name(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// The failures by what they have in common, each with its number of cases, the most frequent first.
@@ -115,6 +230,7 @@ fn verdicts(summary: &Summary) -> Table {
         "agree",
         "disagree",
         "fault",
+        "declined",
         "skipped",
         "bound used",
         "by",
@@ -126,13 +242,14 @@ fn verdicts(summary: &Summary) -> Table {
             totals.agree.to_string(),
             totals.disagree.to_string(),
             totals.fault.to_string(),
+            totals.declines().to_string(),
             totals.skipped().to_string(),
             format!("{:.3}", totals.used),
             totals.used_by.clone(),
             undecided(totals),
         ]);
     }
-    for column in [1, 2, 3, 4, 5, 7] {
+    for column in [1, 2, 3, 4, 5, 6, 8] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -149,6 +266,7 @@ pub fn verdict_text(verdict: &Verdict) -> String {
         }
         Verdict::Disagree(mismatch) => mismatch.to_string(),
         Verdict::Fault(fault) => fault.to_string(),
+        Verdict::Declined(reason) => format!("declined: {reason}"),
         Verdict::Skip(reason) => format!("skipped: {reason}"),
         Verdict::NotJudged(error) => format!("not judged: {error}"),
     };

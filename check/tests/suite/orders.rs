@@ -7,7 +7,7 @@ use binned_experts_check::case::{OrderProfile, Profile};
 use binned_experts_check::check::{CaseResult, CheckPlan, Contender, check};
 use binned_experts_check::engine::{Engine, Reference};
 use binned_experts_check::oracle::Coverage;
-use binned_experts_check::{CaseSpec, ElementType, Selection};
+use binned_experts_check::{CaseSpec, Domain, ElementType, Selection};
 
 #[test]
 fn orders_are_what_their_profiles_say() {
@@ -42,7 +42,7 @@ fn orders_are_what_their_profiles_say() {
 #[test]
 fn one_case_in_ten_has_an_order_and_is_the_same_without() {
     let stable = Selection {
-        draws_orders: false,
+        domain: Domain::in_stable_order(),
         ..Selection::default()
     };
     let (mut differ, mut drop) = (0, 0);
