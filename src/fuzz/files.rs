@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use binned_experts_check::judge::{Trial, compare};
 use binned_experts_check::program::{Answer, parse_case, parse_outcome};
 use binned_experts_check::report::Merged;
-use binned_experts_check::{CaseSpec, Precision};
+use binned_experts_check::{CaseSpec, Domain, Precision, Selection};
 
 /// The case that results are read for: T=3, H=4, I=2, E=2, K=1, C=1.
 const CASE: &str = r#"
@@ -31,13 +31,13 @@ static TRIAL: LazyLock<Trial> = LazyLock::new(|| {
     Trial::from_spec(&spec, &[Precision::Fp32]).expect("a case that can be built")
 });
 
-/// Bytes as a case, a result, a spec, lines of results and a program's answer: whatever they are, reading them gives
-/// a value or an error.
+/// Bytes as a case, a result, a spec, lines of results, a program's answer and a domain: whatever they are, reading them
+/// gives a value or an error.
 ///
 /// Returns what they were taken for.
 ///
 /// # Panics
-/// If a value that was read does not read back the same.
+/// If a value that was read does not read back the same, or a case is drawn outside of a domain.
 pub fn case_file(bytes: &[u8]) -> Vec<&'static str> {
     let kinds = [
         ("case", is_case(bytes)),
@@ -45,6 +45,7 @@ pub fn case_file(bytes: &[u8]) -> Vec<&'static str> {
         ("spec", is_spec(bytes)),
         ("lines", are_lines(bytes)),
         ("answer", is_answer(bytes)),
+        ("domain", is_domain(bytes)),
     ];
     kinds
         .iter()
@@ -96,5 +97,25 @@ fn is_answer(bytes: &[u8]) -> bool {
         return false;
     };
     assert_eq!(Answer::parse(answer.to_string().as_bytes()), Some(answer));
+    true
+}
+
+fn is_domain(bytes: &[u8]) -> bool {
+    let text = std::str::from_utf8(bytes).ok();
+    let domain = text.and_then(|text| text.parse::<Domain>().ok());
+    // Text without a field is one too.
+    let Some(domain) = domain.filter(|domain| *domain != Domain::default()) else {
+        return false;
+    };
+    let selection = Selection {
+        domain,
+        ..Selection::small()
+    };
+    for seed in 0..2 {
+        let spec = CaseSpec::from_seed(seed, &selection);
+        if let Err(outside) = selection.domain.admits(&spec) {
+            panic!("{outside}: {}\n{spec}", selection.domain);
+        }
+    }
     true
 }

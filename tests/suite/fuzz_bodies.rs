@@ -143,5 +143,8 @@ fn case_file_takes_every_seed_of_the_fuzzer_for_what_it_is() {
         assert_eq!(kinds.len(), 1, "{}: {kinds:?}", path.display());
         seen.extend(kinds);
     }
-    assert_eq!(Vec::from_iter(seen), ["answer", "case", "lines", "result", "spec"]);
+    assert_eq!(
+        Vec::from_iter(seen),
+        ["answer", "case", "domain", "lines", "result", "spec"]
+    );
 }
