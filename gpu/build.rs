@@ -22,7 +22,7 @@ mod emulator {
         build
             .cpp(true)
             .std("c++20")
-            .opt_level(2)
+            .opt_level(3)
             .include("kernels")
             .include("emulator")
             .flag_if_supported("-ffp-contract=off")

@@ -1,4 +1,4 @@
-//! The command `binned-experts`. Exit status: 0 all agree, 1 a disagreement or a fault, 2 could not run.
+//! The command `binned-experts`. [`cli::Conclusion`] says what its exit status is.
 
 mod cli;
 
@@ -8,12 +8,12 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) if cli::is_broken_pipe(&error) => ExitCode::from(2),
+        Ok(conclusion) => conclusion.into(),
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
+            if !cli::is_broken_pipe(&error) {
+                cli::note(format!("error: {error}"));
+            }
+            ExitCode::from(cli::Conclusion::FAILURE)
         }
     }
 }

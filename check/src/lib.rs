@@ -6,6 +6,7 @@
 //! every element.
 //!
 //! - [`case`]: a case as printable text;
+//! - [`domain`]: which cases a kernel takes;
 //! - [`draw`]: from a case to the problem that it describes;
 //! - [`generate`]: from bytes to a case; a fuzzer, a property test and a seed number use the same generator;
 //! - [`oracle`]: what is right, how far a right result may be from it, and what a case exercises;
@@ -20,6 +21,7 @@ mod tensor;
 
 pub mod case;
 pub mod check;
+pub mod domain;
 pub mod draw;
 pub mod engine;
 pub mod generate;
@@ -29,13 +31,17 @@ pub mod oracle;
 pub mod program;
 pub mod report;
 mod stage;
+mod stop;
+mod text;
 
 pub use case::{CaseSpec, SpecError};
 pub use check::{CheckPlan, Summary, check, check_engine};
-pub use engine::{Engine, Fault, Outcome};
+pub use domain::Domain;
+pub use engine::{Engine, Fault, MachineError, Outcome};
 pub use generate::Selection;
 pub use judge::{Verdict, judge_spec};
 pub use named::Named;
 pub use oracle::Precision;
 pub use stage::{Location, Stage, StageValues, Stages};
+pub use stop::Stop;
 pub use tensor::{AnyProblem, CaseElement, ElementType, Tensor};

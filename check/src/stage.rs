@@ -7,7 +7,7 @@ use binned_experts_reference::Bins;
 use ndarray::{Array1, Array2, Array3, Axis};
 
 use crate::named::named_enum;
-use crate::tensor::{AnyProblem, Tensor};
+use crate::tensor::{AnyProblem, ElementType, Tensor};
 
 named_enum! {
     /// A stage of the function that can be compared. R is the number of assignments that the capacity keeps.
@@ -117,11 +117,16 @@ impl Stages {
         self.0.iter().map(|(stage, values)| (*stage, values))
     }
 
-    /// The stages as tensors by name, in PyTorch's shapes and the problem's element type: kept rows as `[E,C,width]`
-    /// with zeros beyond an expert's count. A stage that has more than `most_elements` in this shape, or does not fit
-    /// the memory, is left out.
-    pub(crate) fn tensors(&self, problem: &AnyProblem, most_elements: usize) -> BTreeMap<String, Tensor> {
-        let (bins, capacity, element) = (problem.bins(), problem.dims().capacity, problem.element());
+    /// The stages as tensors by name, in PyTorch's shapes and an element type: kept rows as `[E,C,width]` with zeros
+    /// beyond an expert's count. A stage that has more than `most_elements` in this shape, or does not fit the memory,
+    /// is left out.
+    pub(crate) fn tensors(
+        &self,
+        problem: &AnyProblem,
+        element: ElementType,
+        most_elements: usize,
+    ) -> BTreeMap<String, Tensor> {
+        let (bins, capacity) = (problem.bins(), problem.dims().capacity);
         let tensor = |stage: Stage, values: &StageValues| match values {
             StageValues::Indices(positions) => Some(Tensor::indices(positions)),
             StageValues::Rows(rows) => {

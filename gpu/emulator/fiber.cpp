@@ -13,7 +13,8 @@ void __sanitizer_finish_switch_fiber(void *fake_stack_save, const void **bottom_
 
 #ifdef SIMT_OWN_SWITCH
 // Saves the registers that a callee must keep on the running stack, stores its stack pointer in *save and takes up the
-// stack `load`. ucontext would also save the signal mask, one system call a switch.
+// stack `load`. ucontext would also save the signal mask, one system call a switch. It goes on by a jump: a processor
+// would predict that `ret` returns to the caller of this very switch.
 extern "C" void binned_experts_simt_switch(void **save, void *load);
 #endif
 
@@ -38,7 +39,8 @@ binned_experts_simt_switch:
     popq %r12
     popq %rbx
     popq %rbp
-    ret
+    popq %rcx
+    jmpq *%rcx
 .size binned_experts_simt_switch, .-binned_experts_simt_switch
 )");
 #elif defined(SIMT_OWN_SWITCH)

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, Dim};
 
 use crate::Error;
+use crate::memory::try_filled;
 
 /// The assignments sorted by expert.
 ///
@@ -69,8 +70,8 @@ impl Bins {
     /// Bins for an explicit order of the assignments, such as one that a run of `torch.sort` gave.
     ///
     /// # Errors
-    /// [`Error::ExpertOutOfRange`], or an `Order…` variant if `order` is not a permutation of `0..T·K` sorted by
-    /// expert.
+    /// [`Error::ExpertOutOfRange`], an `Order…` variant if `order` is not a permutation of `0..T·K` sorted by expert, or
+    /// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] if the bins of that many experts cannot be had.
     pub fn from_order(router_indices: ArrayView2<i64>, experts: usize, order: Vec<usize>) -> Result<Bins, Error> {
         let expert_of = flat_experts(router_indices, experts)?;
         if order.len() != expert_of.len() {
@@ -103,7 +104,7 @@ impl Bins {
         }
         Ok(Bins {
             sorted_indices: order,
-            ends: inclusive_counts(&expert_of, experts),
+            ends: inclusive_counts(&expert_of, experts)?,
         })
     }
 }
@@ -114,7 +115,8 @@ impl Bins {
 /// which tokens are dropped, so it is fixed here: the sort is stable.
 ///
 /// # Errors
-/// [`Error::ExpertOutOfRange`] if an id is outside `0..experts`.
+/// [`Error::ExpertOutOfRange`] if an id is outside `0..experts`; [`Error::SizeOverflow`] or [`Error::OutOfMemory`] if
+/// the bins of that many experts cannot be had.
 ///
 /// ```
 /// use binned_experts_reference::sort_tokens_by_expert;
@@ -131,7 +133,7 @@ pub fn sort_tokens_by_expert(router_indices: ArrayView2<i64>, experts: usize) ->
     sorted_indices.sort_by_key(|&assignment| expert_of[assignment]);
     Ok(Bins {
         sorted_indices,
-        ends: inclusive_counts(&expert_of, experts),
+        ends: inclusive_counts(&expert_of, experts)?,
     })
 }
 
@@ -153,8 +155,8 @@ fn flat_experts(router_indices: ArrayView2<i64>, experts: usize) -> Result<Vec<u
         .collect()
 }
 
-fn inclusive_counts(expert_of: &[usize], experts: usize) -> Vec<usize> {
-    let mut ends = vec![0; experts];
+fn inclusive_counts(expert_of: &[usize], experts: usize) -> Result<Vec<usize>, Error> {
+    let mut ends = try_filled("bins", Dim([experts]), 0)?.into_raw_vec_and_offset().0;
     for &expert in expert_of {
         ends[expert] += 1;
     }
@@ -163,7 +165,7 @@ fn inclusive_counts(expert_of: &[usize], experts: usize) -> Vec<usize> {
         total += *end;
         *end = total;
     }
-    ends
+    Ok(ends)
 }
 
 #[cfg(test)]

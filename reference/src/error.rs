@@ -38,6 +38,16 @@ pub enum Error {
     /// A capacity was asked for without any expert.
     #[error("expert capacity: expected at least 1 expert, found 0")]
     NoExperts,
+    /// A size of which no tensor holds an element is larger than any that is used.
+    #[error("{what}: expected at most {limit} where no tensor holds an element of it, found {found}")]
+    TooLarge {
+        /// The size.
+        what: &'static str,
+        /// The largest.
+        limit: usize,
+        /// What was found.
+        found: usize,
+    },
     /// The product of sizes does not fit the address space.
     #[error("{what}: the product of sizes {sizes:?} overflows")]
     SizeOverflow {

@@ -6,6 +6,10 @@ use ndarray::{Array2, Array3, ArrayView2};
 
 use crate::{Bins, Element, Error, sort_tokens_by_expert};
 
+/// The largest size that no tensor holds an element of. Where tokens, hidden and intermediate are 0, for one, tensors
+/// without an element can name any number of experts.
+const MAX_EMPTY: usize = 1 << 20;
+
 /// The sizes of a problem, in the order used everywhere: T, H, I, E, K, C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dims {
@@ -132,8 +136,8 @@ impl<T: Element> Problem<T> {
     /// index, unless set otherwise.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::ZeroTopK`], [`Error::ExpertOutOfRange`], or [`Error::SizeOverflow`] if an
-    /// intermediate result would not fit the address space.
+    /// [`Error::Shape`], [`Error::ZeroTopK`], [`Error::ExpertOutOfRange`], [`Error::TooLarge`] if a size beyond 2^20 has
+    /// no element in any tensor, or [`Error::SizeOverflow`] if an intermediate result would not fit the address space.
     pub fn new(
         hidden_states: Array3<T>,
         router_indices: Array2<i64>,
@@ -151,6 +155,18 @@ impl<T: Element> Problem<T> {
         expect_shape("routing_weights", &[batch, sequence, experts], routing_weights.shape())?;
         if top_k == 0 {
             return Err(Error::ZeroTopK);
+        }
+        let sizes = [
+            ("hidden", hidden, tokens > 0 || experts > 0),
+            ("intermediate", intermediate, experts > 0),
+            ("experts", experts, tokens > 0 || hidden > 0 || intermediate > 0),
+            ("top_k", top_k, tokens > 0),
+        ];
+        for (what, found, has_elements) in sizes {
+            if !has_elements && found > MAX_EMPTY {
+                let limit = MAX_EMPTY;
+                return Err(Error::TooLarge { what, limit, found });
+            }
         }
         checked_product("gathered", &[tokens, top_k, hidden, size_of::<T>()])?;
         checked_product("gate_up", &[tokens, top_k, intermediate, 2, size_of::<T>()])?;

@@ -3,154 +3,167 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use binned_experts_check::check::{CaseResult, CheckPlan, Contender, End, Watch, check as run_check};
+use binned_experts_check::{Selection, Summary, report};
 
+use super::engines::{Choice, Opened};
+use super::interrupt::Interrupts;
+use super::junit::Junit;
+use super::progress::Progress;
+use super::saved::{self, Saved};
+use super::{Check, Conclusion, Failure, Format, print};
 use binned_experts::engines::built_in;
-use binned_experts_check::check::{CaseResult, CheckPlan, Contender, check as run_check};
-use binned_experts_check::{Selection, report};
 
-use super::engines::{Opened, quoted};
-use super::{Check, Engines, Failure, Format, print};
-
-/// The most failing cases written for each engine.
-const MAX_SAVED: usize = 10;
-
-pub(super) fn check(arguments: &Check) -> Result<bool, Failure> {
+pub(super) fn check(arguments: &Check) -> Result<Conclusion, Failure> {
     for name in &arguments.engines.engine {
         if built_in(name).is_some_and(|engine| !engine.is_checked) {
             return Err(format!("--engine: {name} is what engines are compared with; it cannot be checked").into());
         }
     }
-    let plan = CheckPlan {
+    let interrupts = Interrupts::watch()?;
+    let plan = plan(arguments, &interrupts)?;
+    let Choice {
+        mut engines,
+        unavailable,
+    } = arguments.engines.open(&interrupts.stop)?;
+    let names: Vec<String> = engines.iter().map(|opened| opened.engine.name().to_owned()).collect();
+    let precision = arguments.engines.precision.map(|precision| precision.to_string());
+    let saved = Saved::new(
+        &arguments.save,
+        engines.iter().map(|opened| &*opened.engine),
+        precision.as_deref(),
+    )?;
+    let is_table = arguments.format == Format::Table;
+    if is_table {
+        print(format!("failing cases go to {}\n", saved.directory().display()))?;
+    }
+
+    let steps = plan
+        .cases
+        .saturating_add(plan.golden.len() + plan.specs.len() + plan.outside)
+        / plan.shard.count();
+    let mut watched = Watched {
+        progress: Progress::new(steps.saturating_mul(names.len()), !is_table),
+        names: &names,
+        saved,
+        junit: arguments.junit.as_ref().map(|_| Junit::new(&names)),
+        streams: !is_table,
+        failures: 0,
+        max_failures: arguments.max_failures(),
+        printed: Ok(()),
+    };
+    let mut contenders: Vec<Contender<'_>> = engines.iter_mut().map(Opened::contender).collect();
+    let summary = run_check(&mut contenders, &plan, &mut watched);
+    watched.progress.finish();
+    let Watched {
+        saved, printed, junit, ..
+    } = watched;
+    if let (Some(junit), Some(path)) = (junit, &arguments.junit) {
+        junit.write(path)?;
+    }
+    printed?;
+    let summary = summary?;
+
+    if is_table {
+        for failure in &summary.failures {
+            let name = &names[failure.engine];
+            print(report::Told::new(name, failure))?;
+            let lines = saved.replay_lines(name, failure, &arguments.engines.arguments());
+            print(format!("{lines}\n"))?;
+        }
+        let saved = saved.finish()?;
+        if arguments.times {
+            print(report::case_times(&summary))?;
+        }
+        for line in unavailable.into_iter().chain(saved) {
+            print(line)?;
+        }
+        print(report::totals(&summary))?;
+    } else {
+        print(report::totals_json(&summary))?;
+        saved.finish()?;
+    }
+    conclusion(&summary, interrupts.conclusion())
+}
+
+fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure> {
+    let golden = arguments.golden.as_deref().map(safetensors_files).transpose()?;
+    let specs = if arguments.rerun_failed {
+        saved::newest(&arguments.save)?
+    } else {
+        Vec::new()
+    };
+    Ok(CheckPlan {
         cases: arguments.cases,
         seed: arguments.seed,
         selection: Selection {
+            domain: arguments.engines.domain()?,
             elements: arguments.engines.elements(),
             ..Selection::default().with_profiles(arguments.profile.iter().copied())
         },
-        golden: arguments
-            .golden
-            .as_deref()
-            .map(safetensors_files)
-            .transpose()?
-            .unwrap_or_default(),
-    };
-    let mut engines = arguments.engines.open()?;
-    let names: Vec<String> = engines.iter().map(|opened| opened.engine.name().to_owned()).collect();
-    let mut contenders: Vec<Contender<'_>> = engines.iter_mut().map(Opened::contender).collect();
+        golden: golden.unwrap_or_default(),
+        specs,
+        shard: arguments.shard.unwrap_or_default(),
+        outside: arguments.outside,
+        at_least: arguments.at_least,
+        is_strict: arguments.strict,
+        shrink_budget: arguments.shrink_budget,
+        stop: interrupts.stop.clone(),
+    })
+}
 
-    let progress = progress_bar((plan.cases + plan.golden.len()) * names.len());
-    let mut saved = Saved {
-        directory: &arguments.save,
-        counts: vec![0; names.len()],
-        error: None,
-    };
-    let mut printed = Ok(());
-    let summary = run_check(&mut contenders, &plan, &mut |result| {
-        progress.inc(1);
-        let name = &names[result.engine];
-        saved.save(name, result);
-        if arguments.format == Format::Json {
-            printed = print(report::case_json(name, result));
-        }
-        match printed {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    })?;
-    progress.finish_and_clear();
-    printed?;
-
-    match arguments.format {
-        Format::Json => print(report::totals_json(&summary))?,
-        Format::Table => {
-            for failure in &summary.failures {
-                let name = &names[failure.engine];
-                print(report::failure_text(name, failure))?;
-                let lines = replay_lines(&arguments.save, name, failure, &arguments.engines);
-                print(format!("{lines}\n"))?;
-            }
-            print(report::totals(&summary))?;
-        }
-    }
-    match saved.error {
-        Some(error) => Err(error),
-        None if !summary.is_conclusive() => Err("an engine was compared on no case".into()),
-        None => Ok(summary.agrees()),
+/// What a summary says; `interrupted` is that of a run that a signal ended.
+pub(super) fn conclusion(summary: &Summary, interrupted: Conclusion) -> Result<Conclusion, Failure> {
+    match &summary.end {
+        End::Machine(error) => Err(error.to_string().into()),
+        End::Interrupted => Ok(interrupted),
+        _ if summary.has_failures() => Ok(Conclusion::Finding),
+        _ if summary.agrees() => Ok(Conclusion::Agree),
+        _ => Ok(Conclusion::NothingCompared),
     }
 }
 
-/// Failing cases as files.
-struct Saved<'a> {
-    directory: &'a Path,
-    counts: Vec<usize>,
-    error: Option<Failure>,
+/// Saves, prints and counts what comes.
+struct Watched<'a> {
+    progress: Progress,
+    names: &'a [String],
+    saved: Saved,
+    junit: Option<Junit>,
+    /// Whether each result is printed as it comes.
+    streams: bool,
+    failures: usize,
+    max_failures: Option<usize>,
+    printed: std::io::Result<()>,
 }
 
-impl Saved<'_> {
-    fn save(&mut self, engine: &str, result: &CaseResult) {
-        if !result.verdict.is_failure() || self.counts[result.engine] == MAX_SAVED || self.error.is_some() {
-            return;
+impl Watch for Watched<'_> {
+    fn failing(&mut self, result: &CaseResult) {
+        self.failures += 1;
+        self.progress.failing();
+        self.saved.failing(&self.names[result.engine], result);
+    }
+
+    fn shrinking(&mut self, tries: usize) {
+        self.progress.shrinking(tries);
+    }
+
+    fn result(&mut self, result: &CaseResult) -> ControlFlow<()> {
+        let name = &self.names[result.engine];
+        self.saved.shrunk(name, result);
+        self.progress.step();
+        if let Some(junit) = &mut self.junit
+            && result.beyond.is_none()
+        {
+            junit.add(result);
         }
-        self.counts[result.engine] += 1;
-        let specs = [
-            (&result.spec, false),
-            (&result.shrunk.as_ref().map(|shrunk| shrunk.spec.clone()), true),
-        ];
-        for (spec, shrunk) in specs {
-            let Some(spec) = spec else { continue };
-            let path = saved_path(self.directory, engine, &result.case, shrunk);
-            let story: String = report::verdict_text(&result.verdict)
-                .lines()
-                .map(|line| format!("# {line}\n"))
-                .collect();
-            let story = if shrunk { String::new() } else { story };
-            let text = format!(
-                "# {engine}, {}{}\n{story}{spec}",
-                result.case,
-                if shrunk { ", shrunk" } else { "" }
-            );
-            let written = std::fs::create_dir_all(self.directory).and_then(|()| std::fs::write(&path, text));
-            if let Err(error) = written {
-                self.error = Some(format!("--save: could not write {}: {error}", path.display()).into());
-                return;
-            }
+        if self.streams {
+            self.printed = print(report::case_json(name, result));
+        }
+        match self.printed {
+            Ok(()) if self.max_failures.is_none_or(|most| self.failures < most) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
         }
     }
-}
-
-fn saved_path(directory: &Path, engine: &str, case: &str, shrunk: bool) -> PathBuf {
-    directory.join(format!(
-        "{engine}-{}{}.toml",
-        case.replace(' ', "-"),
-        if shrunk { "-shrunk" } else { "" }
-    ))
-}
-
-/// The command lines that run a failing case again.
-fn replay_lines(directory: &Path, engine: &str, failure: &CaseResult, engines: &Engines) -> String {
-    if failure.spec.is_none() {
-        return format!("run it again with --golden{}", engines.arguments());
-    }
-    let line = |shrunk: bool| {
-        let path = saved_path(directory, engine, &failure.case, shrunk);
-        format!(
-            "binned-experts replay {}{}",
-            quoted(&path.to_string_lossy()),
-            engines.arguments()
-        )
-    };
-    let shrunk = failure.shrunk.iter().map(|_| line(true));
-    std::iter::once(line(false))
-        .chain(shrunk)
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-pub(super) fn progress_bar(length: usize) -> ProgressBar {
-    let bar = ProgressBar::new(length as u64);
-    let style = ProgressStyle::with_template("{wide_bar} {pos} of {len}, {eta} left");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// The safetensors files of a directory, in the order of their names.

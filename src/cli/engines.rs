@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use binned_experts::engines::{BUILT_IN, BuiltIn, built_in};
 use binned_experts_check::check::{Contender, OpenEngine};
-use binned_experts_check::program::Program;
-use binned_experts_check::{ElementType, Engine, Precision};
+use binned_experts_check::domain::DomainError;
+use binned_experts_check::program::{Limits, Program};
+use binned_experts_check::{Domain, ElementType, Engine, Precision, Stop};
 
-use super::{Engines, Failure, print};
+use super::{Engines, Failure, note, print};
 
 /// An engine, and what opens one more of it for another thread.
 pub(super) struct Opened {
@@ -25,29 +26,60 @@ impl Opened {
     }
 }
 
+/// The engines that are used, and why others are not.
+pub(super) struct Choice {
+    pub(super) engines: Vec<Opened>,
+    /// A line for each engine that nobody named and that cannot be had here.
+    pub(super) unavailable: Vec<String>,
+}
+
 impl Engines {
     /// The engines named; without a name, the program alone, or else every built-in engine that can be checked.
-    pub(super) fn open(&self) -> Result<Vec<Opened>, Failure> {
+    pub(super) fn open(&self, stop: &Stop) -> Result<Choice, Failure> {
         let mut engines = Vec::new();
         for name in &self.engine {
             engines.push(opened(named(name)?)?);
         }
-        if let (Some(command), Some(precision)) = (&self.command, self.precision) {
-            let time_limit = Duration::from_secs_f64(self.time_limit);
-            let program = Program::new(command, precision, time_limit)?;
+        if let Some(command) = &self.command {
+            let program = match self.precision {
+                Some(precision) => Program::new(command, precision, self.limits())?,
+                None => Program::described(command, self.limits())?,
+            };
             engines.push(Opened {
-                engine: Box::new(program),
+                engine: Box::new(program.within(&self.domain()?)?.stopped_by(stop.clone())),
                 again: None,
             });
         }
+        let mut unavailable = Vec::new();
         if engines.is_empty() {
-            let checked = BUILT_IN.iter().filter(|engine| engine.is_checked);
-            engines.extend(checked.filter_map(|engine| opened(engine).ok()));
+            for engine in BUILT_IN.iter().filter(|engine| engine.is_checked) {
+                match opened(engine) {
+                    Ok(opened) => engines.push(opened),
+                    Err(error) => unavailable.push(error.to_string()),
+                }
+            }
         }
         if let (None, Some(precision)) = (&self.command, self.precision) {
             expect_claim(&engines, precision)?;
         }
-        Ok(engines)
+        Ok(Choice { engines, unavailable })
+    }
+
+    /// The domain of `--domain`; without it, any case.
+    pub(super) fn domain(&self) -> Result<Domain, Failure> {
+        let Some(path) = &self.domain else {
+            return Ok(Domain::default());
+        };
+        let refused = |error: &dyn std::fmt::Display| format!("--domain: {}: {error}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
+        Ok(text.parse().map_err(|error: DomainError| refused(&error))?)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            start: Duration::from_secs_f64(self.start_limit),
+            case: Duration::from_secs_f64(self.time_limit),
+        }
     }
 
     /// The element types of a check's cases; none for all that the engines take.
@@ -58,16 +90,24 @@ impl Engines {
 
     /// The same choice as arguments of a command line.
     pub(super) fn arguments(&self) -> String {
-        let engines = self.engine.iter().map(|name| format!(" --engine {name}"));
-        let command = self
-            .command
-            .iter()
-            .map(|command| format!(" --command {}", quoted(command)));
-        let precision = self
-            .precision
-            .iter()
-            .map(|precision| format!(" --precision {precision}"));
-        engines.chain(command).chain(precision).collect()
+        let mut arguments: String = self.engine.iter().map(|name| format!(" --engine {name}")).collect();
+        if let Some(path) = &self.domain {
+            arguments += &format!(" --domain {}", quoted(&path.to_string_lossy()));
+        }
+        if let Some(command) = &self.command {
+            arguments += &format!(" --command {}", quoted(command));
+            if let Some(precision) = self.precision {
+                arguments += &format!(" --precision {precision}");
+            }
+            let (own, default) = (self.limits(), Limits::default());
+            if own.start != default.start {
+                arguments += &format!(" --start-limit {}", self.start_limit);
+            }
+            if own.case != default.case {
+                arguments += &format!(" --time-limit {}", self.time_limit);
+            }
+        }
+        arguments
     }
 }
 
@@ -120,10 +160,10 @@ pub(super) fn named(name: &str) -> Result<&'static BuiltIn, Failure> {
         format!("--engine: expected one of {}; found {name}", names.join(", "))
     })?;
     if engine.name != name {
-        eprintln!(
+        note(format!(
             "note: the engine {name} is now called {}; the old name goes with the next release",
             engine.name
-        );
+        ));
     }
     Ok(engine)
 }

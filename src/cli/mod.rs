@@ -1,9 +1,19 @@
 //! Arguments, and what each command does.
 
 mod check;
+mod compare;
+mod conclusion;
 mod engines;
 mod files;
+mod help;
+mod interrupt;
+mod junit;
+mod progress;
+mod report;
+mod saved;
 mod serve;
+mod shrink;
+mod started;
 #[cfg(feature = "emulator")]
 mod zoo;
 
@@ -16,13 +26,51 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use binned_experts::zoo::KernelPath;
 use binned_experts_check::Precision;
 use binned_experts_check::case::Profile;
+use binned_experts_check::check::Shard;
+
+pub(crate) use conclusion::Conclusion;
 
 /// A message for the person at the terminal.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
+/// What the version is called, with the commit where it was built from one.
+const VERSION: &str = env!("BINNED_EXPERTS_VERSION");
+
+/// Shown below the help of every command.
+const STATUSES: &str = "Exit status:
+  0    something was compared and all of it agrees, or the command did its work
+  1    an engine disagrees, or gave no answer
+  2    the command could not do its work (arguments, files, memory), or too little was compared
+  130  interrupted by Ctrl-C, after the report so far
+  143  interrupted by SIGTERM, after the report so far";
+
+const EXAMPLES: &str = "Examples:
+  binned-experts check --engine reference --cases 100
+  binned-experts check --command 'python3 my_kernel.py' --precision bf16 --max-failures 10
+  binned-experts check --command ./my_kernel --precision fp32 --profile tiny --profile distinct
+  binned-experts check --command ./my_kernel --domain my_kernel.toml
+  binned-experts check --rerun-failed --command ./my_kernel --precision fp32
+  binned-experts replay FILE.toml --command ./my_kernel --precision fp32";
+
+const CHECK_EXAMPLES: &str = "Examples:
+  binned-experts check --command 'python3 my_kernel.py' --precision bf16
+  binned-experts check --command ./my_kernel --precision fp32 --fail-fast --times
+  binned-experts check --command ./my_kernel --precision fp32 --cases 0 --golden my-cases
+  binned-experts check --command ./my_kernel --precision fp32 --cases 100000 --shard 3/8 --format json";
+
+const COMPARE_EXAMPLES: &str = "Examples:
+  binned-experts case --seed 7 --out case.safetensors
+  binned-experts compare case.safetensors my-output.safetensors --precision bf16
+  binned-experts compare case.safetensors --precision bf16 --bounds bounds.safetensors";
+
+const REPORT_EXAMPLES: &str = "Examples:
+  binned-experts check --command ./my_kernel --precision fp32 --shard 1/2 --format json > 1.json
+  binned-experts check --command ./my_kernel --precision fp32 --shard 2/2 --format json > 2.json
+  binned-experts report 1.json 2.json";
+
 /// Tests mixture-of-experts kernels.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = VERSION, after_help = format!("{EXAMPLES}\n\n{STATUSES}"))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -31,17 +79,41 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Run engines against the oracle on generated cases.
+    #[command(after_help = format!("{CHECK_EXAMPLES}\n\n{STATUSES}"))]
     Check(Check),
     /// Run one file through one engine and write its output and stages.
+    #[command(after_help = STATUSES)]
     Run(Run),
     /// Write a case as safetensors.
     Case(Case),
     /// Run one case through all engines and report in full.
+    #[command(after_help = STATUSES)]
     Replay(Replay),
+    /// Make a failing case smaller.
+    #[command(after_help = STATUSES)]
+    Shrink(Shrink),
+    /// Judge a result that is there already, or write what is expected.
+    #[command(after_help = format!("{COMPARE_EXAMPLES}\n\n{STATUSES}"))]
+    Compare(Compare),
+    /// Merge the lines of `check --format json` of several runs into one report.
+    #[command(after_help = format!("{REPORT_EXAMPLES}\n\n{STATUSES}"))]
+    Report(Report),
     /// Answer requests as a program for --command does, with an engine of this crate.
     Serve(Serve),
     /// List the engines.
     Engines,
+    /// List what --profile takes.
+    Profiles,
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of all commands.
+    Man {
+        /// The folder for them.
+        directory: PathBuf,
+    },
     /// Plant known bugs in the kernels and see whether a check catches them.
     #[cfg(feature = "emulator")]
     Zoo(Zoo),
@@ -53,16 +125,23 @@ pub(crate) struct Engines {
     /// A built-in engine; may be given several times.
     #[arg(long, value_name = "NAME")]
     engine: Vec<String>,
-    /// A program that speaks lines of JSON; see the README.
-    #[arg(long, value_name = "CMD", requires = "precision")]
+    /// A program that speaks lines of JSON; see docs/protocol.md.
+    #[arg(long, value_name = "CMD")]
     command: Option<String>,
-    /// The arithmetic that the program claims; it also decides the element type of its cases. Without a program, one that
-    /// all engines must claim: a check then draws cases of its element type alone.
+    /// The arithmetic that the program claims; it also decides the element type of its cases. Without it the program is
+    /// asked what it takes. Without a program, one that all engines must claim: a check then draws cases of its element
+    /// type alone.
     #[arg(long)]
     precision: Option<Precision>,
+    /// What the kernel takes and claims, as TOML; every generated case is inside. See docs/protocol.md.
+    #[arg(long, value_name = "FILE")]
+    domain: Option<PathBuf>,
     /// How long the program may take for one case.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     time_limit: f64,
+    /// How long the program may take from its start to its first line: {"ready": true}, or its first answer.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    start_limit: f64,
 }
 
 #[derive(Debug, Args)]
@@ -75,7 +154,7 @@ pub(crate) struct Check {
     /// Case i is the case of seed number SEED + i.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Draw cases with this profile only; several of one kind are drawn from. An unknown name lists all.
+    /// Draw cases with this profile only; several of one kind are drawn from. `profiles` lists all.
     #[arg(long, value_name = "PROFILE")]
     profile: Vec<Profile>,
     /// Run every safetensors file of a directory besides, with each order it holds.
@@ -84,16 +163,57 @@ pub(crate) struct Check {
     /// What to print.
     #[arg(long, default_value = "table")]
     format: Format,
-    /// Where failing cases are written.
+    /// Write the results as JUnit XML besides, also where the run ends early.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Where failing cases are written, in a folder for each run.
     #[arg(long, value_name = "DIR", default_value = "binned-experts-failures")]
     save: PathBuf,
+    /// Run the cases that the newest run in the folder of --save wrote before the others.
+    #[arg(long)]
+    rerun_failed: bool,
+    /// End the run at the first failure.
+    #[arg(long, conflicts_with = "max_failures")]
+    fail_fast: bool,
+    /// End the run after so many failures.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_failures: Option<u64>,
+    /// The most cases tried to make the first failing case of an engine smaller; 0 leaves it as it is.
+    #[arg(long, value_name = "TRIES", default_value_t = 500)]
+    shrink_budget: usize,
+    /// Run only the I-th of N shares of the cases, as one machine of several does.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Run so many small cases one step beyond the limits of the domain besides. An engine should decline them or be
+    /// right; what it does counts apart, and is a failure only with --strict.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    outside: usize,
+    /// The fewest cases of each engine that have to be judged; fewer end with status 2. If not given, a tenth of those
+    /// that are not skipped.
+    #[arg(long, value_name = "N")]
+    at_least: Option<usize>,
+    /// A case that an engine declines inside its domain is a failure, and a wrong result or no answer beyond it.
+    #[arg(long)]
+    strict: bool,
+    /// Print the median and the longest time of a case for each engine.
+    #[arg(long)]
+    times: bool,
+}
+
+impl Check {
+    fn max_failures(&self) -> Option<usize> {
+        let most = self
+            .max_failures
+            .map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+        most.or(self.fail_fast.then_some(1))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// A report.
     Table,
-    /// A JSON object for each case and engine, and a last one with the totals.
+    /// A JSON object for each case and engine, and a last one with the totals; docs/report.schema.json describes them.
     Json,
 }
 
@@ -133,6 +253,48 @@ pub(crate) struct Replay {
     case: PathBuf,
     #[command(flatten)]
     engines: Engines,
+    /// A tensor of a safetensors case that is taken as the explicit order.
+    #[arg(long, value_name = "TENSOR")]
+    order: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shrink {
+    /// The failing case, as text; - reads standard input.
+    case: PathBuf,
+    #[command(flatten)]
+    engines: Engines,
+    /// The most cases tried.
+    #[arg(long, value_name = "TRIES", default_value_t = 2000)]
+    shrink_budget: usize,
+    /// Where the smaller case is written; if not given, beside the case as NAME-shrunk.toml.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The case, as text or as safetensors; - reads text from standard input.
+    case: PathBuf,
+    /// The result, as safetensors: `output`, and any other stages.
+    #[arg(required_unless_present = "bounds")]
+    output: Option<PathBuf>,
+    /// The arithmetic that is claimed.
+    #[arg(long)]
+    precision: Precision,
+    /// A tensor of a safetensors case that is taken as the explicit order.
+    #[arg(long, value_name = "TENSOR")]
+    order: Option<String>,
+    /// Write the expected values of every stage, and as STAGE.bound how far a right result may be from each.
+    #[arg(long, value_name = "FILE")]
+    bounds: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// What `check --format json` printed on each machine.
+    #[arg(required = true, value_name = "FILE")]
+    results: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -163,9 +325,9 @@ pub(crate) struct Zoo {
     /// Case i is the f32 case of seed number SEED + i.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Where the bugs are kept.
-    #[arg(long, value_name = "DIR", default_value = "tests/zoo")]
-    zoo: PathBuf,
+    /// A folder with other bugs than those that are built in.
+    #[arg(long, value_name = "DIR")]
+    zoo: Option<PathBuf>,
 }
 
 #[cfg(feature = "emulator")]
@@ -179,17 +341,23 @@ enum ZooEngine {
     Cuda,
 }
 
-/// Does what the arguments say; whether all agree.
-pub(crate) fn run(cli: Cli) -> Result<bool, Failure> {
+/// Does what the arguments say.
+pub(crate) fn run(cli: Cli) -> Result<Conclusion, Failure> {
     match cli.task {
         Task::Check(arguments) => check::check(&arguments),
         Task::Run(arguments) => files::run(&arguments),
         Task::Case(arguments) => files::case(&arguments),
         Task::Replay(arguments) => files::replay(&arguments),
+        Task::Shrink(arguments) => shrink::shrink(&arguments),
         Task::Engines => {
             engines::list()?;
-            Ok(true)
+            Ok(Conclusion::Done)
         }
+        Task::Profiles => help::profiles(),
+        Task::Completions { shell } => help::completions(shell),
+        Task::Man { directory } => help::man(&directory),
+        Task::Compare(arguments) => compare::compare(&arguments),
+        Task::Report(arguments) => report::report(&arguments),
         Task::Serve(arguments) => serve::run(&arguments),
         #[cfg(feature = "emulator")]
         Task::Zoo(arguments) => zoo::zoo(&arguments),
@@ -199,6 +367,11 @@ pub(crate) fn run(cli: Cli) -> Result<bool, Failure> {
 /// Prints a line; unlike `println!`, it can fail.
 fn print(text: impl std::fmt::Display) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{text}")
+}
+
+/// Prints a line to standard error. Where that cannot be written there is nobody to tell.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Whether a failure is only that nobody reads what is printed, as with `| head`.

@@ -4,12 +4,12 @@ use binned_experts_check::Engine;
 use binned_experts_check::program::serve;
 
 use super::engines::{named, opened};
-use super::{Failure, Serve};
+use super::{Conclusion, Failure, Serve};
 
-pub(super) fn run(arguments: &Serve) -> Result<bool, Failure> {
+pub(super) fn run(arguments: &Serve) -> Result<Conclusion, Failure> {
     let mut engine = engine(arguments)?;
     serve(&mut *engine, std::io::stdin().lock(), std::io::stdout().lock())?;
-    Ok(true)
+    Ok(Conclusion::Done)
 }
 
 fn engine(arguments: &Serve) -> Result<Box<dyn Engine>, Failure> {

@@ -4,14 +4,29 @@ use rayon::prelude::*;
 
 use binned_experts::zoo::{self, Animal, Budget, KernelPath, Machine};
 
-use super::check::progress_bar;
-use super::{Failure, Zoo, ZooEngine, print};
+use super::interrupt::Interrupts;
+use super::progress::Progress;
+use super::{Conclusion, Failure, Zoo, ZooEngine, print};
 
-pub(super) fn zoo(arguments: &Zoo) -> Result<bool, Failure> {
-    let animals = chosen(zoo::read(&arguments.zoo)?, arguments)?;
+pub(super) fn zoo(arguments: &Zoo) -> Result<Conclusion, Failure> {
+    let interrupts = Interrupts::watch()?;
+    match visit(arguments, &interrupts) {
+        // A signal of the terminal also ends the compilers that are at work.
+        Err(_) if interrupts.stop.is_set() => Ok(interrupts.conclusion()),
+        found => found,
+    }
+}
+
+fn visit(arguments: &Zoo, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
+    let animals = match &arguments.zoo {
+        Some(directory) => zoo::read(directory)?,
+        None => zoo::own()?,
+    };
+    let animals = chosen(animals, arguments)?;
     let budget = Budget {
         cases: arguments.cases,
         seed: arguments.seed,
+        stop: interrupts.stop.clone(),
     };
     // A patch that does not apply is told before anything is built.
     for animal in &animals {
@@ -27,20 +42,18 @@ pub(super) fn zoo(arguments: &Zoo) -> Result<bool, Failure> {
         .filter(|path| animals.iter().any(|animal| animal.path == *path))
         .collect();
 
-    let progress = progress_bar(animals.len() + paths.len());
-    let (controls, visits) = rayon::join(
-        || {
-            let agree = paths.par_iter().map(|path| {
-                let failure = zoo::control(&machine, *path, budget);
-                progress.inc(1);
-                failure.map(|failure| (path.name(), failure))
-            });
-            agree.collect::<Result<Vec<_>, _>>()
-        },
-        || zoo::visit(&machine, &animals, budget, |_| progress.inc(1)),
-    );
-    progress.finish_and_clear();
-    let (controls, visits) = (controls?, visits?);
+    let progress = Progress::new(animals.len() + paths.len(), false);
+    let visits = zoo::visit(&machine, &animals, &budget, |_| progress.step())?;
+    let controls = paths.par_iter().map(|path| {
+        let failure = zoo::control(&machine, *path, &zoo::control_budget(&visits, *path, &budget));
+        progress.step();
+        failure.map(|failure| (path.name(), failure))
+    });
+    let controls = match controls.collect::<Result<Vec<_>, _>>() {
+        Err(_) if interrupts.stop.is_set() => Vec::new(),
+        controls => controls?,
+    };
+    progress.finish();
 
     print(format!("{}\n", zoo::table(&visits)))?;
     print(format!("{}\n", zoo::classes(&visits)))?;
@@ -55,8 +68,18 @@ pub(super) fn zoo(arguments: &Zoo) -> Result<bool, Failure> {
         })?;
     }
     print(zoo::summary(&visits))?;
+    if interrupts.stop.is_set() {
+        print(format!("INTERRUPTED after {} of {} bugs", visits.len(), animals.len()))?;
+        return Ok(interrupts.conclusion());
+    }
     let as_expected = visits.iter().all(zoo::Visit::is_expected);
-    Ok(as_expected && controls.iter().all(|(_, failure)| failure.is_none()))
+    Ok(
+        if as_expected && controls.iter().all(|(_, failure)| failure.is_none()) {
+            Conclusion::Agree
+        } else {
+            Conclusion::Finding
+        },
+    )
 }
 
 /// The animals that the arguments name, or all.
@@ -66,8 +89,11 @@ fn chosen(animals: Vec<Animal>, arguments: &Zoo) -> Result<Vec<Animal>, Failure>
         .iter()
         .find(|name| animals.iter().all(|animal| animal.name != **name))
     {
-        let directory = arguments.zoo.display();
-        return Err(format!("expected the name of a file in {directory}, without .toml; found {unknown}").into());
+        let of = match &arguments.zoo {
+            Some(directory) => format!("file in {}, without .toml", directory.display()),
+            None => "known bug".to_owned(),
+        };
+        return Err(format!("expected the name of a {of}; found {unknown}").into());
     }
     let chosen: Vec<Animal> = animals
         .into_iter()

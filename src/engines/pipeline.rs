@@ -7,8 +7,11 @@ use binned_experts_reference::{ExpertWeights, Problem};
 use half::bf16;
 use ndarray::{Array2, Array3};
 
+use binned_experts_check::domain::TieOrder;
 use binned_experts_check::draw::mix;
-use binned_experts_check::{AnyProblem, CaseElement, ElementType, Engine, Fault, Outcome, Precision, Stage, Stages};
+use binned_experts_check::{
+    AnyProblem, CaseElement, Domain, ElementType, Engine, Fault, Outcome, Precision, Stage, Stages,
+};
 
 /// `binned-experts-gpu` on one of its machines, with its stages. The workspaces are kept from case to case.
 pub struct PipelineEngine<M: Machine> {
@@ -94,21 +97,18 @@ impl<M: Machine> Engine for PipelineEngine<M> {
         self.name
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        let takes = match element {
-            ElementType::F32 => self.f32.is_some(),
-            ElementType::Bf16 => self.bf16.is_some(),
-            ElementType::F64 | ElementType::F16 => false,
-        };
-        takes.then(|| Precision::of(element))
-    }
-
-    fn is_deterministic(&self) -> bool {
-        true
-    }
-
-    fn takes_order(&self) -> bool {
-        true
+    fn domain(&self) -> Domain {
+        let types = [
+            (ElementType::F32, self.f32.is_some()),
+            (ElementType::Bf16, self.bf16.is_some()),
+        ];
+        let taken = types.iter().filter(|(_, is_taken)| *is_taken);
+        Domain {
+            precision: Some(taken.map(|(element, _)| Precision::of(*element)).collect()),
+            tie_order: Some(TieOrder::Given),
+            deterministic: Some(true),
+            ..Domain::default()
+        }
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

@@ -7,21 +7,21 @@
 //! Engines are opened once a thread. Those that are not available are left out of [`routing`] and [`values`], with a
 //! note on standard error; [`schedule`] needs the emulator.
 
+mod files;
 #[cfg(feature = "emulator")]
 mod schedule;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
 use binned_experts_check::case::{Profile, Special, ValueProfile};
 use binned_experts_check::engine::precisions_of;
 use binned_experts_check::judge::{Trial, judge};
-use binned_experts_check::program::parse_case;
 use binned_experts_check::report::verdict_text;
 use binned_experts_check::{CaseSpec, ElementType, Engine, Precision, Selection, Verdict};
 
+pub use files::case_file;
 #[cfg(feature = "emulator")]
 pub use schedule::{ScheduleCase, schedule};
 
@@ -59,31 +59,6 @@ pub fn routing(case: &RoutingCase) -> usize {
 /// If an engine does not agree; the message is the verdict and the case as text.
 pub fn values(case: &ValuesCase) -> usize {
     every_engine_agrees(&case.0)
-}
-
-/// Bytes as a file: whatever they are, reading them gives a case or an error, and a case reads back the same.
-///
-/// Returns whether they are a case.
-///
-/// # Panics
-/// If a case that was read does not print, parse or build the same again.
-pub fn case_file(bytes: &[u8]) -> bool {
-    let file = parse_case(Path::new("fuzzed"), bytes);
-    if let Ok(file) = &file {
-        assert_eq!(
-            file.problem.dims().tokens,
-            file.problem.output_shape()[..2].iter().product::<usize>()
-        );
-    }
-    let spec = std::str::from_utf8(bytes)
-        .ok()
-        .and_then(|text| text.parse::<CaseSpec>().ok());
-    if let Some(spec) = &spec {
-        let again = spec.to_string().parse::<CaseSpec>();
-        // NaN parameters are not equal to themselves, so texts are compared.
-        assert_eq!(again.map(|again| again.to_string()), Ok(spec.to_string()));
-    }
-    file.is_ok() || spec.is_some()
 }
 
 fn engines() -> Vec<Box<dyn Engine>> {

@@ -3,16 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use binned_experts_check::program::Program;
-use binned_experts_check::{AnyProblem, ElementType, Engine, Fault, Outcome, Precision};
+use binned_experts_check::program::{Limits, Program};
+use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome};
 use binned_experts_gpu::{Cuda, cuda, sources};
 use tempfile::TempDir;
 
 use super::machine::BuildError;
 use super::{KernelPath, Kernels, Machine, ZooError};
 
-/// How long a GPU may take for a case, the start of its program included: a kernel may wait for ever.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// How long a GPU may take: a kernel may wait for ever.
+const LIMITS: Limits = Limits {
+    start: Duration::from_secs(60),
+    case: Duration::from_secs(60),
+};
 
 impl Machine {
     /// The first GPU, run by the command `binned-experts` at this path.
@@ -51,7 +54,7 @@ pub(super) fn engine(
     ];
     let command = shlex::try_join(words).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(Box::new(Served {
-        program: Program::new(&command, Precision::of(kernel_path.element()), TIME_LIMIT)?,
+        program: Program::described(&command, LIMITS)?,
         _folder: folder,
     }))
 }
@@ -68,16 +71,8 @@ impl Engine for Served {
         self.program.name()
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        self.program.precision(element)
-    }
-
-    fn is_deterministic(&self) -> bool {
-        true
-    }
-
-    fn takes_order(&self) -> bool {
-        true
+    fn domain(&self) -> Domain {
+        self.program.domain()
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

@@ -11,15 +11,17 @@ mod visit;
 
 use std::path::{Path, PathBuf};
 
-use binned_experts_check::{CaseSpec, ElementType, Engine};
+use binned_experts_check::domain::Sizes;
+use binned_experts_check::{CaseSpec, Domain, ElementType, Engine, MachineError};
 use binned_experts_gpu::{Emulator, GpuError, HOPPER_BF16, HOPPER_FP32, PORTABLE_FP32, sources};
+use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
 use crate::engines::PipelineEngine;
 
 pub use machine::{BuildError, Machine};
 pub use report::{classes, slowest, summary, table};
-pub use visit::{Budget, Catch, Visit, control, visit};
+pub use visit::{Budget, Catch, Visit, control, control_budget, visit};
 
 /// Kernels by file name, with their text.
 pub type Kernels = Vec<(&'static str, String)>;
@@ -83,6 +85,22 @@ impl KernelPath {
         match self {
             KernelPath::Portable | KernelPath::Hopper => ElementType::F32,
             KernelPath::HopperBf16 => ElementType::Bf16,
+        }
+    }
+
+    /// What its cases are drawn in. The kernels in bf16 take H and I in eights.
+    pub fn domain(self) -> Domain {
+        let in_eights = Sizes {
+            multiple_of: Some(8),
+            ..Sizes::default()
+        };
+        match self {
+            KernelPath::Portable | KernelPath::Hopper => Domain::default(),
+            KernelPath::HopperBf16 => Domain {
+                hidden: in_eights.clone(),
+                intermediate: in_eights,
+                ..Domain::default()
+            },
         }
     }
 
@@ -207,6 +225,9 @@ pub enum ZooError {
         /// How often the text is there.
         found: usize,
     },
+    /// The machine that runs the cases failed.
+    #[error(transparent)]
+    Judge(#[from] MachineError),
     /// The machine cannot be built.
     #[error(transparent)]
     Machine(#[from] GpuError),
@@ -266,6 +287,25 @@ impl Animal {
 pub fn own_kernels() -> Kernels {
     let own = sources::KERNELS.iter();
     own.map(|(name, text)| (*name, (*text).to_owned())).collect()
+}
+
+/// The files of this crate's own animals.
+static OWN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/tests/zoo");
+
+/// This crate's own animals, by name.
+///
+/// # Errors
+/// [`ZooError::Syntax`].
+pub fn own() -> Result<Vec<Animal>, ZooError> {
+    let files = OWN.files().filter_map(|file| {
+        let path = file.path();
+        let is_animal = path.extension().is_some_and(|extension| extension == "toml");
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        is_animal.then(|| Animal::parse(&name, file.contents_utf8().unwrap_or_default()))
+    });
+    let mut animals: Vec<Animal> = files.collect::<Result<_, _>>()?;
+    animals.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(animals)
 }
 
 /// The animals of a directory, by name.

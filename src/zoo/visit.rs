@@ -6,21 +6,27 @@ use rayon::prelude::*;
 
 use super::{Animal, KernelPath, Machine, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
-use binned_experts_check::{CaseSpec, Engine, Selection, Verdict};
+use binned_experts_check::{CaseSpec, Engine, Fault, MachineError, Selection, Stop, Verdict};
 
 /// How many cases a bug has until it must have shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
     /// Number of cases.
     pub cases: usize,
     /// Case i is the f32 case of seed number `seed + i`.
     pub seed: u64,
+    /// Ends the run when it is set.
+    pub stop: Stop,
 }
 
 impl Default for Budget {
     /// That of a check: 1,000 cases from seed 0.
     fn default() -> Budget {
-        Budget { cases: 1000, seed: 0 }
+        Budget {
+            cases: 1000,
+            seed: 0,
+            stop: Stop::default(),
+        }
     }
 }
 
@@ -68,74 +74,101 @@ impl Visit {
 }
 
 /// Visits every animal, several at a time, and hands each to `watch` when it is done. The result is in the order of
-/// the animals.
+/// the animals; where the run was stopped, it has those that were done.
 ///
 /// # Errors
 /// [`ZooError`] if a patch does not apply or does not build.
 pub fn visit(
     machine: &Machine,
     animals: &[Animal],
-    budget: Budget,
+    budget: &Budget,
     watch: impl Fn(&Visit) + Sync,
 ) -> Result<Vec<Visit>, ZooError> {
     animals
         .par_iter()
         .with_max_len(1)
-        .map(|animal| {
-            let visit = visit_one(machine, animal, budget)?;
-            watch(&visit);
-            Ok(visit)
+        .filter_map(|animal| match visit_one(machine, animal, budget) {
+            // A signal of the terminal also ends the compilers that are at work.
+            Err(_) if budget.stop.is_set() => None,
+            visit => Some(visit.inspect(&watch)),
         })
         .collect()
 }
 
-fn visit_one(machine: &Machine, animal: &Animal, budget: Budget) -> Result<Visit, ZooError> {
+fn visit_one(machine: &Machine, animal: &Animal, budget: &Budget) -> Result<Visit, ZooError> {
+    if budget.stop.is_set() {
+        return Err(MachineError::Interrupted.into());
+    }
     let mut engine = machine.engine(Some(animal), animal.path)?;
     let start = Instant::now();
     Ok(Visit {
-        catch: hunt(&mut *engine, animal.path, budget),
+        catch: hunt(&mut *engine, animal.path, budget)?,
         time: start.elapsed(),
         may_be_missed: machine.may_miss(animal),
         animal: animal.clone(),
     })
 }
 
+/// The cases that the bugs of these kernels were given: up to the last that caught one, or all where one was not caught.
+pub fn control_budget(visits: &[Visit], path: KernelPath, budget: &Budget) -> Budget {
+    let of_path = visits.iter().filter(|visit| visit.animal.path == path);
+    let cases = of_path.map(|visit| visit.catch.as_ref().map_or(budget.cases, |catch| catch.case));
+    Budget {
+        cases: cases.max().unwrap_or(0),
+        ..budget.clone()
+    }
+}
+
 /// Runs the same cases on the kernels as they are, which must agree: the first failure, if there is one.
 ///
 /// # Errors
-/// [`ZooError::Build`].
-pub fn control(machine: &Machine, path: KernelPath, budget: Budget) -> Result<Option<Catch>, ZooError> {
+/// [`ZooError::Build`] or [`ZooError::Judge`].
+pub fn control(machine: &Machine, path: KernelPath, budget: &Budget) -> Result<Option<Catch>, ZooError> {
     let mut engine = machine.engine(None, path)?;
-    Ok(hunt(&mut *engine, path, budget))
+    hunt(&mut *engine, path, budget)
 }
 
 /// The first case of a check that fails.
-fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: Budget) -> Option<Catch> {
+fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: &Budget) -> Result<Option<Catch>, ZooError> {
     let selection = Selection {
+        domain: path.domain(),
         elements: vec![path.element()],
         ..Selection::default()
     };
-    (0..budget.cases).find_map(|index| {
+    for index in 0..budget.cases {
+        if budget.stop.is_set() {
+            return Err(MachineError::Interrupted.into());
+        }
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
         if !path.takes(&spec) {
-            return None;
+            // Another path would serve.
+            continue;
         }
-        let by = caught_by(&judge_spec(engine, &spec)?)?;
-        Some(Catch { by, case: index + 1 })
-    })
+        let verdict = judge_spec(engine, &spec);
+        if let Some(Verdict::NotJudged(error)) = verdict {
+            return Err(ZooError::Judge(error));
+        }
+        if let Some(by) = verdict.as_ref().and_then(caught_by) {
+            return Ok(Some(Catch { by, case: index + 1 }));
+        }
+    }
+    Ok(None)
 }
 
 /// The stage that is wrong, or the kernel and its fault.
 fn caught_by(verdict: &Verdict) -> Option<String> {
     match verdict {
-        Verdict::Agree { .. } | Verdict::Skip(_) => None,
+        Verdict::Agree { .. } | Verdict::Declined(_) | Verdict::Skip(_) | Verdict::NotJudged(_) => None,
         Verdict::Disagree(mismatch) => Some(match **mismatch {
             Mismatch::NotDeterministic { .. } => "not deterministic".to_owned(),
             ref mismatch => mismatch.stage().to_string(),
         }),
         Verdict::Fault(fault) => {
             // Such as `refused: gate_up: gate_up: out of bounds: row_starts[4] of length 3`.
-            let text = fault.to_string();
+            let text = match fault {
+                Fault::InWarmup { fault } => fault.to_string(),
+                fault => fault.to_string(),
+            };
             let parts = text.trim_start_matches("refused: ").split(": ");
             let mut parts: Vec<&str> = parts.filter(|part| !part.contains(".cu:")).collect();
             parts.dedup();

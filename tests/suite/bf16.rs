@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use binned_experts::engines::built_in;
-use binned_experts_check::check::{Contender, check};
+use binned_experts::zoo::KernelPath;
+use binned_experts_check::check::{CaseResult, Contender, check};
 use binned_experts_check::{CheckPlan, ElementType, Selection};
 use libtest_mimic::{Failed, Trial};
 
@@ -45,6 +46,7 @@ fn agree(engine: &str, cases: usize, golden: Vec<PathBuf>) -> Result<usize, Fail
         cases,
         golden,
         selection: Selection {
+            domain: KernelPath::HopperBf16.domain(),
             elements: vec![ElementType::Bf16],
             ..Selection::default()
         },
@@ -52,7 +54,7 @@ fn agree(engine: &str, cases: usize, golden: Vec<PathBuf>) -> Result<usize, Fail
     };
     let mut engine = open()?;
     let contender = Contender::per_thread(&mut *engine, &open);
-    let summary = check(&mut [contender], &plan, &mut |_| ControlFlow::Continue(()))?;
+    let summary = check(&mut [contender], &plan, &mut |_: &CaseResult| ControlFlow::Continue(()))?;
     if summary.agrees() {
         Ok(summary.engines[0].compared())
     } else {

@@ -1,5 +1,7 @@
 //! The fuzz targets' bodies on fixed bytes, so that they run without a fuzzer.
 
+use std::collections::BTreeSet;
+
 use binned_experts::fuzz::{self, RoutingCase, ScheduleCase, ValuesCase};
 use binned_experts_check::CaseSpec;
 use binned_experts_check::judge;
@@ -19,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(&[], an_input_prints_as_its_case),
         trial(&[], case_file_takes_goldens_and_any_damage_to_them),
         trial(&[], case_file_takes_any_text),
+        trial(&[], case_file_takes_every_seed_of_the_fuzzer_for_what_it_is),
     ]
 }
 
@@ -102,15 +105,15 @@ fn case_file_takes_goldens_and_any_damage_to_them() {
         "/tests/goldens/single_token.safetensors"
     ))
     .unwrap();
-    assert!(fuzz::case_file(&golden));
+    assert_eq!(fuzz::case_file(&golden), ["case"]);
     let mut accepted = 0;
     for seed in 0..2000u64 {
         let mut damaged = golden.clone();
         for (at, byte) in bytes(seed, 4).chunks(2).map(|pair| (usize::from(pair[0]) * 4, pair[1])) {
             damaged[at] = byte;
         }
-        accepted += usize::from(fuzz::case_file(&damaged));
-        assert!(!fuzz::case_file(&golden[..seed as usize % golden.len()]));
+        accepted += fuzz::case_file(&damaged).len();
+        assert_eq!(fuzz::case_file(&golden[..seed as usize % golden.len()]), [""; 0]);
     }
     assert!(0 < accepted && accepted < 2000, "{accepted} of 2000 read");
 }
@@ -121,12 +124,24 @@ fn case_file_takes_any_text() {
         "/tests/cases/006-nan-in-token.toml"
     ))
     .unwrap();
-    assert!(fuzz::case_file(case.as_bytes()));
+    assert_eq!(fuzz::case_file(case.as_bytes()), ["spec"]);
     let mut accepted = 0;
     for (at, _) in case.char_indices() {
         fuzz::case_file(&case.as_bytes()[..at]);
-        accepted += usize::from(fuzz::case_file(case.replace(&case[at..at + 1], "9").as_bytes()));
+        accepted += fuzz::case_file(case.replace(&case[at..at + 1], "9").as_bytes()).len();
     }
     assert!(accepted > 0);
     fuzz::case_file(case.replace("7.0", "nan").as_bytes());
+}
+
+fn case_file_takes_every_seed_of_the_fuzzer_for_what_it_is() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/case_file");
+    let mut seen = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let kinds = fuzz::case_file(&std::fs::read(&path).unwrap());
+        assert_eq!(kinds.len(), 1, "{}: {kinds:?}", path.display());
+        seen.extend(kinds);
+    }
+    assert_eq!(Vec::from_iter(seen), ["answer", "case", "lines", "result", "spec"]);
 }

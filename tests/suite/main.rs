@@ -5,6 +5,7 @@ mod bf16;
 mod cases;
 mod command;
 mod dependencies;
+mod domains;
 mod fuzz_bodies;
 mod needs;
 mod planted;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         cases::trials(),
         command::trials(),
         dependencies::trials(),
+        domains::trials(),
         fuzz_bodies::trials(),
         python::trials(),
         #[cfg(feature = "emulator")]

@@ -87,10 +87,11 @@ impl Checked {
         self.cases.iter().find(|case| case["verdict"] != "agree")
     }
 
-    /// The files in the directory for failing cases.
+    /// The files of the run's folder in the directory for failing cases.
     pub(crate) fn saved(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.saved.path()).unwrap();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        let entries = |path: &Path| std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        let runs = entries(self.saved.path());
+        let mut paths: Vec<PathBuf> = runs.flat_map(|run| Vec::from_iter(entries(&run))).collect();
         paths.sort();
         paths
     }

@@ -10,4 +10,4 @@ pub use profile::{
     CapacityProfile, OrderProfile, Place, Profile, RoutingProfile, SizeProfile, Special, SpecialValue, ValueProfile,
     Warmup, WeightProfile,
 };
-pub use spec::{CaseSpec, Routing, SpecError};
+pub use spec::{CaseSpec, Larger, Routing, SpecError};

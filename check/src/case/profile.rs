@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::named::named_enum;
+use crate::named::{Named, named_enum};
 
 named_enum! {
     /// How sizes are drawn.
@@ -249,6 +249,34 @@ impl Profile {
             Profile::Special(special) => String::from(special),
             Profile::Warmup(profile) => format!("warmup-{profile}"),
             Profile::Order(profile) => profile.to_string(),
+        }
+    }
+
+    /// What it stands for, in one or two sentences.
+    pub fn about(self) -> String {
+        match self {
+            Profile::Size(profile) => profile.about(),
+            Profile::Routing(profile) => profile.about(),
+            Profile::Capacity(profile) => profile.about(),
+            Profile::Values(profile) => profile.about(),
+            Profile::Weights(profile) => profile.about(),
+            Profile::Special(Special { value, place }) => format!("{} In: {}", value.about(), place.about()),
+            Profile::Warmup(profile) => format!("Just before: {}", profile.about()),
+            Profile::Order(profile) => profile.about(),
+        }
+    }
+
+    /// What it decides about a case.
+    pub fn axis(self) -> &'static str {
+        match self {
+            Profile::Size(_) => "sizes",
+            Profile::Routing(_) => "routing",
+            Profile::Capacity(_) => "capacity",
+            Profile::Values(_) => "values",
+            Profile::Weights(_) => "routing weights",
+            Profile::Special(_) => "a special value",
+            Profile::Warmup(_) => "a call before the case",
+            Profile::Order(_) => "an explicit order",
         }
     }
 }

@@ -60,6 +60,9 @@ pub struct CaseSpec {
     pub seed: u32,
     /// The experts chosen.
     pub routing: Routing,
+    /// Whether no token names an expert twice, whatever the profile of the routing. E must then be K or more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub distinct: bool,
     /// Hidden states, projections and biases.
     pub values: ValueProfile,
     /// The dense routing weights.
@@ -73,6 +76,19 @@ pub struct CaseSpec {
     /// An explicit order of the assignments, which decides what is dropped; none for the stable sort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<OrderProfile>,
+    /// The sizes of the [larger](Warmup::Larger) case of the warm-up call, where they are not the usual ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub larger: Option<Larger>,
+}
+
+/// The sizes of a larger case before another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Larger {
+    /// T, in one batch.
+    pub tokens: usize,
+    /// C.
+    pub capacity: usize,
 }
 
 /// The experts chosen: a profile, or a row of ids for each token.
@@ -115,6 +131,14 @@ pub enum SpecError {
         /// The table's number of rows, or the first row that does not fit.
         found: String,
     },
+    /// A token of different experts needs K of them.
+    #[error("distinct: expected {top_k} experts or more, found {experts}")]
+    TooFewExperts {
+        /// K.
+        top_k: usize,
+        /// E.
+        experts: usize,
+    },
     /// The sizes or ids do not make a problem.
     #[error(transparent)]
     Problem(#[from] binned_experts_reference::Error),
@@ -149,6 +173,7 @@ impl CaseSpec {
     pub fn predecessor(&self) -> Option<CaseSpec> {
         let alone = CaseSpec {
             warmup: None,
+            larger: None,
             ..self.clone()
         };
         Some(match self.warmup? {
@@ -158,13 +183,20 @@ impl CaseSpec {
                 ..alone
             },
             Warmup::Larger => {
-                let sequence = self.sequence.saturating_mul(2).saturating_add(3);
-                let routing = Routing::Profile(RoutingProfile::Uniform);
+                let (batch, sequence, capacity) = match self.larger {
+                    Some(Larger { tokens, capacity }) => (1, tokens, capacity),
+                    None => {
+                        let sequence = self.sequence.saturating_mul(2).saturating_add(3);
+                        (self.batch, sequence, self.capacity.saturating_add(5))
+                    }
+                };
                 CaseSpec {
+                    batch,
                     sequence,
-                    routing,
-                    capacity: self.capacity.saturating_add(5),
+                    routing: Routing::Profile(RoutingProfile::Uniform),
+                    capacity,
                     special: None,
+                    larger: None,
                     ..alone
                 }
             }

@@ -1,6 +1,7 @@
 //! A run of engines over many cases.
 
 mod contender;
+mod shard;
 mod source;
 mod summary;
 mod workers;
@@ -10,15 +11,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use contender::{Contender, OpenEngine};
-pub use summary::{CaseResult, EngineTotals, Summary};
+pub use shard::Shard;
+pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Summary};
 
 use self::source::{Case, Sources};
 use self::workers::Workers;
-use crate::engine::{Engine, Fault};
+use crate::case::{CaseSpec, SpecError};
+use crate::domain::{Domain, DomainError};
+use crate::engine::{Engine, MachineError};
 use crate::generate::Selection;
-use crate::judge::{Judgement, SkipReason, Verdict, judge, judge_spec, shrink};
+use crate::judge::{Judgement, Shrunk, SkipReason, Verdict, judge, judge_spec, shrink};
 use crate::oracle::Coverage;
 use crate::program::FileError;
+use crate::stop::Stop;
 
 /// Cases in a row without an answer after which an engine is given up.
 const PATIENCE: usize = 10;
@@ -33,8 +38,22 @@ pub struct CheckPlan {
     /// What the cases are drawn from. Element types that no engine takes are left out in any case, and so are explicit
     /// orders that are not asked for by name where some engine takes none: the same cases are run without.
     pub selection: Selection,
-    /// Files to run besides, each with the orders it holds.
+    /// Files to run before, each with the orders it holds.
     pub golden: Vec<PathBuf>,
+    /// Cases to run after the files and before the generated ones, by name.
+    pub specs: Vec<(String, CaseSpec)>,
+    /// Which of all these cases are run.
+    pub shard: Shard,
+    /// The most cases one step beyond the limits of the domain, which run after all others and count apart.
+    pub outside: usize,
+    /// The fewest cases of each engine that have to be judged; none for a tenth of those that it was asked.
+    pub at_least: Option<usize>,
+    /// Whether a case that an engine declines inside its domain is a failure.
+    pub is_strict: bool,
+    /// The most cases that are tried to make the first failing case of an engine smaller.
+    pub shrink_budget: usize,
+    /// Ends the run when it is set. Programs are to be [stopped by](crate::program::Program::stopped_by) the same.
+    pub stop: Stop,
 }
 
 impl Default for CheckPlan {
@@ -45,6 +64,13 @@ impl Default for CheckPlan {
             seed: 0,
             selection: Selection::default(),
             golden: Vec::new(),
+            specs: Vec::new(),
+            shard: Shard::default(),
+            outside: 0,
+            at_least: None,
+            is_strict: false,
+            shrink_budget: 500,
+            stop: Stop::default(),
         }
     }
 }
@@ -54,8 +80,32 @@ impl Default for CheckPlan {
 #[non_exhaustive]
 pub enum CheckError {
     /// A golden cannot be read.
+    #[error("{}: {error}", path.display())]
+    Golden {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: FileError,
+    },
+    /// A spec cannot be built.
+    #[error("{name}: {error}")]
+    Spec {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        error: SpecError,
+    },
+    /// The domains of plan and engines leave no case.
     #[error(transparent)]
-    File(#[from] FileError),
+    Domain(#[from] DomainError),
+    /// The domain rules out a profile that is asked for by name.
+    #[error("profile {profile}: expected one that the domain does not rule out: {domain}")]
+    RuledOut {
+        /// The profile.
+        profile: String,
+        /// The domain.
+        domain: Box<Domain>,
+    },
     /// An engine could be opened once, but not once more.
     #[error("{engine}: could not be opened once more: {error}")]
     Open {
@@ -66,32 +116,50 @@ pub enum CheckError {
     },
 }
 
+/// What is told of a run while it goes on. A closure that takes results is one.
+pub trait Watch {
+    /// One engine on one case, in the order of the cases. Where this breaks, the run ends.
+    fn result(&mut self, result: &CaseResult) -> ControlFlow<()>;
+
+    /// A failure as soon as it is seen. Its [`result`](Watch::result) follows, after the case is made smaller.
+    fn failing(&mut self, _result: &CaseResult) {}
+
+    /// A case is tried to make a failing one smaller: the number of it.
+    fn shrinking(&mut self, _tries: usize) {}
+}
+
+impl<F: FnMut(&CaseResult) -> ControlFlow<()>> Watch for F {
+    fn result(&mut self, result: &CaseResult) -> ControlFlow<()> {
+        self(result)
+    }
+}
+
 /// Checks one engine on this thread.
 ///
 /// # Panics
 /// If a golden of the plan cannot be read.
 pub fn check_engine(engine: &mut dyn Engine, plan: &CheckPlan) -> Summary {
     let mut contenders = [Contender::single(engine)];
-    check(&mut contenders, plan, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"))
+    let mut watch = |_: &CaseResult| ControlFlow::Continue(());
+    check(&mut contenders, plan, &mut watch).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Checks engines on all cores, handing each result to `watch` as it comes, in the order of the cases. Where `watch`
-/// breaks, the run ends there, and the summary is that of the results so far.
+/// Checks engines on all cores, telling `watch` of it. However a run [ends](End), the summary is that of the results so
+/// far.
 ///
 /// # Errors
 /// [`CheckError`] if a golden cannot be read, or an engine not be opened for each thread.
-pub fn check(
-    contenders: &mut [Contender<'_>],
-    plan: &CheckPlan,
-    watch: &mut dyn FnMut(&CaseResult) -> ControlFlow<()>,
-) -> Result<Summary, CheckError> {
+pub fn check(contenders: &mut [Contender<'_>], plan: &CheckPlan, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
     let start = Instant::now();
     let sources = Sources::new(contenders, plan)?;
     let workers = Workers::new(contenders);
-    let mut run = Run::new(contenders);
-    workers.run(&sources, |case, judgements| {
+    let mut run = Run::new(contenders, plan, &sources);
+    workers.run(&sources, &plan.stop, |case, judgements| {
         run.record(&case, judgements, contenders, &workers, watch)
     })?;
+    if plan.stop.is_set() && run.summary.cases < run.summary.planned {
+        run.summary.end = End::Interrupted;
+    }
     Ok(Summary {
         elapsed: start.elapsed(),
         ..run.summary
@@ -101,23 +169,33 @@ pub fn check(
 /// Totals as they grow.
 struct Run {
     summary: Summary,
+    shrink_budget: usize,
     /// Cases in a row without an answer, for each engine.
     silences: Vec<usize>,
 }
 
 impl Run {
-    fn new(contenders: &[Contender<'_>]) -> Run {
+    fn new(contenders: &[Contender<'_>], plan: &CheckPlan, sources: &Sources) -> Run {
         let totals = |contender: &Contender<'_>| EngineTotals {
             name: contender.name(),
+            has_domain: !contender.claims().domain().conditions().is_empty(),
             ..EngineTotals::default()
         };
+        let domain = sources.domain().clone();
         let summary = Summary {
             engines: contenders.iter().map(totals).collect(),
-            coverage: Coverage::default().named().map(|(name, _)| (name, 0)).to_vec(),
+            coverage: Coverage::none(),
+            planned: sources.len(),
+            shard: plan.shard,
+            ruled_out: domain.ruled_out(),
+            domain,
+            at_least: plan.at_least,
+            is_strict: plan.is_strict,
             ..Summary::default()
         };
         Run {
             summary,
+            shrink_budget: plan.shrink_budget,
             silences: vec![0; contenders.len()],
         }
     }
@@ -129,27 +207,51 @@ impl Run {
         judgements: Vec<Option<Judgement>>,
         contenders: &mut [Contender<'_>],
         workers: &Workers,
-        watch: &mut dyn FnMut(&CaseResult) -> ControlFlow<()>,
+        watch: &mut dyn Watch,
     ) -> ControlFlow<()> {
-        self.summary.cases += 1;
-        self.summary.generating += case.trial.generating;
-        self.summary.oracle += case.trial.oracle;
-        for ((_, count), (_, holds)) in self.summary.coverage.iter_mut().zip(case.coverage.named()) {
-            *count += usize::from(holds);
-        }
+        let mut engines = Vec::new();
         for (index, (contender, judgement)) in contenders.iter_mut().zip(judgements).enumerate() {
             let judgement = match judgement {
-                _ if self.silences[index] >= PATIENCE => Judgement::skipped(SkipReason::GivenUp),
+                _ if self.is_given_up(index) => Judgement::skipped(SkipReason::GivenUp),
                 Some(judgement) => judgement,
                 None => judge(contender.engine(), &case.trial),
             };
-            let result = self.record_engine(case, index, contender.engine(), judgement);
-            if self.silences[index] >= PATIENCE {
+            if let Verdict::NotJudged(error) = &judgement.verdict {
+                // The case is none of this run's: not every engine can be judged on it.
+                return self.end(match error {
+                    MachineError::Interrupted => End::Interrupted,
+                    error => End::Machine(error.clone()),
+                });
+            }
+            engines.push((index, judgement));
+        }
+        if case.beyond.is_none() {
+            self.summary.add_case(case);
+        } else {
+            self.summary.cases += 1;
+        }
+        for (index, judgement) in engines {
+            let result = self.record_engine(case, index, contenders[index].engine(), judgement, watch);
+            if self.is_given_up(index) {
                 workers.give_up(index);
             }
-            watch(&result)?;
+            if watch.result(&result).is_break() {
+                return self.end(End::Stopped);
+            }
+        }
+        if (0..self.silences.len()).all(|engine| self.is_given_up(engine)) {
+            return self.end(End::GivenUp);
         }
         ControlFlow::Continue(())
+    }
+
+    fn end(&mut self, end: End) -> ControlFlow<()> {
+        self.summary.end = end;
+        ControlFlow::Break(())
+    }
+
+    fn is_given_up(&self, engine: usize) -> bool {
+        self.silences[engine] >= PATIENCE
     }
 
     fn record_engine(
@@ -158,38 +260,56 @@ impl Run {
         index: usize,
         engine: &mut dyn Engine,
         judgement: Judgement,
+        watch: &mut dyn Watch,
     ) -> CaseResult {
-        let silent = matches!(
-            judgement.verdict,
-            Verdict::Fault(Fault::TimedOut { .. } | Fault::Crashed { .. })
-        );
-        self.silences[index] = match judgement.verdict {
-            Verdict::Skip(SkipReason::GivenUp) => PATIENCE,
-            _ if silent => self.silences[index] + 1,
-            _ => 0,
-        };
-        self.summary.comparing += judgement.comparing;
-        let totals = &mut self.summary.engines[index];
-        let first_failure = totals.disagree + totals.fault == 0;
-        totals.add(&case.name, case.trial.expected().inputs(), &judgement);
-        let shrunk = match &case.spec {
-            Some(spec) if first_failure && judgement.verdict.is_failure() => {
-                Some(shrink(spec, judgement.verdict.clone(), |candidate| {
-                    judge_spec(engine, candidate)
-                }))
-            }
-            _ => None,
-        };
-        let result = CaseResult {
-            case: case.name.clone(),
-            spec: case.spec.clone(),
-            engine: index,
+        if let (Some(limit), Some(spec)) = (case.beyond, &case.spec) {
+            self.summary.add_beyond(index, limit, spec, &judgement.verdict);
+            return CaseResult {
+                verdict: judgement.verdict,
+                ..CaseResult::of(case, index)
+            };
+        }
+        if !self.is_given_up(index) {
+            let silent = judgement.verdict.is_silence();
+            self.silences[index] = if silent { self.silences[index] + 1 } else { 0 };
+        }
+        let is_first = self.summary.add_judgement(case, index, &judgement);
+        let mut result = CaseResult {
             verdict: judgement.verdict,
-            shrunk,
+            ..CaseResult::of(case, index)
         };
-        if first_failure && result.verdict.is_failure() {
-            self.summary.failures.push(result.clone());
+        if result.verdict.is_failure() {
+            watch.failing(&result);
+            // Each try of a case without an answer would take the whole time limit.
+            if is_first && !result.verdict.is_time_out() {
+                result.shrunk = self.shrunk(&result, engine, watch);
+            }
+            if is_first {
+                self.summary.failures.push(result.clone());
+            }
         }
         result
+    }
+
+    fn shrunk(&self, result: &CaseResult, engine: &mut dyn Engine, watch: &mut dyn Watch) -> Option<Shrunk> {
+        let spec = result.spec.as_ref().filter(|_| self.shrink_budget > 0)?;
+        let mut tries = 0;
+        let all = &self.summary.domain;
+        let domain = if all.admits(spec).is_ok() {
+            all.clone()
+        } else {
+            engine.domain()
+        };
+        Some(shrink(
+            spec,
+            result.verdict.clone(),
+            &domain,
+            self.shrink_budget,
+            |candidate| {
+                tries += 1;
+                watch.shrinking(tries);
+                judge_spec(engine, candidate)
+            },
+        ))
     }
 }

@@ -2,107 +2,225 @@
 
 use std::path::PathBuf;
 
-use super::{CheckPlan, Contender};
-use crate::case::CaseSpec;
-use crate::engine::precisions_of;
+use super::{CheckError, CheckPlan, Contender, GoldenCase, Shard};
+use crate::case::{CaseSpec, SizeProfile};
+use crate::domain::{Domain, Limit};
 use crate::generate::Selection;
 use crate::judge::Trial;
 use crate::oracle::{Coverage, Precision};
 use crate::program::{FileError, positions, read_case};
 use crate::tensor::{AnyProblem, ElementType};
 
+/// Cases that are tried for each one beyond a limit.
+const MOST_TRIED: usize = 4;
+
 /// A case that is ready to be judged.
 pub(super) struct Case {
-    /// `seed N`, or a golden's file name and order.
+    /// `seed N`, the name of a spec, or a golden's file name and order.
     pub(super) name: String,
-    /// Its spec, where it was generated.
+    /// Its spec, unless it is a golden.
     pub(super) spec: Option<CaseSpec>,
+    /// Where it comes from, if it is a golden.
+    pub(super) golden: Option<GoldenCase>,
+    /// The limit of the domain that it is beyond.
+    pub(super) beyond: Option<Limit>,
     pub(super) trial: Trial,
     pub(super) coverage: Coverage,
 }
 
-/// Where the cases of a check come from: goldens first, then seeds.
+/// Where the cases of a check come from: goldens first, then specs, then seeds.
 pub(super) struct Sources {
-    golden: Vec<(String, AnyProblem)>,
+    golden: Vec<Golden>,
+    specs: Vec<(String, CaseSpec)>,
     first_seed: u64,
     seeds: usize,
+    /// Cases beyond the limits of the domain, after all others.
+    outside: Vec<(Limit, CaseSpec)>,
+    shard: Shard,
     selection: Selection,
-    precisions: Vec<(ElementType, Vec<Precision>)>,
+    /// What each engine claims on each element type.
+    claims: Vec<Vec<(ElementType, Precision)>>,
+}
+
+struct Golden {
+    name: String,
+    case: GoldenCase,
+    problem: AnyProblem,
 }
 
 impl Sources {
-    pub(super) fn new(contenders: &[Contender<'_>], plan: &CheckPlan) -> Result<Sources, FileError> {
-        let claims = || contenders.iter().map(Contender::claims);
-        let precisions = |&element| (element, precisions_of(claims(), element));
+    pub(super) fn new(contenders: &[Contender<'_>], plan: &CheckPlan) -> Result<Sources, CheckError> {
+        for (name, spec) in &plan.specs {
+            spec.build().map_err(|error| CheckError::Spec {
+                name: name.clone(),
+                error,
+            })?;
+        }
+        let claims = |contender: &Contender<'_>| {
+            let claim = |&element| Some((element, contender.claims().precision(element)?));
+            ElementType::ALL.iter().filter_map(claim).collect()
+        };
+        let selection = takeable(contenders, &plan.selection)?;
         Ok(Sources {
+            outside: beyond(&selection, plan),
             golden: golden(&plan.golden)?,
+            specs: plan.specs.clone(),
             first_seed: plan.seed,
             seeds: plan.cases,
-            selection: takeable(contenders, &plan.selection),
-            precisions: ElementType::ALL.iter().map(precisions).collect(),
+            shard: plan.shard,
+            selection,
+            claims: contenders.iter().map(claims).collect(),
         })
     }
 
-    /// The number of cases.
-    pub(super) fn len(&self) -> usize {
-        self.golden.len().saturating_add(self.seeds)
+    /// What the generated cases are inside of.
+    pub(super) fn domain(&self) -> &Domain {
+        &self.selection.domain
     }
 
-    /// The case of a number below [`len`](Sources::len).
-    pub(super) fn prepare(&self, index: usize) -> Case {
-        let (name, spec, trial) = match self.golden.get(index) {
-            Some((name, problem)) => {
-                let trial = Trial::from_problem(problem.clone(), self.precisions(problem.element()));
-                (name.clone(), None, trial)
+    /// The number of cases of this shard.
+    pub(super) fn len(&self) -> usize {
+        let all = self.golden.len() + self.specs.len();
+        self.shard
+            .share_of(all.saturating_add(self.seeds).saturating_add(self.outside.len()))
+    }
+
+    /// The case of a number below [`len`](Sources::len), for the engines that still take part.
+    pub(super) fn prepare(&self, index: usize, takes_part: impl Fn(usize) -> bool) -> Case {
+        let index = self.shard.position_of(index);
+        if let Some(golden) = self.golden.get(index) {
+            let precisions = self.precisions(golden.problem.element(), takes_part);
+            let trial = Trial::from_problem(golden.problem.clone(), &precisions);
+            return case(golden.name.clone(), None, Some(golden.case.clone()), trial);
+        }
+        let index = index - self.golden.len();
+        let mut limit = None;
+        let (name, spec) = match self.specs.get(index) {
+            Some((name, spec)) => (name.clone(), spec.clone()),
+            None if index - self.specs.len() < self.seeds => {
+                let seed = self.first_seed.wrapping_add((index - self.specs.len()) as u64);
+                (format!("seed {seed}"), CaseSpec::from_seed(seed, &self.selection))
             }
             None => {
-                let seed = self.first_seed.wrapping_add((index - self.golden.len()) as u64);
-                let spec = CaseSpec::from_seed(seed, &self.selection);
-                let trial = Trial::from_spec(&spec, self.precisions(spec.element))
-                    .unwrap_or_else(|error| panic!("the generator made a case that cannot be built: {error}\n{spec}"));
-                (format!("seed {seed}"), Some(spec), trial)
+                let index = index - self.specs.len() - self.seeds;
+                let (beyond, spec) = &self.outside[index];
+                limit = Some(*beyond);
+                (format!("outside {index}"), spec.clone())
             }
         };
+        let trial = Trial::from_spec(&spec, &self.precisions(spec.element, takes_part))
+            .unwrap_or_else(|error| panic!("the generator made a case that cannot be built: {error}\n{spec}"));
+        if limit.is_none() {
+            return case(name, Some(spec), None, trial);
+        }
         Case {
-            coverage: Coverage::new(trial.expected()),
-            name,
-            spec,
-            trial,
+            beyond: limit,
+            ..case(name, Some(spec), None, trial.beyond_domains())
         }
     }
 
-    fn precisions(&self, element: ElementType) -> &[Precision] {
-        let of_element = self.precisions.iter().find(|(known, _)| *known == element);
-        of_element.map(|(_, precisions)| &precisions[..]).unwrap_or_default()
+    fn precisions(&self, element: ElementType, takes_part: impl Fn(usize) -> bool) -> Vec<Precision> {
+        let taking_part = self.claims.iter().enumerate().filter(|(engine, _)| takes_part(*engine));
+        let claims = taking_part.flat_map(|(_, claims)| claims);
+        let of_element = claims.filter(|(known, _)| *known == element);
+        let mut precisions: Vec<Precision> = of_element.map(|(_, precision)| *precision).collect();
+        precisions.sort_unstable();
+        precisions.dedup();
+        precisions
     }
 }
 
-/// The selection, without element types that no engine takes, and without orders where some engine takes none.
-fn takeable(contenders: &[Contender<'_>], selection: &Selection) -> Selection {
+fn case(name: String, spec: Option<CaseSpec>, golden: Option<GoldenCase>, trial: Trial) -> Case {
+    Case {
+        coverage: Coverage::new(trial.expected()),
+        name,
+        spec,
+        golden,
+        beyond: None,
+        trial,
+    }
+}
+
+/// Small cases one step beyond each limit in turn.
+fn beyond(selection: &Selection, plan: &CheckPlan) -> Vec<(Limit, CaseSpec)> {
+    let domain = &selection.domain;
+    let small = Selection {
+        sizes: vec![SizeProfile::Tiny],
+        specials: Vec::new(),
+        ..selection.clone()
+    };
+    let limits = domain.limits();
+    // Not every case can be moved beyond every limit.
+    let seeds = (plan.seed..).take(plan.outside.saturating_mul(MOST_TRIED));
+    let cases = seeds.flat_map(|seed| {
+        let inside = CaseSpec::from_seed(seed, &small);
+        limits
+            .iter()
+            .filter_map(|&limit| Some((limit, domain.beyond(limit, &inside)?)))
+            .collect::<Vec<_>>()
+    });
+    cases.take(plan.outside).collect()
+}
+
+/// The selection inside the domains of all engines, without element types that no engine takes.
+fn takeable(contenders: &[Contender<'_>], selection: &Selection) -> Result<Selection, CheckError> {
     let wanted = |element: &ElementType| selection.elements.is_empty() || selection.elements.contains(element);
     let claims = || contenders.iter().map(Contender::claims);
-    let taken = |element: &ElementType| claims().any(|engine| engine.precision(*element).is_some());
+    let taken = |element: &ElementType| {
+        selection.domain.precision_on(*element).is_some() && claims().any(|engine| engine.precision(*element).is_some())
+    };
     let elements = ElementType::ALL.iter().copied();
-    Selection {
+    // One engine may take what another does not, by element type.
+    let domains = claims().map(|engine| Domain {
+        precision: None,
+        ..engine.domain()
+    });
+    let domain = domains.fold(selection.domain.clone(), |all, domain| all.meet(&domain));
+    domain.check()?;
+    let inside = Selection {
         elements: elements.filter(|element| wanted(element) && taken(element)).collect(),
-        draws_orders: selection.draws_orders && claims().all(|engine| engine.takes_order()),
+        domain,
         ..selection.clone()
+    };
+    match inside.ruled_out() {
+        None => Ok(inside),
+        Some(profile) => Err(CheckError::RuledOut {
+            profile: profile.name(),
+            domain: Box::new(inside.domain),
+        }),
     }
 }
 
 /// Each file as it is, and once more for each other order that it holds.
-fn golden(files: &[PathBuf]) -> Result<Vec<(String, AnyProblem)>, FileError> {
+fn golden(files: &[PathBuf]) -> Result<Vec<Golden>, CheckError> {
     let mut golden = Vec::new();
     for path in files {
+        let refused = |error: FileError| CheckError::Golden {
+            path: path.clone(),
+            error,
+        };
+        let case = |order: Option<&String>| GoldenCase {
+            path: path.clone(),
+            order: order.cloned(),
+        };
         let stem = path.file_stem().unwrap_or(path.as_os_str());
         let name = stem.to_string_lossy().into_owned();
-        let file = read_case(path)?;
+        let file = read_case(path).map_err(refused)?;
         let orders = file.others.iter().filter(|(name, _)| name.ends_with(".sorted_indices"));
         for (tensor, values) in orders {
-            let problem = file.problem.clone().with_order(positions(tensor, values)?)?;
-            golden.push((format!("{name} with {tensor}"), problem));
+            let order = positions(tensor, values).map_err(refused)?;
+            let problem = file.problem.clone().with_order(order);
+            golden.push(Golden {
+                name: format!("{name} with {tensor}"),
+                case: case(Some(tensor)),
+                problem: problem.map_err(|error| refused(error.into()))?,
+            });
         }
-        golden.push((name, file.problem));
+        golden.push(Golden {
+            name,
+            case: case(None),
+            problem: file.problem,
+        });
     }
     Ok(golden)
 }

@@ -1,24 +1,128 @@
 //! What a check found.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::case::CaseSpec;
+use super::Shard;
+use super::source::Case;
+use crate::case::{CaseSpec, Profile};
+use crate::domain::{Domain, Limit};
+use crate::engine::{Fault, MachineError};
 use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
 use crate::oracle::Inputs;
+use crate::text::without_numbers;
+
+/// The most kinds of failures, or of reasons, that are told apart; the rest is one more.
+const MAX_KINDS: usize = 40;
 
 /// One engine on one case.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaseResult {
-    /// The case's name: `seed N`, or a golden's file name and order.
+    /// The case's name: `seed N`, that of a spec, or a golden's file name and order.
     pub case: String,
-    /// Its spec, where it was generated.
+    /// Its spec, unless it is a golden.
     pub spec: Option<CaseSpec>,
+    /// Where it comes from, if it is a golden.
+    pub golden: Option<GoldenCase>,
     /// Position of the engine in the check.
     pub engine: usize,
     /// The verdict.
     pub verdict: Verdict,
     /// The first failing case of an engine, made small.
     pub shrunk: Option<Shrunk>,
+    /// The limit of the domain that the case is beyond. The engine may decline it, and its failures count apart.
+    pub beyond: Option<Limit>,
+}
+
+impl CaseResult {
+    /// The result of an engine that was not asked yet.
+    pub(super) fn of(case: &Case, engine: usize) -> CaseResult {
+        CaseResult {
+            case: case.name.clone(),
+            spec: case.spec.clone(),
+            golden: case.golden.clone(),
+            engine,
+            verdict: Verdict::Skip(SkipReason::GivenUp),
+            shrunk: None,
+            beyond: case.beyond,
+        }
+    }
+}
+
+/// What an engine did with cases one step beyond a limit of the domain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BeyondTotals {
+    /// Position of the engine in the check.
+    pub engine: usize,
+    /// The limit: a field of the domain.
+    pub limit: String,
+    /// Cases with a right result.
+    pub right: usize,
+    /// Cases that it declined or refused.
+    pub declined: usize,
+    /// Cases with a wrong result, and no word of it.
+    pub wrong: usize,
+    /// Cases that it did not answer.
+    pub unanswered: usize,
+    /// The first case with a wrong result or no answer, and the verdict on it.
+    pub first: Option<Box<(CaseSpec, Verdict)>>,
+}
+
+impl BeyondTotals {
+    /// Whether it gave a wrong result or no answer.
+    pub fn is_bad(&self) -> bool {
+        self.wrong + self.unanswered > 0
+    }
+}
+
+/// A case of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoldenCase {
+    /// The file.
+    pub path: PathBuf,
+    /// The tensor of it that is the explicit order.
+    pub order: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub enum End {
+    /// After its last case.
+    #[default]
+    Complete,
+    /// Every engine was given up, since it gave no answer to ten cases in a row.
+    GivenUp,
+    /// Its watcher ended it.
+    Stopped,
+    /// It was [stopped](crate::Stop).
+    Interrupted,
+    /// The machine failed.
+    Machine(MachineError),
+}
+
+/// Failures of an engine that look alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureKind {
+    /// Position of the engine in the check.
+    pub engine: usize,
+    /// What they have in common.
+    pub text: String,
+    /// Number of cases.
+    pub cases: usize,
+    /// The first of them.
+    pub first: String,
+}
+
+/// Cases that an engine declined for reasons that look alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declined {
+    /// The reason, with `#` for each number.
+    pub reason: String,
+    /// Number of cases.
+    pub cases: usize,
+    /// The first of them.
+    pub first: String,
 }
 
 /// Counts of an engine's verdicts.
@@ -33,7 +137,11 @@ pub struct EngineTotals {
     /// Cases on which it gave no result to compare.
     pub fault: usize,
     /// Cases that were not run, by reason.
-    pub skips: Vec<(SkipReason, usize)>,
+    pub skips: Vec<(String, usize)>,
+    /// Cases that it declined, by reason.
+    pub declined: Vec<Declined>,
+    /// Whether it declares a domain, so that what it declines is inside.
+    pub has_domain: bool,
     /// The largest share of a bound that was used.
     pub used: f64,
     /// The case of that share.
@@ -44,6 +152,8 @@ pub struct EngineTotals {
     pub elements: usize,
     /// Time spent in the engine.
     pub time: Duration,
+    /// Seconds spent in the engine on each case that was compared.
+    pub seconds: Vec<f32>,
 }
 
 impl EngineTotals {
@@ -52,9 +162,36 @@ impl EngineTotals {
         self.skips.iter().map(|(_, count)| count).sum()
     }
 
+    /// Cases that it declined.
+    pub fn declines(&self) -> usize {
+        self.declined.iter().map(|declined| declined.cases).sum()
+    }
+
+    /// Cases that it declined although its domain admits them.
+    pub fn declined_inside(&self) -> usize {
+        if self.has_domain { self.declines() } else { 0 }
+    }
+
+    /// The fewest cases that have to be judged if nobody says how many: a tenth of those that it was asked.
+    fn least_judged(&self) -> usize {
+        (self.compared() + self.declines()).div_ceil(10).max(1)
+    }
+
     /// Cases that were compared.
     pub fn compared(&self) -> usize {
-        self.agree + self.disagree + self.fault
+        self.agree + self.failed()
+    }
+
+    /// Cases on which it failed.
+    pub fn failed(&self) -> usize {
+        self.disagree + self.fault
+    }
+
+    /// The lower median and the largest of the seconds that a case took.
+    pub fn median_and_worst(&self) -> Option<(f32, f32)> {
+        let mut seconds = self.seconds.clone();
+        seconds.sort_unstable_by(f32::total_cmp);
+        Some((*seconds.get(seconds.len().checked_sub(1)? / 2)?, *seconds.last()?))
     }
 }
 
@@ -67,8 +204,26 @@ pub struct Summary {
     pub cases: usize,
     /// In how many cases each situation occurred.
     pub coverage: Vec<(&'static str, usize)>,
+    /// Number of cases that were to be run.
+    pub planned: usize,
+    /// The share of the check that was run.
+    pub shard: Shard,
+    /// What the cases were drawn inside of.
+    pub domain: Domain,
+    /// The profiles that it rules out.
+    pub ruled_out: Vec<Profile>,
+    /// The fewest cases of an engine that have to be judged; none for a tenth of those that it was asked.
+    pub at_least: Option<usize>,
+    /// Whether a case that is declined inside a domain is a failure.
+    pub is_strict: bool,
+    /// How the run ended.
+    pub end: End,
     /// The first failure of each engine.
     pub failures: Vec<CaseResult>,
+    /// All failures, by engine and kind.
+    pub kinds: Vec<FailureKind>,
+    /// What engines did beyond each limit of the domain.
+    pub beyond: Vec<BeyondTotals>,
     /// Processor time spent building problems.
     pub generating: Duration,
     /// Processor time spent on the definition and the bounds.
@@ -80,32 +235,132 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether every engine was compared on at least one case and failed on none.
+    /// Whether the run is complete, and every engine was compared on enough cases and failed on none.
     pub fn agrees(&self) -> bool {
-        self.is_conclusive()
-            && self
-                .engines
-                .iter()
-                .all(|totals| totals.disagree == 0 && totals.fault == 0)
+        self.end == End::Complete && self.is_conclusive() && !self.has_failures()
     }
 
-    /// Whether every engine was compared on at least one case.
+    /// Whether an engine failed on a case.
+    pub fn has_failures(&self) -> bool {
+        self.engines.iter().any(|totals| self.has_failed(totals))
+    }
+
+    /// Whether an engine failed on a case; where that counts, also whether it declined one inside its domain, or gave a
+    /// wrong result or no answer beyond it.
+    pub fn has_failed(&self, totals: &EngineTotals) -> bool {
+        let beyond = self
+            .beyond
+            .iter()
+            .filter(|beyond| self.engines[beyond.engine].name == totals.name);
+        let is_bad = || totals.declined_inside() > 0 || beyond.into_iter().any(BeyondTotals::is_bad);
+        totals.failed() > 0 || self.is_strict && is_bad()
+    }
+
+    /// Whether every engine was compared on enough cases.
     pub fn is_conclusive(&self) -> bool {
-        !self.engines.is_empty() && self.engines.iter().all(|totals| totals.compared() > 0)
+        let enough = |totals: &EngineTotals| totals.compared() >= self.least_judged(totals);
+        !self.engines.is_empty() && self.engines.iter().all(enough)
+    }
+
+    /// The fewest cases of an engine that have to be judged.
+    pub fn least_judged(&self, totals: &EngineTotals) -> usize {
+        self.at_least.unwrap_or_else(|| totals.least_judged()).max(1)
     }
 
     /// For tests.
     ///
     /// # Panics
-    /// If an engine failed on a case, or was compared on none; the message is the report.
+    /// If an engine failed on a case, or was compared on too few; the message is the report.
     pub fn assert_agrees(&self) {
         assert!(self.agrees(), "{self}");
+    }
+
+    pub(super) fn add_case(&mut self, case: &Case) {
+        self.cases += 1;
+        self.generating += case.trial.generating;
+        self.oracle += case.trial.oracle;
+        for ((_, count), (_, holds)) in self.coverage.iter_mut().zip(case.coverage.named()) {
+            *count += usize::from(holds);
+        }
+    }
+
+    /// Adds one engine's; whether it is the first failure of the engine.
+    pub(super) fn add_judgement(&mut self, case: &Case, engine: usize, judgement: &Judgement) -> bool {
+        self.comparing += judgement.comparing;
+        let totals = &mut self.engines[engine];
+        let is_first = totals.failed() == 0 && judgement.verdict.is_failure();
+        totals.add(&case.name, case.trial.expected().inputs(), judgement);
+        if judgement.verdict.is_failure() {
+            self.add_kind(engine, &judgement.verdict.likeness(), 1, &case.name);
+        }
+        is_first
+    }
+
+    /// Adds one engine's verdict on a case beyond the domain.
+    pub(super) fn add_beyond(&mut self, engine: usize, limit: Limit, spec: &CaseSpec, verdict: &Verdict) {
+        let totals = self.beyond_totals(engine, &limit.to_string());
+        match verdict {
+            Verdict::Agree { .. } => totals.right += 1,
+            Verdict::Declined(_) | Verdict::Fault(Fault::Refused { .. }) => totals.declined += 1,
+            Verdict::Disagree(_) => totals.wrong += 1,
+            Verdict::Fault(_) => totals.unanswered += 1,
+            Verdict::Skip(_) | Verdict::NotJudged(_) => {}
+        }
+        if totals.is_bad() {
+            totals
+                .first
+                .get_or_insert_with(|| Box::new((spec.clone(), verdict.clone())));
+        }
+    }
+
+    /// The totals of an engine beyond a limit.
+    pub(crate) fn beyond_totals(&mut self, engine: usize, limit: &str) -> &mut BeyondTotals {
+        let is = |beyond: &BeyondTotals| beyond.engine == engine && beyond.limit == limit;
+        let at = self.beyond.iter().position(is).unwrap_or_else(|| {
+            self.beyond.push(BeyondTotals {
+                engine,
+                limit: limit.to_owned(),
+                right: 0,
+                declined: 0,
+                wrong: 0,
+                unanswered: 0,
+                first: None,
+            });
+            self.beyond.len() - 1
+        });
+        &mut self.beyond[at]
+    }
+
+    /// Adds failing cases of one kind.
+    pub(crate) fn add_kind(&mut self, engine: usize, text: &str, cases: usize, first: &str) {
+        let is = |kind: &FailureKind, text: &str| kind.engine == engine && kind.text == text;
+        let is_new = !self.kinds.iter().any(|kind| is(kind, text));
+        let text = if is_new && self.kinds.len() >= MAX_KINDS {
+            "other failures"
+        } else {
+            text
+        };
+        match self.kinds.iter_mut().find(|kind| is(kind, text)) {
+            Some(kind) => kind.cases += cases,
+            None => self.kinds.push(FailureKind {
+                engine,
+                text: text.to_owned(),
+                cases,
+                first: first.to_owned(),
+            }),
+        }
     }
 }
 
 impl EngineTotals {
-    pub(super) fn add(&mut self, case: &str, inputs: &Inputs, judgement: &Judgement) {
+    fn add(&mut self, case: &str, inputs: &Inputs, judgement: &Judgement) {
         self.time += judgement.engine;
+        if !matches!(
+            judgement.verdict,
+            Verdict::Skip(_) | Verdict::NotJudged(_) | Verdict::Declined(_)
+        ) {
+            self.seconds.push(judgement.engine.as_secs_f32());
+        }
         match &judgement.verdict {
             Verdict::Agree { used, undecided } => {
                 self.agree += 1;
@@ -117,10 +372,34 @@ impl EngineTotals {
             }
             Verdict::Disagree(_) => self.disagree += 1,
             Verdict::Fault(_) => self.fault += 1,
-            Verdict::Skip(reason) => match self.skips.iter_mut().find(|(known, _)| known == reason) {
-                Some((_, count)) => *count += 1,
-                None => self.skips.push((*reason, 1)),
-            },
+            Verdict::NotJudged(_) => {}
+            Verdict::Declined(reason) => self.add_declined(&without_numbers(reason), 1, case),
+            Verdict::Skip(reason) => self.add_skips(&reason.to_string(), 1),
+        }
+    }
+
+    pub(crate) fn add_skips(&mut self, reason: &str, cases: usize) {
+        match self.skips.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, count)) => *count += cases,
+            None => self.skips.push((reason.to_owned(), cases)),
+        }
+    }
+
+    /// Adds declined cases of one reason.
+    pub(crate) fn add_declined(&mut self, reason: &str, cases: usize, first: &str) {
+        let is_new = !self.declined.iter().any(|declined| declined.reason == reason);
+        let reason = if is_new && self.declined.len() >= MAX_KINDS {
+            "other reasons"
+        } else {
+            reason
+        };
+        match self.declined.iter_mut().find(|declined| declined.reason == reason) {
+            Some(declined) => declined.cases += cases,
+            None => self.declined.push(Declined {
+                reason: reason.to_owned(),
+                cases,
+                first: first.to_owned(),
+            }),
         }
     }
 }

@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::source::{Case, Sources};
 use super::{CheckError, Contender, OpenEngine};
 use crate::engine::Engine;
 use crate::judge::{Judgement, SkipReason, judge};
+use crate::stop::Stop;
 
 /// How many cases for each thread may be ahead of the one that is recorded next.
 const AHEAD: usize = 8;
+/// How often a wait for a case looks whether the run is stopped.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// Threads, and what they know of the engines.
 pub(super) struct Workers<'a> {
@@ -59,10 +63,11 @@ impl<'a> Workers<'a> {
         self.given_up[engine].store(true, Ordering::Relaxed);
     }
 
-    /// Hands every case to `record`, in order, until it breaks.
+    /// Hands every case to `record`, in order, until it breaks or the run is stopped.
     pub(super) fn run(
         &self,
         sources: &Sources,
+        stop: &Stop,
         mut record: impl FnMut(Case, Vec<Option<Judgement>>) -> ControlFlow<()>,
     ) -> Result<(), CheckError> {
         let window = Window::default();
@@ -78,14 +83,17 @@ impl<'a> Workers<'a> {
             drop(sender);
             let mut waiting = BTreeMap::new();
             let mut recorded = 0;
-            while recorded < sources.len() {
-                match messages.recv() {
+            while recorded < sources.len() && !stop.is_set() {
+                match messages.recv_timeout(GLANCE) {
                     Ok(Message::Case(index, judged)) => waiting.insert(index, judged),
                     Ok(Message::Failed(error)) => return Err(error),
                     Ok(Message::Panicked(panic)) => resume_unwind(panic),
-                    Err(_) => unreachable!("a thread ends when every case is sent, or with a message"),
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        unreachable!("a thread ends when every case is sent, or with a message")
+                    }
                 };
-                while let Some(judged) = waiting.remove(&recorded) {
+                while let Some(judged) = waiting.remove(&recorded).filter(|_| !stop.is_set()) {
                     let (case, judgements) = *judged;
                     if record(case, judgements).is_break() {
                         return Ok(());
@@ -107,7 +115,7 @@ impl<'a> Workers<'a> {
                 if index >= sources.len() || !window.wait_for(index, AHEAD * self.threads) {
                     return Ok(());
                 }
-                let case = sources.prepare(index);
+                let case = sources.prepare(index, |engine| !self.given_up[engine].load(Ordering::Relaxed));
                 let judgements = self.judge(&mut engines, &case);
                 if sender.send(Message::Case(index, Box::new((case, judgements)))).is_err() {
                     return Ok(());

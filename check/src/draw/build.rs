@@ -3,6 +3,7 @@
 use binned_experts_reference::{Activation, ExpertWeights, Problem};
 use ndarray::{Array2, Array3};
 
+use super::distinct::distinct_indices;
 use super::numbers::Stream;
 use super::routing::router_indices;
 use super::special::kept_assignments;
@@ -13,7 +14,7 @@ use crate::case::{CaseSpec, Routing, SpecError};
 use crate::tensor::{AnyProblem, CaseElement};
 
 /// The largest size of an axis.
-const MAX_SIZE: usize = 1 << 20;
+pub(crate) const MAX_SIZE: usize = 1 << 20;
 /// The largest number of elements of a tensor.
 const MAX_ELEMENTS: usize = 1 << 28;
 
@@ -37,13 +38,17 @@ impl CaseSpec {
         match &self.routing {
             Routing::Profile(profile) => {
                 let dims = (self.tokens(), self.experts, self.top_k);
-                Ok(router_indices(*profile, dims, self.draw(Stream::Routing)))
+                let draw = self.draw(Stream::Routing);
+                if self.distinct {
+                    return Ok(distinct_indices(*profile, dims, draw));
+                }
+                Ok(router_indices(*profile, dims, draw))
             }
             Routing::Table(table) => self.table_indices(table),
         }
     }
 
-    fn check_sizes(&self) -> Result<(), SpecError> {
+    pub(crate) fn check_sizes(&self) -> Result<(), SpecError> {
         let axes = [
             ("batch", self.batch),
             ("sequence", self.sequence),
@@ -77,6 +82,12 @@ impl CaseSpec {
         }
         if self.experts == 0 && self.tokens() > 0 {
             return Err(binned_experts_reference::Error::NoExperts.into());
+        }
+        if self.distinct && self.top_k > self.experts {
+            return Err(SpecError::TooFewExperts {
+                top_k: self.top_k,
+                experts: self.experts,
+            });
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! From a case to the problem that it describes: pure, bounded, the same on every machine.
 
 mod build;
+mod distinct;
 mod numbers;
 mod routing;
 mod special;
@@ -8,5 +9,6 @@ mod tie_order;
 mod values;
 mod weights;
 
+pub(crate) use build::MAX_SIZE;
 pub use numbers::mix;
 pub(crate) use routing::TILES;

@@ -8,7 +8,7 @@ use crate::case::RoutingProfile;
 /// Tile sizes that expert counts are put around.
 pub(crate) const TILES: [usize; 5] = [16, 32, 64, 128, 256];
 /// With more experts than this, a drawn routing always uses the last one.
-const MANY: usize = 64;
+pub(super) const MANY: usize = 64;
 
 impl RoutingProfile {
     /// Whether the profile decides which experts are used. The last one need not be among them.
@@ -50,7 +50,7 @@ pub(super) fn router_indices(
 }
 
 /// Replaces the highest expert that is used by the last one. Counts, duplicates and order stay the same.
-fn reach_last(ids: &mut [usize], experts: usize) {
+pub(super) fn reach_last(ids: &mut [usize], experts: usize) {
     let highest = ids.iter().copied().max();
     for id in ids.iter_mut().filter(|id| Some(**id) == highest) {
         *id = experts - 1;
@@ -74,29 +74,39 @@ fn single(
         RoutingProfile::Reversed => experts - 1 - rank,
         RoutingProfile::FirstFull if draw.below(16, [token, slot, 1]) != 0 => 0,
         RoutingProfile::EmptyRuns => {
-            let used: Vec<usize> = (0..experts)
-                .filter(|e| matches!(e % 5, 2 | 3) && e + 1 < experts)
-                .collect();
+            let used = used_in_runs(experts);
             used.get(draw.below(used.len().max(1), at))
                 .copied()
                 .unwrap_or(experts / 2)
         }
         RoutingProfile::Zipf => {
-            let total: f64 = (1..=experts).map(|rank| 1.0 / rank as f64).sum();
-            let mut rest = draw.unit(at) * total;
-            (0..experts)
-                .find(|e| {
-                    rest -= 1.0 / (e + 1) as f64;
-                    rest < 0.0
-                })
-                .unwrap_or(experts - 1)
+            let all: Vec<usize> = (0..experts).collect();
+            first_of_zipf(&all, draw.unit(at))
         }
         _ => draw.below(experts, at),
     }
 }
 
+/// The experts between runs of unused ones.
+pub(super) fn used_in_runs(experts: usize) -> Vec<usize> {
+    let is_used = |e: &usize| matches!(e % 5, 2 | 3) && e + 1 < experts;
+    (0..experts).filter(is_used).collect()
+}
+
+/// The place in `experts` of one that is drawn by a number in [0, 1), expert e with a weight of 1 / (e + 1).
+pub(super) fn first_of_zipf(experts: &[usize], unit: f64) -> usize {
+    let weight = |expert: &usize| 1.0 / (expert + 1) as f64;
+    let total: f64 = experts.iter().map(weight).sum();
+    let mut rest = unit * total;
+    let reached = experts.iter().position(|expert| {
+        rest -= weight(expert);
+        rest < 0.0
+    });
+    reached.unwrap_or(experts.len() - 1)
+}
+
 /// K experts for one token, none twice where E ≥ K.
-fn distinct(token: usize, experts: usize, top_k: usize, draw: Draw) -> Vec<usize> {
+pub(super) fn distinct(token: usize, experts: usize, top_k: usize, draw: Draw) -> Vec<usize> {
     let mut chosen: Vec<usize> = Vec::with_capacity(top_k);
     for slot in 0..top_k {
         let mut taken: Vec<usize> = chosen[slot / experts * experts..].to_vec();

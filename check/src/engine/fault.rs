@@ -1,5 +1,7 @@
 //! Why an engine gave no result that can be compared.
 
+use super::MachineError;
+
 /// Why an engine gave no result that can be compared.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -10,29 +12,57 @@ pub enum Fault {
         /// Its message.
         message: String,
     },
+    /// It does not take such cases. A judge makes of it that the case is [declined](crate::Verdict::Declined).
+    #[error("declined: {reason}")]
+    Declined {
+        /// Why.
+        reason: String,
+    },
+    /// The warm-up call before the case failed, so that the case was not run.
+    #[error("in the warm-up call before the case: {fault}")]
+    InWarmup {
+        /// What happened there.
+        fault: Box<Fault>,
+    },
     /// It panicked.
     #[error("panicked: {message}")]
     Panicked {
         /// The panic's message.
         message: String,
     },
+    /// The program neither said that it is ready nor answered within the time limit for its start.
+    #[error("not ready within {seconds} s of its start{}", tail(stderr))]
+    NotReady {
+        /// The limit.
+        seconds: f64,
+        /// The end of its standard error.
+        stderr: String,
+    },
     /// No answer within the time limit.
-    #[error("no answer within {seconds} s")]
+    #[error("no answer within {seconds} s{}", tail(stderr))]
     TimedOut {
         /// The limit.
         seconds: f64,
+        /// The end of its standard error.
+        stderr: String,
     },
     /// The program ended.
-    #[error("the program ended without an answer: {status}")]
+    #[error("the program ended without an answer: {status}{}", tail(stderr))]
     Crashed {
         /// Its exit status.
         status: String,
+        /// The end of its standard error.
+        stderr: String,
     },
     /// The program printed something other than an answer.
-    #[error("expected {{\"ok\": true}} or {{\"error\": …}} on stdout, found {line:?}")]
+    #[error("expected {expected} on stdout, found {line:?}{}", tail(stderr))]
     Garbage {
-        /// The line.
+        /// What would have been an answer.
+        expected: String,
+        /// The line, or its start.
         line: String,
+        /// The end of its standard error.
+        stderr: String,
     },
     /// The program answered, but wrote no `output`.
     #[error("output: expected a tensor of this name in the result file, found {found}")]
@@ -46,6 +76,10 @@ pub enum Fault {
         /// Tensor, what was expected, what was found.
         message: String,
     },
+    /// The machine that runs the check failed, not the engine. A judge makes of it
+    /// [no verdict on the engine](crate::Verdict::NotJudged).
+    #[error(transparent)]
+    Machine(#[from] MachineError),
 }
 
 impl Fault {
@@ -56,16 +90,52 @@ impl Fault {
         }
     }
 
+    /// A case that the engine does not take.
+    pub fn declined(reason: impl std::fmt::Display) -> Fault {
+        Fault::Declined {
+            reason: reason.to_string(),
+        }
+    }
+
     /// A short name for counts and JSON.
     pub fn kind(&self) -> &'static str {
         match self {
             Fault::Refused { .. } => "refused",
+            Fault::Declined { .. } => "declined",
+            Fault::InWarmup { fault } => fault.kind(),
             Fault::Panicked { .. } => "panicked",
+            Fault::NotReady { .. } => "not-ready",
             Fault::TimedOut { .. } => "timed-out",
             Fault::Crashed { .. } => "crashed",
             Fault::Garbage { .. } => "garbage",
             Fault::MissingOutput { .. } => "missing-output",
             Fault::Unreadable { .. } => "unreadable",
+            Fault::Machine(_) => "machine",
         }
     }
+
+    /// Whether the engine did not answer at all.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Fault::InWarmup { fault } => fault.is_silence(),
+            fault => fault.is_time_out() || matches!(fault, Fault::Crashed { .. }),
+        }
+    }
+
+    /// Whether a time limit passed without an answer.
+    pub(crate) fn is_time_out(&self) -> bool {
+        match self {
+            Fault::InWarmup { fault } => fault.is_time_out(),
+            fault => matches!(fault, Fault::NotReady { .. } | Fault::TimedOut { .. }),
+        }
+    }
+}
+
+/// The end of a standard error below the fault that it explains.
+fn tail(stderr: &str) -> String {
+    if stderr.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<String> = stderr.lines().map(|line| format!("\n    {line}")).collect();
+    format!("\n  the end of its standard error:{}", lines.concat())
 }

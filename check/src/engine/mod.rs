@@ -1,13 +1,16 @@
 //! Engines, and the outcome that they return.
 
 mod fault;
+mod machine;
 mod reference;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use fault::Fault;
+pub use machine::MachineError;
 pub use reference::{DefinitionEngine, Reference};
 
+use crate::domain::Domain;
 use crate::oracle::Precision;
 use crate::stage::Stages;
 use crate::tensor::{AnyProblem, ElementType, Tensor};
@@ -15,7 +18,7 @@ use crate::tensor::{AnyProblem, ElementType, Tensor};
 /// A kernel, or anything else that computes the function.
 ///
 /// ```
-/// use binned_experts_check::{AnyProblem, CheckPlan, ElementType, Engine, Fault, Outcome, Precision, check_engine};
+/// use binned_experts_check::{AnyProblem, CheckPlan, Domain, Engine, Fault, Outcome, Precision, check_engine};
 /// use binned_experts_reference::binned_experts_ref;
 ///
 /// /// Stands for a kernel in f32.
@@ -26,8 +29,8 @@ use crate::tensor::{AnyProblem, ElementType, Tensor};
 ///         "my-kernel"
 ///     }
 ///
-///     fn precision(&self, element: ElementType) -> Option<Precision> {
-///         (element == ElementType::F32).then_some(Precision::Fp32)
+///     fn domain(&self) -> Domain {
+///         Domain::of(Precision::Fp32)
 ///     }
 ///
 ///     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
@@ -44,27 +47,22 @@ pub trait Engine {
     /// Its name in reports.
     fn name(&self) -> &str;
 
-    /// The precision that it claims on cases of an element type; none if it does not take that type.
-    fn precision(&self, element: ElementType) -> Option<Precision>;
+    /// The cases that it takes, and what it claims of its results.
+    fn domain(&self) -> Domain;
 
-    /// Whether it claims to give the same bits for the same case.
-    fn is_deterministic(&self) -> bool {
-        false
+    /// The precision that it claims on cases of an element type; none if it does not take that type. An engine that takes
+    /// another element type than that of its precision says so here; its domain then names no precision.
+    fn precision(&self, element: ElementType) -> Option<Precision> {
+        self.domain().precision_on(element)
     }
 
     /// Runs a case a second time, in another order of threads if the engine can choose one. If the engine
-    /// [is deterministic](Engine::is_deterministic), the bits must be those of [`forward`](Engine::forward).
+    /// [is deterministic](Domain::deterministic), the bits must be those of [`forward`](Engine::forward).
     ///
     /// # Errors
     /// The errors of [`forward`](Engine::forward).
     fn rerun(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
         self.forward(problem)
-    }
-
-    /// Whether it takes an explicit order of the assignments in place of the stable sort. If one engine of a run does
-    /// not, no case of the run is drawn with an explicit order.
-    fn takes_order(&self) -> bool {
-        false
     }
 
     /// Computes the function.

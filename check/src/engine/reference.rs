@@ -4,9 +4,10 @@ use binned_experts_reference::{Problem, binned_experts_ref};
 use ndarray::Array3;
 
 use super::{Engine, Fault, Outcome};
-use crate::oracle::{Definition, Inputs, Precision};
+use crate::domain::{Domain, TieOrder};
+use crate::oracle::{Definition, Inputs};
 use crate::stage::{Stage, Stages};
-use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor};
+use crate::tensor::{AnyProblem, CaseElement, Tensor};
 
 /// `binned-experts-reference`, with all its stages.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,16 +18,8 @@ impl Engine for Reference {
         "reference"
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        Some(Precision::of(element))
-    }
-
-    fn is_deterministic(&self) -> bool {
-        true
-    }
-
-    fn takes_order(&self) -> bool {
-        true
+    fn domain(&self) -> Domain {
+        exact()
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
@@ -51,6 +44,15 @@ fn reference<T: CaseElement>(problem: &Problem<T>) -> Result<Outcome, Fault> {
     })
 }
 
+/// Every element type and an explicit order, with the same bits each time.
+fn exact() -> Domain {
+    Domain {
+        tie_order: Some(TieOrder::Given),
+        deterministic: Some(true),
+        ..Domain::default()
+    }
+}
+
 /// The definition in f64, rounded to the case's element type at the end. Engines are compared with it, so it is not
 /// checked itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,16 +63,8 @@ impl Engine for DefinitionEngine {
         "definition"
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        Some(Precision::of(element))
-    }
-
-    fn is_deterministic(&self) -> bool {
-        true
-    }
-
-    fn takes_order(&self) -> bool {
-        true
+    fn domain(&self) -> Domain {
+        exact()
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

@@ -4,6 +4,7 @@
 //! expanded into bytes. It never rejects: bytes that run out read as zeros, and no bytes at all give the smallest case.
 //! Every case is valid and bounded in size. Its parts are those that have broken kernels before.
 
+mod inside;
 mod selection;
 mod sizes;
 
@@ -11,10 +12,11 @@ use arbitrary::{Result, Unstructured};
 
 pub use self::selection::Selection;
 use self::selection::USUAL_WORK;
-use self::sizes::make_room;
 use crate::case::{
-    CapacityProfile, CaseSpec, OrderProfile, Place, Routing, RoutingProfile, SizeProfile, Special, ValueProfile, Warmup,
+    CapacityProfile, CaseSpec, OrderProfile, Place, Profile, Routing, RoutingProfile, SizeProfile, Special,
+    ValueProfile, Warmup,
 };
+use crate::domain::{Rules, fullest_expert};
 use crate::draw::mix;
 use crate::named::Named;
 use crate::tensor::ElementType;
@@ -38,6 +40,7 @@ impl CaseSpec {
         let mut source = Source {
             bytes: Unstructured::new(bytes),
             selection,
+            rules: Rules::new(&selection.domain),
         };
         source.case()
     }
@@ -47,27 +50,28 @@ impl CaseSpec {
 struct Source<'a> {
     bytes: Unstructured<'a>,
     selection: &'a Selection,
+    rules: Rules,
 }
 
 impl Source<'_> {
     fn case(&mut self) -> CaseSpec {
         let element = self.element();
         let selection = self.selection;
-        let size = self.one_of(&selection.sizes);
+        let size = self.one_of(&selection.sizes, Rules::allow_size);
         let size = size.unwrap_or_else(|| self.size());
-        let routing = self.one_of(&selection.routings);
+        let routing = self.one_of(&selection.routings, Rules::allow_routing);
         let special = self.special();
         let routing = match (routing, special.map(|special| special.place)) {
             (Some(routing), _) => routing,
             (None, _) if size == SizeProfile::ManyExperts => self.routing_to_last(),
             (None, _) if size == SizeProfile::ManyRows => self.routing_to_one(),
-            (None, Some(Place::UnusedExpert)) => [RoutingProfile::EmptyRuns, RoutingProfile::AllToLast][self.below(2)],
-            (None, _) => self.any(),
+            (None, Some(Place::UnusedExpert)) => self.routing_beside_one(),
+            (None, _) => self.any(Rules::allow_routing),
         };
-        let values = self.one_of(&selection.values);
-        let values = values.unwrap_or_else(|| self.any());
-        let weights = self.one_of(&selection.weights);
-        let weights = weights.unwrap_or_else(|| self.any());
+        let values = self.one_of(&selection.values, Rules::allow_values);
+        let values = values.unwrap_or_else(|| self.any(Rules::allow_values));
+        let weights = self.one_of(&selection.weights, |_, _| true);
+        let weights = weights.unwrap_or_else(|| self.any(|_, _| true));
         let warmup = self.warmup();
         let (alpha, limit) = self.activation(element, values);
         let seed = self.number();
@@ -84,59 +88,66 @@ impl Source<'_> {
             limit,
             seed,
             routing: Routing::Profile(routing),
+            distinct: self.rules.axes().distinct,
             values,
             weights,
             special,
             warmup,
             order: None,
+            larger: None,
         };
         self.sizes(&mut spec, size);
         if size != SizeProfile::ManyRows {
-            self.fit(&mut spec);
+            self.fit(&mut spec, size);
         }
-        make_room(&mut spec, routing);
+        self.make_room(&mut spec, routing);
+        self.keep_buildable(&mut spec);
         self.split_batch(&mut spec);
         self.capacity(&mut spec);
+        self.settle_warmup(&mut spec);
         // The last choice, so that the others do not depend on it.
         spec.order = self.order();
         spec
     }
 
     fn element(&mut self) -> ElementType {
-        let allowed = &self.selection.elements;
-        if !allowed.is_empty() && !allowed.contains(&ElementType::F32) {
-            return allowed[self.below(allowed.len())];
+        let named = &self.selection.elements;
+        let all = if named.is_empty() { ElementType::ALL } else { named };
+        let is_taken = |element: &ElementType| self.rules.domain().precision_on(*element).is_some();
+        let mut taken: Vec<ElementType> = all.iter().copied().filter(is_taken).collect();
+        if taken.is_empty() {
+            taken = ElementType::ALL.iter().copied().filter(is_taken).collect();
+        }
+        if !taken.contains(&ElementType::F32) {
+            return taken[self.below(taken.len())];
         }
         // f32 three times in four.
-        let others: Vec<ElementType> = ElementType::ALL
-            .iter()
-            .copied()
-            .filter(|e| allowed.is_empty() || allowed.contains(e))
-            .collect();
+        taken.sort_unstable_by_key(|element| ElementType::ALL.iter().position(|known| known == element));
         let pick = self.below(16);
         if pick < 12 {
             ElementType::F32
         } else {
-            others[pick % others.len()]
+            taken[pick % taken.len()]
         }
     }
 
-    /// One of the profiles that the selection names; none if it names none.
-    fn one_of<P: Copy>(&mut self, named: &[P]) -> Option<P> {
+    /// One of the profiles that the selection names and the domain allows; none if there is none.
+    fn one_of<P: Copy>(&mut self, named: &[P], allows: impl Fn(&Rules, P) -> bool) -> Option<P> {
+        let named = self.allowed(named, allows);
         if named.is_empty() {
             return None;
         }
         Some(named[self.below(named.len())])
     }
 
+    fn allowed<P: Copy>(&self, profiles: &[P], allows: impl Fn(&Rules, P) -> bool) -> Vec<P> {
+        let allows = |profile: &P| allows(&self.rules, *profile);
+        profiles.iter().copied().filter(allows).collect()
+    }
+
     /// A routing that uses the last of many experts.
     fn routing_to_last(&mut self) -> RoutingProfile {
-        let reaching: Vec<RoutingProfile> = RoutingProfile::ALL
-            .iter()
-            .copied()
-            .filter(|profile| !profile.names_experts())
-            .collect();
-        reaching[self.below(reaching.len())]
+        self.any(|rules, profile: RoutingProfile| !profile.names_experts() && rules.allow_routing(profile))
     }
 
     fn routing_to_one(&mut self) -> RoutingProfile {
@@ -147,26 +158,34 @@ impl Source<'_> {
         ][self.below(3)]
     }
 
+    /// A routing that leaves an expert unused.
+    fn routing_beside_one(&mut self) -> RoutingProfile {
+        let pair = [RoutingProfile::EmptyRuns, RoutingProfile::AllToLast];
+        let pair = self.allowed(&pair, Rules::allow_routing);
+        pair[self.below(pair.len())]
+    }
+
     fn special(&mut self) -> Option<Special> {
-        let named = self.one_of(&self.selection.specials);
+        let allows = |rules: &Rules, special: Special| rules.allow(Profile::Special(special));
+        let named = self.one_of(&self.selection.specials, allows);
         if named.is_some() {
             return named;
         }
         let wanted = self.below(4) == 3;
         let special = Special {
-            value: self.any(),
-            place: self.any(),
+            value: self.any(Rules::allow_special),
+            place: self.any(Rules::allow_place),
         };
         wanted.then_some(special)
     }
 
     fn warmup(&mut self) -> Option<Warmup> {
-        let named = self.one_of(&self.selection.warmups);
+        let named = self.one_of(&self.selection.warmups, Rules::allow_warmup);
         if named.is_some() {
             return named;
         }
         let wanted = self.below(8) == 7;
-        let warmup = self.any();
+        let warmup = self.any(Rules::allow_warmup);
         wanted.then_some(warmup)
     }
 
@@ -175,33 +194,37 @@ impl Source<'_> {
         let max = element.max();
         let high = [1e4, f64::min(1e10, max), max, f64::INFINITY];
         let usual = self.below(3) < 2;
-        if usual && values != ValueProfile::HugeGates {
-            return (1.702, 7.0);
-        }
-        let alpha = [1.702, 1.0, 0.5, 3.0][self.below(4)];
-        let pick = self.below(8);
-        let limit = if pick >= 4 || values == ValueProfile::HugeGates {
-            high[pick % 4]
+        let (alpha, limit) = if usual && values != ValueProfile::HugeGates {
+            (1.702, 7.0)
         } else {
-            [7.0, 1.0, 0.25, 0.0625][pick]
+            let alpha = [1.702, 1.0, 0.5, 3.0][self.below(4)];
+            let pick = self.below(8);
+            let is_high = pick >= 4 || values == ValueProfile::HugeGates;
+            let limit = if is_high {
+                high[pick % 4]
+            } else {
+                [7.0, 1.0, 0.25, 0.0625][pick]
+            };
+            (alpha, limit)
         };
-        (alpha, limit)
+        self.activation_inside(alpha, limit, values)
     }
 
     fn order(&mut self) -> Option<OrderProfile> {
-        let named = self.one_of(&self.selection.orders);
+        let named = self.one_of(&self.selection.orders, Rules::allow_order);
         if named.is_some() {
             return named;
         }
-        let wanted = self.below(10) == 9 && self.selection.draws_orders;
-        let order = self.any();
+        let wanted = self.below(10) == 9 && self.rules.domain().takes_order();
+        let order = self.any(|_, _| true);
         wanted.then_some(order)
     }
 
     fn capacity(&mut self, spec: &mut CaseSpec) {
-        let profile = self.one_of(&self.selection.capacities);
+        let profile = self.one_of(&self.selection.capacities, Rules::allow_capacity);
         let wants_drops = spec.special.is_some_and(|special| special.place == Place::DroppedToken);
-        let profile = match (profile, self.below(16)) {
+        let pick = self.below(16);
+        let profile = match (profile, pick) {
             (Some(profile), _) => profile,
             (None, pick) if wants_drops => [CapacityProfile::FarOver, CapacityProfile::CapacityOne][pick % 2],
             (None, 0) => CapacityProfile::CapacityZero,
@@ -212,9 +235,11 @@ impl Source<'_> {
             (None, 8..=12) => CapacityProfile::CapacityRule,
             (None, _) => CapacityProfile::CapacityHuge,
         };
+        let profile = self.capacity_profile_inside(profile, pick);
+        self.lower_to_capacity(spec);
         let assignments = spec.tokens() * spec.top_k;
-        let fullest = fullest_expert(spec);
-        spec.capacity = match profile {
+        let fullest = fullest_of(spec);
+        let capacity = match profile {
             CapacityProfile::CapacityZero => 0,
             CapacityProfile::CapacityOne => 1,
             CapacityProfile::ExactlyFull => fullest,
@@ -223,10 +248,13 @@ impl Source<'_> {
             CapacityProfile::CapacityRule => 2 * assignments / spec.experts,
             CapacityProfile::CapacityHuge => assignments + [1, 7, 70_000][self.below(3)],
         };
+        spec.capacity = self.capacity_inside(capacity, spec, fullest);
     }
 
-    fn any<P: Named>(&mut self) -> P {
-        P::ALL[self.below(P::ALL.len())]
+    /// Any profile that the domain allows.
+    fn any<P: Named>(&mut self, allows: impl Fn(&Rules, P) -> bool) -> P {
+        let allowed = self.allowed(P::ALL, allows);
+        allowed[self.below(allowed.len())]
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -240,10 +268,7 @@ impl Source<'_> {
 }
 
 /// The largest number of assignments of an expert.
-fn fullest_expert(spec: &CaseSpec) -> usize {
-    let mut counts = vec![0; spec.experts];
-    for expert in spec.router_indices().into_iter().flatten() {
-        counts[expert as usize] += 1;
-    }
-    counts.into_iter().max().unwrap_or(0)
+fn fullest_of(spec: &CaseSpec) -> usize {
+    spec.router_indices()
+        .map_or(0, |ids| fullest_expert(ids.into_iter().map(|id| id as usize)))
 }

@@ -4,6 +4,7 @@ use super::MAX_ASSIGNMENTS;
 use crate::case::{
     CapacityProfile, OrderProfile, Profile, RoutingProfile, SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
 };
+use crate::domain::{Domain, Rules};
 use crate::tensor::ElementType;
 
 /// The work of a case outside a fuzzer.
@@ -12,6 +13,9 @@ pub(super) const USUAL_WORK: usize = 1 << 22;
 /// The profiles that cases are drawn from: a list for each axis. An empty list means all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
+    /// What every case and the call before it are inside of. Profiles that it rules out are not drawn, where they are
+    /// named either.
+    pub domain: Domain,
     /// Element types.
     pub elements: Vec<ElementType>,
     /// How sizes are drawn.
@@ -28,10 +32,9 @@ pub struct Selection {
     pub specials: Vec<Special>,
     /// Calls before the case.
     pub warmups: Vec<Warmup>,
-    /// Explicit orders of the assignments.
+    /// Explicit orders of the assignments. If none is named and the domain takes them, one case in ten has one; nothing
+    /// else in a case depends on it.
     pub orders: Vec<OrderProfile>,
-    /// Whether one case in ten has an explicit order if `orders` is empty. Nothing else in a case depends on it.
-    pub draws_orders: bool,
     /// The most multiplications of a case, T·K·H·3I, and four times the most elements of a tensor; both approximate. A
     /// profile may exceed it to be what its name says.
     pub work: usize,
@@ -45,6 +48,7 @@ impl Default for Selection {
     /// Everything, with sizes around tiles of up to 256.
     fn default() -> Selection {
         Selection {
+            domain: Domain::default(),
             elements: Vec::new(),
             sizes: Vec::new(),
             routings: Vec::new(),
@@ -54,7 +58,6 @@ impl Default for Selection {
             specials: Vec::new(),
             warmups: Vec::new(),
             orders: Vec::new(),
-            draws_orders: true,
             work: USUAL_WORK,
             assignments: MAX_ASSIGNMENTS,
             busy_experts: usize::MAX,
@@ -72,6 +75,20 @@ impl Selection {
             busy_experts: 34,
             ..Selection::default()
         }
+    }
+
+    /// The first profile that is named and that the domain rules out.
+    pub fn ruled_out(&self) -> Option<Profile> {
+        let rules = Rules::new(&self.domain);
+        let named = std::iter::empty()
+            .chain(self.sizes.iter().copied().map(Profile::Size))
+            .chain(self.routings.iter().copied().map(Profile::Routing))
+            .chain(self.capacities.iter().copied().map(Profile::Capacity))
+            .chain(self.values.iter().copied().map(Profile::Values))
+            .chain(self.specials.iter().copied().map(Profile::Special))
+            .chain(self.warmups.iter().copied().map(Profile::Warmup))
+            .chain(self.orders.iter().copied().map(Profile::Order));
+        named.into_iter().find(|profile| !rules.allow(*profile))
     }
 
     /// Restricts each axis of which a profile is named to the named ones.

@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use super::verdict::{Mismatch, Verdict};
 use crate::engine::Outcome;
-use crate::oracle::{Bounds, Expected};
+use crate::oracle::{Bounds, Expected, RightRows};
 use crate::stage::{Layout, Location, Stage, StageValues};
 use crate::tensor::Tensor;
 
@@ -21,14 +21,13 @@ pub fn compare(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Verdi
 }
 
 fn compare_stages(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Result<(f64, usize), Box<Mismatch>> {
-    let kept = expected.kept();
     let mut used: f64 = 0.0;
     for (stage, found) in outcome.stages.iter() {
-        used = used.max(match (stage.layout(), found) {
-            (Layout::Indices, StageValues::Indices(found)) => compare_indices(expected, stage, found)?,
-            (Layout::Assignments | Layout::KeptRows, StageValues::Rows(found)) => {
-                compare_rows(expected, bounds, &kept, stage, found.view())?
+        used = used.max(match (found, expected.rows(stage)) {
+            (StageValues::Indices(found), None) if stage.layout() == Layout::Indices => {
+                compare_indices(expected, stage, found)?
             }
+            (StageValues::Rows(found), Some(right)) => compare_rows(expected, bounds, stage, &right, found.view())?,
             _ => return Err(Box::new(Mismatch::kind_of(stage, found))),
         });
     }
@@ -54,38 +53,19 @@ fn compare_stages(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Re
 fn compare_rows(
     expected: &Expected,
     bounds: &Bounds,
-    kept: &[usize],
     stage: Stage,
+    right: &RightRows,
     found: ArrayView2<f64>,
 ) -> Result<f64, Box<Mismatch>> {
-    let (inputs, definition) = (expected.inputs(), expected.definition());
-    let all: Vec<usize>;
-    let weights: Array2<f64>;
-    // The assignment of each row found, and its row among the right values.
-    let (assignments, rows, value): (&[usize], Vec<usize>, ArrayView2<f64>) = match stage {
-        Stage::SelectedWeights => {
-            all = (0..inputs.dims.tokens * inputs.dims.top_k).collect();
-            weights = Array2::from_shape_fn((all.len(), 1), |(flat, _)| inputs.selected_weight(flat));
-            (&all, all.clone(), weights.view())
-        }
-        Stage::Gathered => {
-            let tokens = kept.iter().map(|flat| inputs.assignment(*flat).0).collect();
-            (kept, tokens, inputs.hidden_states.view())
-        }
-        Stage::GateUp => (kept, kept.to_vec(), definition.gate_up.view()),
-        Stage::Activated => (kept, kept.to_vec(), definition.activated.view()),
-        Stage::ExpertOutput => (kept, kept.to_vec(), definition.expert_output.view()),
-        Stage::SortedIndices | Stage::Bins | Stage::Output => unreachable!("{stage} has another layout"),
-    };
     let field = Field {
         stage,
-        rows: &rows,
-        value,
+        rows: &right.rows,
+        value: right.value.view(),
         bound: bounds.of(stage).map(|bound| bound.view()),
     };
     let column_of = |column| (stage.layout() == Layout::KeptRows).then_some(column);
     field.compare(found, |row, column| {
-        expected.locate(assignments[row], column_of(column))
+        expected.locate(right.assignments[row], column_of(column))
     })
 }
 

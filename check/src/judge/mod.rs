@@ -4,16 +4,21 @@ mod compare;
 mod shrink;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+use ndarray::{Axis, IxDyn};
 
 pub use compare::{compare, compare_runs, share_used};
 pub use shrink::{Shrunk, shrink};
 pub use verdict::{Mismatch, SkipReason, Verdict};
 
 use crate::case::{CaseSpec, SpecError, Warmup};
+use crate::domain::{Domain, TieOrder};
 use crate::engine::{Engine, Fault, Outcome, caught, forward, precisions_of};
 use crate::oracle::{Bounds, Expected, Inputs, Precision, Roundings};
-use crate::tensor::AnyProblem;
+use crate::stage::{Stage, StageValues, Stages};
+use crate::tensor::{AnyProblem, ElementType, Tensor};
 
 /// A case with all that is needed to judge engines on it.
 #[derive(Debug, Clone)]
@@ -23,6 +28,8 @@ pub struct Trial {
     warmup: Option<(Warmup, AnyProblem)>,
     expected: Expected,
     bounds: Vec<(Precision, Bounds)>,
+    /// Whether engines are asked although their domain does not admit the case.
+    is_beyond: bool,
     /// Time spent building the problems.
     pub(crate) generating: Duration,
     /// Time spent on the definition and the bounds.
@@ -70,8 +77,18 @@ impl Trial {
             warmup: None,
             expected,
             bounds,
+            is_beyond: false,
             generating: Duration::ZERO,
             oracle: start.elapsed(),
+        }
+    }
+
+    /// The same case; engines are asked although their domain does not admit it.
+    #[must_use]
+    pub fn beyond_domains(self) -> Trial {
+        Trial {
+            is_beyond: true,
+            ..self
         }
     }
 
@@ -92,6 +109,50 @@ impl Trial {
             .find(|(known, _)| *known == precision)
             .map(|(_, bounds)| bounds)
     }
+}
+
+impl Trial {
+    /// The right values of every stage as tensors of f64 in the shapes of a result file, by the names of the stages;
+    /// and under `STAGE.bound` how far a right result of a precision may be from each. None if the case was not
+    /// prepared for the precision. A stage that does not fit the memory in this shape is left out.
+    pub fn tensors(&self, precision: Precision) -> Option<BTreeMap<String, Tensor>> {
+        let bounds = self.bounds(precision)?;
+        let (mut values, mut distances) = (Stages::default(), Stages::default());
+        values = values.with(Stage::SortedIndices, self.expected.sorted_indices().to_vec());
+        values = values.with(Stage::Bins, self.expected.bins().to_vec());
+        for &stage in Stage::ALL {
+            if let Some(right) = self.expected.rows(stage) {
+                values = values.with(stage, right.value.select(Axis(0), &right.rows));
+                if let Some(bound) = bounds.of(stage) {
+                    distances = distances.with(stage, bound.select(Axis(0), &right.rows));
+                }
+            }
+        }
+        let shaped = |stages: Stages| stages.tensors(&self.problem, ElementType::F64, usize::MAX);
+        let mut tensors = shaped(values);
+        tensors.extend(
+            shaped(distances)
+                .into_iter()
+                .map(|(name, bound)| (bound_name(&name), bound)),
+        );
+        let output = self.expected.definition().output.clone();
+        for (name, rows) in [
+            ("output".to_owned(), output),
+            (bound_name("output"), bounds.output.clone()),
+        ] {
+            let shaped = rows.into_shape_with_order(IxDyn(self.expected.shape()));
+            tensors.extend(
+                shaped
+                    .ok()
+                    .map(|output| (name, Tensor::from_f64(output, ElementType::F64))),
+            );
+        }
+        Some(tensors)
+    }
+}
+
+fn bound_name(stage: &str) -> String {
+    format!("{stage}.bound")
 }
 
 /// A verdict and the time it took.
@@ -116,25 +177,43 @@ impl Judgement {
     }
 }
 
-/// Runs an engine on a case, after its warm-up call, and compares.
+/// Runs an engine on a case, after its warm-up call, and compares. A case outside its domain is skipped.
 pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
-    let start = Instant::now();
     let element = trial.problem.element();
-    let Some(bounds) = engine.precision(element).and_then(|precision| trial.bounds(precision)) else {
+    let precision = engine.precision(element);
+    let Some((precision, bounds)) = precision.and_then(|precision| Some((precision, trial.bounds(precision)?))) else {
         return Judgement::skipped(SkipReason::ElementType(element));
     };
-    if trial.problem.has_explicit_order() && !engine.takes_order() {
+    let domain = engine.domain();
+    let has_order = trial.problem.has_explicit_order();
+    if has_order && !domain.takes_order() && !trial.is_beyond {
         return Judgement::skipped(SkipReason::Order);
     }
-    let outcome = run(engine, trial);
+    if let Err(outside) = domain.admits_inputs(trial.expected.inputs(), has_order)
+        && !trial.is_beyond
+    {
+        return Judgement::skipped(SkipReason::Outside(outside.field));
+    }
+    let start = Instant::now();
+    let outcome = run(engine, &domain, trial);
     let in_engine = start.elapsed();
+    let compared = |outcome: &Outcome| match returned_order(&domain, trial, outcome) {
+        None => compare(&trial.expected, bounds, outcome),
+        Some(ordered) => {
+            let ordered = Trial::from_problem(ordered, &[precision]);
+            let bounds = ordered.bounds(precision).unwrap_or(bounds);
+            compare(&ordered.expected, bounds, outcome)
+        }
+    };
     let verdict = match outcome {
+        Err(Fault::Machine(error)) => Verdict::NotJudged(error),
+        Err(Fault::Declined { reason }) => Verdict::Declined(reason),
         Err(fault) => Verdict::Fault(fault),
         Ok((outcome, Some(earlier))) => match compare_runs(&earlier, &outcome) {
             Err(mismatch) => Verdict::Disagree(mismatch),
-            Ok(()) => compare(&trial.expected, bounds, &outcome),
+            Ok(()) => compared(&outcome),
         },
-        Ok((outcome, None)) => compare(&trial.expected, bounds, &outcome),
+        Ok((outcome, None)) => compared(&outcome),
     };
     Judgement {
         verdict,
@@ -143,17 +222,34 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     }
 }
 
-/// The outcome. If the engine must give the same bits twice, the outcome of an earlier run besides.
-fn run(engine: &mut dyn Engine, trial: &Trial) -> Result<(Outcome, Option<Outcome>), Fault> {
-    let earlier = match &trial.warmup {
+/// The outcome. If the engine must give the same bits twice, the outcome of an earlier run besides. A warm-up call that
+/// is declined is left out.
+fn run(engine: &mut dyn Engine, domain: &Domain, trial: &Trial) -> Result<(Outcome, Option<Outcome>), Fault> {
+    let before = match &trial.warmup {
         None => None,
-        Some((Warmup::Same, problem)) if engine.is_deterministic() => Some(caught(|| engine.rerun(problem))?),
-        Some((_, problem)) => {
-            forward(engine, problem)?;
-            None
-        }
+        Some((Warmup::Same, problem)) if domain.is_deterministic() => Some(caught(|| engine.rerun(problem))),
+        Some((_, problem)) => Some(forward(engine, problem)),
     };
-    Ok((forward(engine, &trial.problem)?, earlier))
+    let earlier = match before {
+        None | Some(Err(Fault::Declined { .. })) => None,
+        Some(Ok(outcome)) => Some(outcome),
+        Some(Err(Fault::Machine(error))) => return Err(error.into()),
+        Some(Err(fault)) => return Err(Fault::InWarmup { fault: Box::new(fault) }),
+    };
+    let must_repeat = |_: &Outcome| domain.is_deterministic() && matches!(trial.warmup, Some((Warmup::Same, _)));
+    Ok((forward(engine, &trial.problem)?, earlier.filter(must_repeat)))
+}
+
+/// The problem in the order that an engine shows, where its domain says that it is judged by it and the order is one that
+/// a sort can give.
+fn returned_order(domain: &Domain, trial: &Trial, outcome: &Outcome) -> Option<AnyProblem> {
+    let Some(StageValues::Indices(order)) = outcome.stages.get(Stage::SortedIndices) else {
+        return None;
+    };
+    if domain.tie_order != Some(TieOrder::Returned) || order == trial.problem.bins().sorted_indices() {
+        return None;
+    }
+    trial.problem.clone().with_order(order.clone()).ok()
 }
 
 /// An engine's verdict on a spec; none where the spec cannot be built.

@@ -1,18 +1,16 @@
 //! From a case that fails to one that a person can read.
 //!
-//! Sizes, routing and values are made smaller or plainer step by step. A step is kept if the engine still fails. Values
-//! depend on their positions alone ([`CaseSpec`]), so the rows and columns that remain keep their values.
-
-use std::time::{Duration, Instant};
+//! Sizes, routing and values are made smaller or plainer step by step. A step is kept if the engine still fails in the
+//! same way: a wrong result never becomes a refusal, nor one stage another. Values depend on their positions alone
+//! ([`CaseSpec`]), so the rows and columns that remain keep their values. Every step stays inside the engine's domain.
 
 use super::Verdict;
 use crate::case::{CaseSpec, Routing, ValueProfile, WeightProfile};
+use crate::domain::{Domain, Sizes};
 use crate::tensor::ElementType;
 
-/// The most cases tried.
-const MAX_TRIES: usize = 2_000;
-/// The longest time spent.
-const MAX_TIME: Duration = Duration::from_secs(20);
+/// Cases without an answer in time after which no more are tried: each of them takes the whole limit.
+const MAX_TIME_OUTS: usize = 3;
 /// Runs of the first case, to see how often it fails.
 const PROBES: usize = 4;
 /// The most assignments for which the routing is written out, so that single tokens can be removed.
@@ -27,29 +25,43 @@ pub struct Shrunk {
     pub verdict: Verdict,
     /// Number of cases tried.
     pub tries: usize,
+    /// Whether no step makes it smaller; otherwise the search was cut short.
+    pub is_smallest: bool,
 }
 
-/// Reduces a failing case. `judge` gives an engine's verdict on a case; `verdict` is the verdict on `spec`.
-pub fn shrink(spec: &CaseSpec, verdict: Verdict, mut judge: impl FnMut(&CaseSpec) -> Option<Verdict>) -> Shrunk {
-    let start = Instant::now();
-    let failing = |verdict: Option<Verdict>| verdict.filter(Verdict::is_failure);
-    // A case that fails only sometimes, such as a race, is tried more than once.
-    let steady = (0..PROBES).all(|_| failing(judge(spec)).is_some());
-    let chances = if steady { 1 } else { 2 * PROBES };
-
+/// Reduces a failing case in at most `most_tries` tries, so that the result is the same however fast a machine is.
+/// `judge` gives an engine's verdict on a case inside `domain`; `verdict` is that on `spec`. The search ends early where
+/// the machine fails, is stopped, or an engine keeps giving no answer in time.
+pub fn shrink(
+    spec: &CaseSpec,
+    verdict: Verdict,
+    domain: &Domain,
+    most_tries: usize,
+    judge: impl FnMut(&CaseSpec) -> Option<Verdict>,
+) -> Shrunk {
     let mut smallest = Shrunk {
         spec: spec.clone(),
         verdict,
         tries: 0,
+        is_smallest: false,
     };
+    let mut search = Search {
+        judge,
+        likeness: smallest.verdict.likeness(),
+        time_outs: 0,
+        is_over: false,
+    };
+    // A case that fails only now and then, such as a race, is given more than one chance.
+    let steady = (0..PROBES).all(|_| search.failure(spec).is_some());
+    let chances = if steady { 1 } else { 2 * PROBES };
     loop {
         let mut progress = false;
-        for candidate in candidates(&smallest.spec) {
-            if smallest.tries >= MAX_TRIES || start.elapsed() >= MAX_TIME {
+        for candidate in candidates(&smallest.spec, domain) {
+            if smallest.tries >= most_tries || search.is_over {
                 return smallest;
             }
             smallest.tries += 1;
-            if let Some(verdict) = (0..chances).find_map(|_| failing(judge(&candidate))) {
+            if let Some(verdict) = (0..chances).find_map(|_| search.failure(&candidate)) {
                 smallest = Shrunk {
                     spec: candidate,
                     verdict,
@@ -60,13 +72,36 @@ pub fn shrink(spec: &CaseSpec, verdict: Verdict, mut judge: impl FnMut(&CaseSpec
             }
         }
         if !progress {
+            smallest.is_smallest = !search.is_over;
             return smallest;
         }
     }
 }
 
-/// Cases one step simpler, the largest steps first.
-fn candidates(spec: &CaseSpec) -> Vec<CaseSpec> {
+/// Asks for verdicts until it is no use.
+struct Search<J> {
+    judge: J,
+    /// What a failure has to look like.
+    likeness: String,
+    time_outs: usize,
+    is_over: bool,
+}
+
+impl<J: FnMut(&CaseSpec) -> Option<Verdict>> Search<J> {
+    /// The verdict on a case that fails in the same way.
+    fn failure(&mut self, spec: &CaseSpec) -> Option<Verdict> {
+        if self.is_over {
+            return None;
+        }
+        let verdict = (self.judge)(spec)?;
+        self.time_outs += usize::from(verdict.is_time_out());
+        self.is_over = self.time_outs >= MAX_TIME_OUTS || matches!(verdict, Verdict::NotJudged(_));
+        (verdict.is_failure() && verdict.likeness() == self.likeness).then_some(verdict)
+    }
+}
+
+/// Cases inside the domain that are one step simpler, the largest steps first.
+fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
     let with = |change: &dyn Fn(&mut CaseSpec)| {
         let mut changed = spec.clone();
         change(&mut changed);
@@ -75,43 +110,45 @@ fn candidates(spec: &CaseSpec) -> Vec<CaseSpec> {
     let mut all = vec![
         with(&|spec| spec.order = None),
         with(&|spec| spec.warmup = None),
+        with(&|spec| spec.larger = None),
         with(&|spec| spec.special = None),
         with(&|spec| spec.routing = written_out(spec)),
         with(&|spec| (spec.batch, spec.sequence) = (1, spec.tokens())),
         with(&|spec| spec.element = ElementType::F32),
     ];
+    let fewer_tokens = smaller(&domain.tokens, spec.tokens(), 0);
     all.extend(
-        smaller(spec.tokens(), 0)
-            .into_iter()
-            .map(|tokens| with(&|spec| keep_tokens(spec, 0..tokens))),
+        fewer_tokens
+            .iter()
+            .map(|&tokens| with(&|spec| keep_tokens(spec, 0..tokens))),
     );
-    all.extend(smaller(spec.tokens(), 0).into_iter().map(|tokens| {
+    all.extend(fewer_tokens.iter().map(|&tokens| {
         with(&|spec| {
             keep_tokens(spec, spec.tokens() - tokens..spec.tokens());
         })
     }));
     all.extend(
-        smaller(spec.top_k, 1)
+        smaller(&domain.top_k, spec.top_k, 1)
             .into_iter()
             .map(|top_k| with(&|spec| keep_slots(spec, top_k))),
     );
     all.extend(
-        smaller(spec.experts, 1)
+        smaller(&domain.experts, spec.experts, 1)
             .into_iter()
             .map(|experts| with(&|spec| keep_experts(spec, experts))),
     );
     all.extend(
-        smaller(spec.hidden, 1)
+        smaller(&domain.hidden, spec.hidden, 1)
             .into_iter()
             .map(|hidden| with(&|spec| spec.hidden = hidden)),
     );
     all.extend(
-        smaller(spec.intermediate, 1)
+        smaller(&domain.intermediate, spec.intermediate, 1)
             .into_iter()
             .map(|inner| with(&|spec| spec.intermediate = inner)),
     );
     all.extend(
-        smaller(spec.capacity, 0)
+        smaller(&domain.capacity, spec.capacity, 0)
             .into_iter()
             .map(|capacity| with(&|spec| spec.capacity = capacity)),
     );
@@ -119,13 +156,13 @@ fn candidates(spec: &CaseSpec) -> Vec<CaseSpec> {
         spec.capacity = spec.capacity.min(spec.tokens() * spec.top_k)
     }));
     // Some failures depend on the ratio of two sizes.
-    all.extend(smaller(spec.tokens(), 0).into_iter().map(|tokens| {
+    all.extend(fewer_tokens.iter().map(|&tokens| {
         with(&|spec| {
             spec.capacity = in_proportion(spec.capacity, tokens, spec.tokens());
             keep_tokens(spec, 0..tokens);
         })
     }));
-    all.extend(smaller(spec.hidden, 1).into_iter().map(|hidden| {
+    all.extend(smaller(&domain.hidden, spec.hidden, 1).into_iter().map(|hidden| {
         with(&|spec| {
             spec.intermediate = in_proportion(spec.intermediate, hidden, spec.hidden).max(1);
             spec.hidden = hidden;
@@ -139,19 +176,20 @@ fn candidates(spec: &CaseSpec) -> Vec<CaseSpec> {
             all.push(with(&|spec| remove_token(spec, token)));
         }
         for token in 0..table.len() {
-            all.push(with(&|spec| set_row(spec, token, 0)));
+            all.push(with(&|spec| set_row(spec, token, domain)));
         }
     }
-    all.retain(|candidate| candidate != spec);
+    all.retain(|candidate| candidate != spec && domain.admits(candidate).is_ok());
     all
 }
 
-/// Sizes below `size`: the least first, then closer and closer ones.
-fn smaller(size: usize, least: usize) -> Vec<usize> {
+/// Sizes of a domain below `size`: the least first, then closer and closer ones.
+fn smaller(admitted: &Sizes, size: usize, least: usize) -> Vec<usize> {
     let mut sizes = Vec::new();
     let mut step = size.saturating_sub(least);
     while step > 0 {
-        sizes.push(size - step);
+        let wanted = admitted.at_least(size - step).filter(|wanted| *wanted < size);
+        sizes.extend(wanted.filter(|wanted| sizes.last() != Some(wanted)));
         step /= 2;
     }
     sizes
@@ -204,9 +242,13 @@ fn remove_token(spec: &mut CaseSpec, token: usize) {
     }
 }
 
-fn set_row(spec: &mut CaseSpec, token: usize, expert: usize) {
+/// Sends a token to the first expert, or to the first K where they have to be different.
+fn set_row(spec: &mut CaseSpec, token: usize, domain: &Domain) {
     if let Routing::Table(table) = &mut spec.routing {
-        table[token].fill(expert);
+        match domain.takes_duplicates() {
+            true => table[token].fill(0),
+            false => table[token] = (0..spec.top_k).collect(),
+        }
     }
 }
 
@@ -214,7 +256,9 @@ fn set_row(spec: &mut CaseSpec, token: usize, expert: usize) {
 mod tests {
     use super::*;
     use crate::case::OrderProfile;
-    use crate::engine::Fault;
+    use crate::engine::{Fault, MachineError};
+    use crate::judge::Mismatch;
+    use crate::stage::Stage;
 
     fn shrunk(sizes: &str, fails: impl Fn(&CaseSpec) -> bool) -> CaseSpec {
         let spec: CaseSpec = format!(
@@ -225,7 +269,41 @@ mod tests {
         .unwrap();
         assert!(fails(&spec));
         let verdict = || Verdict::Fault(Fault::refused("it fails"));
-        shrink(&spec, verdict(), |candidate| fails(candidate).then(verdict)).spec
+        shrink(&spec, verdict(), &Domain::default(), 2000, |candidate| {
+            fails(candidate).then(verdict)
+        })
+        .spec
+    }
+
+    #[test]
+    fn the_search_ends_with_its_budget_and_where_it_is_no_use() {
+        let spec: CaseSpec = "element = 'f32'\nbatch = 2\nsequence = 40\nhidden = 9\nintermediate = 7\nexperts = 4\n\
+             top_k = 2\ncapacity = 9\nalpha = 1.702\nlimit = 7.0\nseed = 1\nrouting = 'uniform'\n\
+             values = 'gentle'\nweights = 'normalised'"
+            .parse()
+            .unwrap();
+        let fault = || Verdict::Fault(Fault::refused("it fails"));
+        let of_budget = |tries| shrink(&spec, fault(), &Domain::default(), tries, |_| Some(fault()));
+        assert_eq!((of_budget(3).tries, of_budget(3).is_smallest), (3, false));
+        assert!(of_budget(2000).is_smallest);
+        let late = || {
+            Verdict::Fault(Fault::TimedOut {
+                seconds: 1.0,
+                stderr: String::new(),
+            })
+        };
+        let mut asked = 0;
+        let shrunk = shrink(&spec, fault(), &Domain::default(), 2000, |_| {
+            asked += 1;
+            Some(late())
+        });
+        assert_eq!((asked, shrunk.is_smallest), (MAX_TIME_OUTS, false));
+        let mut asked = 0;
+        shrink(&spec, fault(), &Domain::default(), 2000, |_| {
+            asked += 1;
+            Some(Verdict::NotJudged(MachineError::Interrupted))
+        });
+        assert_eq!(asked, 1);
     }
 
     #[test]
@@ -257,5 +335,56 @@ mod tests {
         let square = |spec: &CaseSpec| spec.hidden == spec.intermediate && spec.hidden >= 3;
         let spec = shrunk("sequence = 4\nhidden = 64\nintermediate = 64\ncapacity = 8", square);
         assert_eq!((spec.hidden, spec.intermediate), (3, 3));
+    }
+
+    const SPEC: &str = "element = 'f32'\nbatch = 1\nsequence = 40\nhidden = 128\nintermediate = 64\nexperts = 9\n\
+        top_k = 3\ncapacity = 120\nalpha = 1.702\nlimit = 7.0\nseed = 1\nrouting = 'distinct'\nvalues = 'gentle'\n\
+        weights = 'normalised'";
+
+    /// An engine that is wrong for three tokens or more, and refuses to run without any.
+    #[test]
+    fn a_wrong_result_never_becomes_a_refusal() {
+        let wrong = || {
+            Verdict::Disagree(Box::new(Mismatch::Shape {
+                stage: Stage::Output,
+                expected: vec![1],
+                found: vec![2],
+            }))
+        };
+        let refused = || Verdict::Fault(Fault::refused("T = 0"));
+        let judge = |candidate: &CaseSpec| match candidate.tokens() {
+            0 => Some(refused()),
+            1 | 2 => None,
+            _ => Some(wrong()),
+        };
+        let smallest = |verdict| shrink(&SPEC.parse().unwrap(), verdict, &Domain::default(), 2000, judge);
+        let shrunk = smallest(wrong());
+        assert_eq!((shrunk.spec.tokens(), shrunk.verdict), (3, wrong()));
+    }
+
+    #[test]
+    fn every_step_stays_inside_the_domain() {
+        let domain: Domain = "tokens = { min = 2 }\nhidden = { multiple_of = 32 }\nexperts = { one_of = [9, 5, 3] }\n\
+            top_k = { min = 2 }\ndrops = false\nduplicates = false\nlimit = [7.0]"
+            .parse()
+            .unwrap();
+        let verdict = || Verdict::Fault(Fault::refused("it fails"));
+        let mut asked = 0;
+        let shrunk = shrink(&SPEC.parse().unwrap(), verdict(), &domain, 2000, |candidate| {
+            asked += 1;
+            assert_eq!(domain.admits(candidate), Ok(()), "{candidate}");
+            Some(verdict())
+        });
+        let spec = shrunk.spec;
+        let sizes = [
+            spec.tokens(),
+            spec.hidden,
+            spec.intermediate,
+            spec.experts,
+            spec.top_k,
+            spec.capacity,
+        ];
+        assert_eq!(sizes, [2, 32, 1, 3, 2, 2]);
+        assert!(asked > 10 && shrunk.is_smallest, "{asked}");
     }
 }

@@ -1,8 +1,12 @@
 //! The verdict on an engine's outcome.
 
-use crate::engine::Fault;
+use crate::engine::{Fault, MachineError};
 use crate::stage::{Location, Stage, StageValues};
 use crate::tensor::ElementType;
+use crate::text::{clean, without_numbers};
+
+/// The most of what verdicts have in common, in characters.
+const MAX_LIKENESS: usize = 160;
 
 /// The result of comparing one engine with the oracle on one case.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,8 +22,12 @@ pub enum Verdict {
     Disagree(Box<Mismatch>),
     /// There is no result to compare.
     Fault(Fault),
+    /// The engine does not take the case, with its reason.
+    Declined(String),
     /// The case was not run.
     Skip(SkipReason),
+    /// The machine that runs the check failed. Nothing is said about the engine.
+    NotJudged(MachineError),
 }
 
 impl Verdict {
@@ -28,13 +36,49 @@ impl Verdict {
         matches!(self, Verdict::Disagree(_) | Verdict::Fault(_))
     }
 
+    /// Whether the engine gave no answer at all.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Verdict::Fault(fault) if fault.is_silence())
+    }
+
+    /// Whether a time limit passed without an answer.
+    pub(crate) fn is_time_out(&self) -> bool {
+        matches!(self, Verdict::Fault(fault) if fault.is_time_out())
+    }
+
+    /// What verdicts that look alike have in common: the stage and what is wrong with it, or the first line of a fault
+    /// without its numbers.
+    pub fn likeness(&self) -> String {
+        match self {
+            Verdict::Disagree(mismatch) => match &**mismatch {
+                Mismatch::Shape { stage, .. } => format!("{stage}: wrong shape"),
+                Mismatch::Type { stage, .. } => format!("{stage}: wrong element type"),
+                Mismatch::Values { stage, .. } => format!("{stage}: wrong values"),
+                Mismatch::NotDeterministic { stage, .. } => format!("{stage}: not deterministic"),
+            },
+            Verdict::Fault(fault) => {
+                let text = fault.to_string();
+                let line = clean(text.lines().next().unwrap_or_default(), MAX_LIKENESS);
+                match fault {
+                    Fault::Crashed { .. } | Fault::NotReady { .. } | Fault::TimedOut { .. } => line,
+                    _ => without_numbers(&line),
+                }
+            }
+            Verdict::Agree { .. } | Verdict::Declined(_) | Verdict::Skip(_) | Verdict::NotJudged(_) => {
+                self.kind().to_owned()
+            }
+        }
+    }
+
     /// A short name for counts and JSON.
     pub fn kind(&self) -> &'static str {
         match self {
             Verdict::Agree { .. } => "agree",
             Verdict::Disagree(mismatch) => mismatch.kind(),
             Verdict::Fault(fault) => fault.kind(),
+            Verdict::Declined(_) => "declined",
             Verdict::Skip(_) => "skip",
+            Verdict::NotJudged(_) => "not-judged",
         }
     }
 }
@@ -47,6 +91,8 @@ pub enum SkipReason {
     ElementType(ElementType),
     /// The case has an explicit order, which the engine does not take.
     Order,
+    /// The case is outside the engine's domain, by this field of it.
+    Outside(&'static str),
     /// The engine gave no answer to ten cases in a row.
     GivenUp,
 }
@@ -56,6 +102,7 @@ impl std::fmt::Display for SkipReason {
         match self {
             SkipReason::ElementType(element) => write!(f, "the engine does not take {element}"),
             SkipReason::Order => f.write_str("the engine does not take an explicit order"),
+            SkipReason::Outside(field) => write!(f, "outside the engine's domain: {field}"),
             SkipReason::GivenUp => f.write_str("given up: no answer to ten cases in a row"),
         }
     }

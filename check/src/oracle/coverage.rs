@@ -129,6 +129,11 @@ impl Coverage {
         }
     }
 
+    /// No case in any situation.
+    pub(crate) fn none() -> Vec<(&'static str, usize)> {
+        Coverage::default().named().map(|(name, _)| (name, 0)).to_vec()
+    }
+
     /// The situations with their names, in the order of a report.
     pub fn named(&self) -> [(&'static str, bool); 21] {
         [

@@ -1,8 +1,17 @@
 //! The right results of one case.
 
+use ndarray::{Array2, CowArray, Ix2};
+
 use super::{Definition, Inputs};
-use crate::stage::Location;
+use crate::stage::{Location, Stage};
 use crate::tensor::ElementType;
+
+/// The right rows of a stage: row i is row `rows[i]` of `value`, and that of the assignment `assignments[i]`.
+pub(crate) struct RightRows<'a> {
+    pub(crate) assignments: Vec<usize>,
+    pub(crate) rows: Vec<usize>,
+    pub(crate) value: CowArray<'a, f64, Ix2>,
+}
 
 /// The right results of one case.
 #[derive(Debug, Clone)]
@@ -67,8 +76,33 @@ impl Expected {
         &self.bins
     }
 
+    /// The right rows of a stage that has one for each assignment or for each kept one.
+    pub(crate) fn rows(&self, stage: Stage) -> Option<RightRows<'_>> {
+        let (assignments, rows, value): (_, _, CowArray<'_, f64, Ix2>) = match stage {
+            Stage::SelectedWeights => {
+                let all: Vec<usize> = (0..self.sorted_indices.len()).collect();
+                let weights = Array2::from_shape_fn((all.len(), 1), |(flat, _)| self.inputs.selected_weight(flat));
+                (all.clone(), all, weights.into())
+            }
+            Stage::Gathered => {
+                let kept = self.kept();
+                let tokens = kept.iter().map(|flat| self.inputs.assignment(*flat).0).collect();
+                (kept, tokens, self.inputs.hidden_states.view().into())
+            }
+            Stage::GateUp => (self.kept(), self.kept(), self.definition.gate_up.view().into()),
+            Stage::Activated => (self.kept(), self.kept(), self.definition.activated.view().into()),
+            Stage::ExpertOutput => (self.kept(), self.kept(), self.definition.expert_output.view().into()),
+            Stage::SortedIndices | Stage::Bins | Stage::Output => return None,
+        };
+        Some(RightRows {
+            assignments,
+            rows,
+            value,
+        })
+    }
+
     /// The kept assignments in sorted order.
-    pub(crate) fn kept(&self) -> Vec<usize> {
+    fn kept(&self) -> Vec<usize> {
         self.sorted_indices
             .iter()
             .copied()

@@ -36,6 +36,22 @@ impl Inputs {
         with_problem!(problem, problem => Inputs::widen(problem))
     }
 
+    /// Whether no value is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        let matrices = [
+            &self.hidden_states,
+            &self.routing_weights,
+            &self.gate_up_proj_bias,
+            &self.down_proj_bias,
+        ];
+        let cubes = [&self.gate_up_proj, &self.down_proj];
+        matrices
+            .into_iter()
+            .flatten()
+            .chain(cubes.into_iter().flatten())
+            .all(|value| value.is_finite())
+    }
+
     fn widen<T: CaseElement>(problem: &Problem<T>) -> Inputs {
         let dims = problem.dims();
         let weights = problem.weights();

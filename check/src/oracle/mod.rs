@@ -11,5 +11,6 @@ pub use bound::Bounds;
 pub use coverage::Coverage;
 pub use definition::Definition;
 pub use expected::Expected;
+pub(crate) use expected::RightRows;
 pub use inputs::Inputs;
 pub use precision::{Precision, Rounding, Roundings};

@@ -8,13 +8,25 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use binned_experts_reference::{Activation, ExpertWeights, Problem};
+use binned_experts_reference::{Activation, Dims, ExpertWeights, Problem};
 use bytemuck::{NoUninit, Pod};
 use ndarray::{Array, ArrayD, Dimension, Ix2, IxDyn};
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize_to_file};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
 
 use crate::named::Named;
 use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor};
+
+/// The tensors of a case.
+const PARTS: [&str; 8] = [
+    "hidden_states",
+    "router_indices",
+    "routing_weights",
+    "gate_up_proj",
+    "gate_up_proj_bias",
+    "down_proj",
+    "down_proj_bias",
+    "sorted_indices",
+];
 
 /// Tensors by name.
 pub(crate) type Tensors = BTreeMap<String, Tensor>;
@@ -96,6 +108,12 @@ pub enum FileError {
         /// What was found.
         found: String,
     },
+    /// The memory to judge the case could not be had.
+    #[error("to judge the case: expected {bytes} bytes of memory, which could not be had")]
+    Memory {
+        /// What the stages of the case and their bounds take.
+        bytes: usize,
+    },
     /// The tensors do not make a problem.
     #[error(transparent)]
     Problem(#[from] binned_experts_reference::Error),
@@ -114,7 +132,29 @@ pub fn read_case(path: &Path) -> Result<CaseFile, FileError> {
 /// # Errors
 /// [`FileError`] if the file is not safetensors, or holds a type other than f32, f64, bf16, f16 and i64.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, FileError> {
-    parse(path, &read(path)?).map(|(tensors, _)| tensors)
+    parse(path, &read(path)?, decoded).map(|(tensors, _)| tensors)
+}
+
+/// The tensors of a file that are asked for, and the names of the others.
+pub(super) struct Known {
+    pub(super) known: Tensors,
+    pub(super) others: Vec<String>,
+}
+
+/// The tensors of some names, which may have indices of 32 bits. The others may be of any type.
+pub(super) fn parse_known(path: &Path, bytes: &[u8], names: &[&str]) -> Result<Known, FileError> {
+    let mut others = Vec::new();
+    let (known, _) = parse(path, bytes, |name, view| {
+        if !names.contains(&name) {
+            others.push(name.to_owned());
+            return Ok(None);
+        }
+        match view.dtype() {
+            Dtype::I32 => Ok(Some(Tensor::I64(array::<i32>(name, view)?.mapv(i64::from)))),
+            _ => decoded(name, view),
+        }
+    })?;
+    Ok(Known { known, others })
 }
 
 /// Writes tensors.
@@ -138,7 +178,11 @@ pub fn write_case(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
 /// # Errors
 /// As [`read_case`].
 pub fn parse_case(path: &Path, bytes: &[u8]) -> Result<CaseFile, FileError> {
-    let (mut tensors, metadata) = parse(path, bytes)?;
+    // A tensor that is no part of a case may be of any type.
+    let (mut tensors, metadata) = parse(path, bytes, |name, view| match decoded(name, view) {
+        Err(error) if PARTS.contains(&name) => Err(error),
+        tensor => Ok(tensor.ok().flatten()),
+    })?;
     let element = match tensors.get("hidden_states") {
         Some(tensor) => tensor
             .element()
@@ -178,11 +222,26 @@ fn problem<T: CaseElement>(tensors: &mut Tensors, metadata: &HashMap<String, Str
         limit: parsed(metadata, "limit", "a number")?.unwrap_or(Activation::GPT_OSS.limit),
     };
     let problem = Problem::new(hidden_states, router_indices, routing_weights, weights, capacity)?;
+    can_be_judged(problem.dims())?;
     let problem = problem.with_activation(activation);
     Ok(T::problem(match tensors.get("sorted_indices") {
         Some(tensor) => problem.with_order(positions("sorted_indices", tensor)?)?,
         None => problem,
     }))
+}
+
+/// Refuses a case whose stages do not fit the memory: a few long rows and many tokens make a small file, and stages of
+/// their product.
+fn can_be_judged(dims: Dims) -> Result<(), FileError> {
+    // Of each stage the value, the bound, and what an engine shows of it.
+    const COPIES: usize = 3;
+    let width = dims.intermediate.saturating_mul(3).saturating_add(dims.hidden);
+    let sizes = [dims.tokens, dims.top_k, width, COPIES * size_of::<f64>()];
+    let bytes = sizes
+        .iter()
+        .fold(1, |product: usize, size| product.saturating_mul(*size));
+    let mut probe: Vec<u8> = Vec::new();
+    probe.try_reserve_exact(bytes).map_err(|_| FileError::Memory { bytes })
 }
 
 /// The entries of an index tensor as positions.
@@ -296,44 +355,48 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     })
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>), FileError> {
+/// The tensors that `decode` makes of the file's, and its metadata.
+fn parse(
+    path: &Path,
+    bytes: &[u8],
+    mut decode: impl FnMut(&str, &TensorView) -> Result<Option<Tensor>, FileError>,
+) -> Result<(Tensors, HashMap<String, String>), FileError> {
     let format = |error: SafeTensorError| FileError::Format {
         path: path.to_owned(),
         message: error.to_string(),
     };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
     let file = SafeTensors::deserialize(bytes).map_err(format)?;
-    let tensors = file
-        .tensors()
-        .into_iter()
-        .map(|(name, view)| Ok((name.clone(), decoded(name, &view)?)));
-    Ok((
-        tensors.collect::<Result<Tensors, FileError>>()?,
-        header.metadata().clone().unwrap_or_default(),
-    ))
+    let mut tensors = Tensors::new();
+    for (name, view) in file.tensors() {
+        if let Some(tensor) = decode(&name, &view)? {
+            tensors.insert(name, tensor);
+        }
+    }
+    Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
 
-fn decoded(name: String, view: &TensorView) -> Result<Tensor, FileError> {
+fn decoded(name: &str, view: &TensorView) -> Result<Option<Tensor>, FileError> {
     if view.dtype() == Dtype::I64 {
-        return Ok(Tensor::I64(array(name, view)?));
+        return Ok(Some(Tensor::I64(array(name, view)?)));
     }
     for element in ElementType::ALL {
         if with_element!(element, T => T::DTYPE) == view.dtype() {
-            return with_element!(element, T => Ok(array::<T>(name, view)?.into()));
+            return with_element!(element, T => Ok(Some(array::<T>(name, view)?.into())));
         }
     }
     let types: Vec<&str> = ElementType::ALL.iter().map(|element| element.name()).collect();
     Err(FileError::Type {
-        tensor: name,
+        tensor: name.to_owned(),
         expected: format!("{} or i64", types.join(", ")),
         found: view.dtype().to_string(),
     })
 }
 
-fn array<T: Pod>(name: String, view: &TensorView) -> Result<ArrayD<T>, FileError> {
+fn array<T: Pod>(name: &str, view: &TensorView) -> Result<ArrayD<T>, FileError> {
     let values = bytemuck::allocation::pod_collect_to_vec(view.data());
     ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|_| FileError::Rank {
-        tensor: name,
+        tensor: name.to_owned(),
         expected: "sizes whose product fits the address space",
         found: view.shape().to_vec(),
     })
@@ -358,13 +421,21 @@ fn write(path: &Path, tensors: &Tensors, metadata: Option<HashMap<String, String
         .iter()
         .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
         .collect();
-    serialize_to_file(views.map_err(format)?, metadata, path).map_err(|error| match error {
-        SafeTensorError::IoError(source) => FileError::Io {
-            path: path.to_owned(),
-            source,
-        },
-        other => format(other),
+    let bytes = serialize(views.map_err(format)?, metadata).map_err(format)?;
+    write_bytes(path, &bytes).map_err(|source| FileError::Io {
+        path: path.to_owned(),
+        source,
     })
+}
+
+/// Writes to what is there: a device, a pipe, the file that a link names. A plain file that is half written is removed.
+fn write_bytes(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let written = std::fs::write(path, bytes);
+    if written.is_err() && std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        // The error of the write is what is told.
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }
 
 fn encoded<T: NoUninit>(array: &ArrayD<T>) -> Vec<u8> {

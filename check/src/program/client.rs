@@ -1,37 +1,59 @@
 //! Anyone's kernel, as a program that speaks lines of JSON.
 //!
 //! The program is started once, and after a time-out, a crash or garbage on its standard output once more. Its standard
-//! error passes through.
+//! error passes through. It runs in a process group of its own, all of which is killed with it. Where this process is
+//! killed, a [guard](super::guard) does the same.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use ndarray::{Array2, Array3};
-
-use super::case_file::{FileError, positions, read_tensors, write_case};
-use super::protocol::{Answer, Request};
-use crate::engine::{Engine, Fault, Outcome};
-use crate::named::Named;
+use super::case_file::{FileError, write_case};
+use super::guard::Guard;
+use super::process::Process;
+use super::protocol::{CaseRequest, Request};
+use super::result_file::read_outcome;
+use crate::domain::{Domain, DomainError};
+use crate::engine::{Engine, Fault, MachineError, Outcome};
 use crate::oracle::Precision;
-use crate::stage::{Layout, Stage, StageValues, Stages, kept_rows};
-use crate::tensor::{AnyProblem, ElementType, Tensor};
+use crate::stop::Stop;
+use crate::tensor::AnyProblem;
 
-/// The longest line read from a program.
-const MAX_LINE: u64 = 1 << 16;
-/// How long a program that closed its standard output may take to end.
-const GRACE: Duration = Duration::from_secs(1);
+/// The most of a program's name, in characters.
+const MAX_NAME: usize = 40;
 
 /// An engine in another process.
 #[derive(Debug)]
 pub struct Program {
     words: Vec<String>,
-    precision: Precision,
-    time_limit: Duration,
-    directory: tempfile::TempDir,
+    name: String,
+    domain: Domain,
+    limits: Limits,
+    stop: Stop,
+    // Dropped in this order: the program, what ends it where this process cannot, the folder that it writes to.
     process: Option<Process>,
+    guard: Guard,
+    directory: tempfile::TempDir,
+    /// Number of cases so far.
+    cases: usize,
+}
+
+/// How long a program may take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// From its start to its first line: `{"ready": true}`, or the answer to its first case.
+    pub start: Duration,
+    /// For each case after that.
+    pub case: Duration,
+}
+
+impl Default for Limits {
+    /// 60 s to start and 30 s for a case.
+    fn default() -> Limits {
+        Limits {
+            start: Duration::from_secs(60),
+            case: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Why a program could not be started.
@@ -49,232 +71,182 @@ pub enum ProgramError {
         /// The reason.
         source: std::io::Error,
     },
+    /// The program does not say what it takes.
+    #[error("command: expected an answer to {{\"describe\": true}}, or a precision to be named; {0}")]
+    Description(Fault),
+    /// What it says that it takes makes no sense.
+    #[error("command: {0}")]
+    Domain(#[from] DomainError),
+    /// The program ended at once.
+    #[error("command: the program is gone")]
+    Gone,
     /// There is no place for the files.
     #[error("command: no temporary directory: {0}")]
     Directory(std::io::Error),
+    /// What clears the program away where this process is killed could not be started.
+    #[error("command: could not start /bin/sh: {0}")]
+    Guard(std::io::Error),
 }
 
 impl Program {
-    /// Starts a program. `command` is split into words as a shell does, without a shell.
+    /// Starts a program that takes any case of the element type of a precision. `command` is split into words as a shell
+    /// does, without a shell.
     ///
     /// # Errors
     /// [`ProgramError`] if it cannot be started.
-    pub fn new(command: &str, precision: Precision, time_limit: Duration) -> Result<Program, ProgramError> {
+    pub fn new(command: &str, precision: Precision, limits: Limits) -> Result<Program, ProgramError> {
+        Program::start(command, Domain::of(precision), limits)
+    }
+
+    /// Starts a program and asks it for its domain.
+    ///
+    /// # Errors
+    /// [`ProgramError`] if it cannot be started, or does not say what it takes.
+    pub fn described(command: &str, limits: Limits) -> Result<Program, ProgramError> {
+        let mut program = Program::start(command, Domain::in_stable_order(), limits)?;
+        let stop = Stop::default();
+        let process = program.process.as_mut().ok_or(ProgramError::Gone)?;
+        let description = process.describe(limits, &stop).map_err(ProgramError::Description)?;
+        description.domain.check()?;
+        program.domain = Domain {
+            tie_order: description.domain.tie_order.or(program.domain.tie_order),
+            ..description.domain
+        };
+        if let Some(name) = description.name.filter(|name| !name.is_empty()) {
+            program.name = file_name(&name);
+        }
+        Ok(program)
+    }
+
+    /// The same program, of which only the cases in `domain` are taken, and which claims what `domain` claims besides.
+    ///
+    /// # Errors
+    /// [`DomainError`] if that leaves no case.
+    pub fn within(mut self, domain: &Domain) -> Result<Program, DomainError> {
+        let tie_order = domain.tie_order.or(self.domain.tie_order);
+        self.domain = Domain {
+            tie_order,
+            ..self.domain.meet(domain)
+        };
+        self.domain.check()?;
+        Ok(self)
+    }
+
+    fn start(command: &str, domain: Domain, limits: Limits) -> Result<Program, ProgramError> {
         let words = shlex::split(command).filter(|words| !words.is_empty());
         let words = words.ok_or_else(|| ProgramError::Syntax(command.to_owned()))?;
-        let directory = tempfile::tempdir().map_err(ProgramError::Directory)?;
-        let process = Process::start(&words).map_err(|source| ProgramError::Start {
-            program: words[0].clone(),
-            source,
-        })?;
-        Ok(Program {
-            words,
-            precision,
-            time_limit,
+        let directory = tempfile::Builder::new().prefix("binned-experts-").tempdir();
+        let directory = directory.map_err(ProgramError::Directory)?;
+        let mut program = Program {
+            name: "command".to_owned(),
+            domain,
+            limits,
+            stop: Stop::default(),
+            process: None,
+            guard: Guard::new(directory.path()).map_err(ProgramError::Guard)?,
             directory,
-            process: Some(process),
+            cases: 0,
+            words,
+        };
+        match program.started() {
+            Ok(_) => Ok(program),
+            Err(source) => Err(ProgramError::Start {
+                program: program.words.swap_remove(0),
+                source,
+            }),
+        }
+    }
+
+    /// The same program; it stops waiting for an answer when `stop` is set.
+    #[must_use]
+    pub fn stopped_by(self, stop: Stop) -> Program {
+        Program { stop, ..self }
+    }
+
+    fn started(&mut self) -> std::io::Result<&mut Process> {
+        Ok(match self.process.take() {
+            Some(process) => self.process.insert(process),
+            None => {
+                let process = Process::start(&self.words)?;
+                self.guard.watch(Some(process.group()));
+                self.process.insert(process)
+            }
         })
     }
 
     fn exchange(&mut self, request: &Request) -> Result<(), Fault> {
-        let process = match &mut self.process {
-            Some(process) => process,
-            none => none.insert(Process::start(&self.words).map_err(|error| crashed(&error))?),
-        };
-        process.exchange(request, self.time_limit)
+        let (limits, stop, program) = (self.limits, self.stop.clone(), self.words[0].clone());
+        let process = self.started().map_err(|error| MachineError::Start {
+            program,
+            message: error.to_string(),
+        })?;
+        let answer = process.exchange(request, limits, &stop);
+        if let Err(fault) = &answer
+            && (fault.is_silence() || matches!(fault, Fault::Garbage { .. } | Fault::Machine(_)))
+        {
+            self.process = None;
+            self.guard.watch(None);
+        }
+        answer
+    }
+
+    /// A folder for one case, so that nothing of an earlier one can pass for its result.
+    fn folder(&mut self) -> Result<Folder, MachineError> {
+        self.cases += 1;
+        let path = self.directory.path().join(self.cases.to_string());
+        // With its parents: a program may have removed them.
+        match std::fs::create_dir_all(&path) {
+            Ok(()) => Ok(Folder(path)),
+            Err(error) => Err(MachineError::file(&path, &error)),
+        }
     }
 }
 
 impl Engine for Program {
     fn name(&self) -> &str {
-        "command"
+        &self.name
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        (self.precision.element() == element).then_some(self.precision)
+    fn domain(&self) -> Domain {
+        self.domain.clone()
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        let request = Request {
-            case: self.directory.path().join("case.safetensors"),
-            output: self.directory.path().join("output.safetensors"),
+        let folder = self.folder()?;
+        let case = folder.0.join("case.safetensors");
+        let output = folder.0.join("output.safetensors");
+        write_case(&case, problem).map_err(|error| own_file(&case, &error))?;
+        let request = CaseRequest {
+            case,
+            output: output.clone(),
         };
-        // A result of an earlier case must never pass for one of this.
-        let _ = std::fs::remove_file(&request.output);
-        write_case(&request.case, problem).map_err(|error| unreadable(&error))?;
-        let answer = self.exchange(&request);
-        if matches!(
-            answer,
-            Err(Fault::TimedOut { .. } | Fault::Crashed { .. } | Fault::Garbage { .. })
-        ) {
-            self.process = None;
-        }
-        answer?;
-        read_outcome(&request.output, problem)
+        self.exchange(&Request::Case(request))?;
+        read_outcome(&output, problem)
     }
 }
 
-/// A running program; killed when dropped.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    stdin: ChildStdin,
-    lines: Receiver<String>,
+/// A name that a file may have too.
+fn file_name(name: &str) -> String {
+    let plain = |character: char| match character {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '.' => character,
+        _ => '-',
+    };
+    name.chars().take(MAX_NAME).map(plain).collect()
 }
 
-impl Process {
-    fn start(words: &[String]) -> std::io::Result<Process> {
-        let mut child = std::process::Command::new(&words[0])
-            .args(&words[1..])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let no_pipe = || std::io::Error::other("no pipe");
-        let stdin = child.stdin.take().ok_or_else(no_pipe)?;
-        let stdout = child.stdout.take().ok_or_else(no_pipe)?;
-        Ok(Process {
-            child,
-            stdin,
-            lines: read_lines(stdout),
-        })
-    }
-
-    fn exchange(&mut self, request: &Request, time_limit: Duration) -> Result<(), Fault> {
-        match self.lines.try_recv() {
-            Ok(line) => return Err(Fault::Garbage { line }),
-            Err(TryRecvError::Disconnected) => return Err(self.ended()),
-            Err(TryRecvError::Empty) => {}
-        }
-        let line = serde_json::to_string(request).map_err(|error| unreadable(&error))?;
-        if writeln!(self.stdin, "{line}")
-            .and_then(|()| self.stdin.flush())
-            .is_err()
-        {
-            return Err(self.ended());
-        }
-        match self.lines.recv_timeout(time_limit) {
-            Ok(line) => match serde_json::from_str(&line) {
-                Ok(Answer::Ok(true)) => Ok(()),
-                Ok(Answer::Error(message)) => Err(Fault::Refused { message }),
-                Ok(Answer::Ok(false)) | Err(_) => Err(Fault::Garbage { line }),
-            },
-            Err(RecvTimeoutError::Timeout) => Err(Fault::TimedOut {
-                seconds: time_limit.as_secs_f64(),
-            }),
-            Err(RecvTimeoutError::Disconnected) => Err(self.ended()),
-        }
-    }
-
-    /// The fault of a program that no longer answers.
-    fn ended(&mut self) -> Fault {
-        let start = Instant::now();
-        while start.elapsed() < GRACE {
-            match self.child.try_wait() {
-                Ok(Some(status)) => {
-                    return Fault::Crashed {
-                        status: status.to_string(),
-                    };
-                }
-                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-                Err(error) => return crashed(&error),
-            }
-        }
-        Fault::Crashed {
-            status: "it closed its standard output and went on".to_owned(),
-        }
+fn own_file(path: &Path, error: &FileError) -> MachineError {
+    match error {
+        FileError::Io { path, source } => MachineError::file(path, source),
+        other => MachineError::file(path, other),
     }
 }
 
-impl Drop for Process {
+/// Removed with all that is in it when dropped.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
     fn drop(&mut self) {
-        // It may have ended by itself, which is no error here.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The lines of a program's standard output; the channel closes when the program closes it.
-fn read_lines(stdout: ChildStdout) -> Receiver<String> {
-    let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        let mut reader = BufReader::new(stdout);
-        loop {
-            let mut line = Vec::new();
-            match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return,
-            }
-            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if sender.send(text).is_err() {
-                return;
-            }
-        }
-    });
-    lines
-}
-
-fn read_outcome(path: &Path, problem: &AnyProblem) -> Result<Outcome, Fault> {
-    if !path.exists() {
-        return Err(Fault::MissingOutput {
-            found: "no result file".to_owned(),
-        });
-    }
-    let mut tensors = read_tensors(path).map_err(|error| unreadable(&error))?;
-    let output = tensors.remove("output").ok_or_else(|| Fault::MissingOutput {
-        found: if tensors.is_empty() {
-            "no tensor".to_owned()
-        } else {
-            Vec::from_iter(tensors.keys().cloned()).join(", ")
-        },
-    })?;
-    let mut stages = Stages::default();
-    for &stage in Stage::ALL {
-        if let Some(tensor) = tensors.get(stage.name()) {
-            stages = stages.with(stage, stage_values(stage, tensor, problem)?);
-        }
-    }
-    Ok(Outcome { output, stages })
-}
-
-fn stage_values(stage: Stage, tensor: &Tensor, problem: &AnyProblem) -> Result<StageValues, Fault> {
-    Ok(match stage.layout() {
-        Layout::Indices => positions(stage.name(), tensor)
-            .map_err(|error| unreadable(&error))?
-            .into(),
-        Layout::KeptRows => row_stage(stage, tensor, problem)?.into(),
-        Layout::Assignments | Layout::Tokens => tensor.to_f64().into(),
-    })
-}
-
-/// The kept rows of a stage in PyTorch's shape `[E,C,width]`.
-fn row_stage(stage: Stage, tensor: &Tensor, problem: &AnyProblem) -> Result<Array2<f64>, Fault> {
-    let (bins, capacity) = (problem.bins(), problem.dims().capacity);
-    let misfit = || {
-        unreadable(&FileError::Rank {
-            tensor: stage.to_string(),
-            expected: "[E,C,width] with a row for each kept assignment",
-            found: tensor.shape().to_vec(),
-        })
-    };
-    let &[experts, rows, width] = tensor.shape() else {
-        return Err(misfit());
-    };
-    let fullest = bins.tokens_per_expert().into_iter().max().unwrap_or(0).min(capacity);
-    if experts != bins.experts() || rows < fullest {
-        return Err(misfit());
-    }
-    let padded = Array3::from_shape_vec((experts, rows, width), tensor.to_f64()).map_err(|_| misfit())?;
-    Ok(kept_rows(&padded, bins, capacity))
-}
-
-fn unreadable(error: &dyn std::fmt::Display) -> Fault {
-    Fault::Unreadable {
-        message: error.to_string(),
-    }
-}
-
-fn crashed(error: &std::io::Error) -> Fault {
-    Fault::Crashed {
-        status: error.to_string(),
+        // What cannot be removed now goes with the directory.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -2,9 +2,14 @@
 
 mod case_file;
 mod client;
+mod guard;
+mod process;
 mod protocol;
+mod result_file;
 mod serve;
 
 pub use case_file::{CaseFile, FileError, parse_case, positions, read_case, read_tensors, write_case, write_tensors};
-pub use client::{Program, ProgramError};
+pub use client::{Limits, Program, ProgramError};
+pub use protocol::Answer;
+pub use result_file::{parse_outcome, read_outcome};
 pub use serve::{serve, tensors};

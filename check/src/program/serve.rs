@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
 use super::case_file::{FileError, read_case, write_tensors};
-use super::protocol::{Answer, Request};
-use crate::engine::{Engine, Outcome, forward};
+use super::protocol::{Answer, CaseRequest, Description, MAX_LINE, Request, read_line, skip_line};
+use crate::engine::{Engine, Fault, Outcome, forward};
 use crate::stage::Stage;
 use crate::tensor::{AnyProblem, Tensor};
 
@@ -15,31 +15,57 @@ const MOST_STAGE_ELEMENTS: usize = 1 << 20;
 /// Answers requests until there are no more of them.
 ///
 /// # Errors
-/// An error of the input or the output; what is wrong with a case or an engine is an answer.
-pub fn serve(engine: &mut dyn Engine, requests: impl BufRead, mut answers: impl Write) -> std::io::Result<()> {
-    for line in requests.lines() {
-        let answer = match answer(engine, &line?) {
-            Ok(()) => Answer::Ok(true),
-            Err(message) => Answer::Error(message),
+/// An error of the input or the output; what is wrong with a line, a case or an engine is an answer.
+pub fn serve(engine: &mut dyn Engine, mut requests: impl BufRead, mut answers: impl Write) -> std::io::Result<()> {
+    while let Some(line) = read_line(&mut requests)? {
+        let answer = if line.is_whole {
+            answer(engine, &line.bytes)
+        } else {
+            skip_line(&mut requests)?;
+            Answer::Error(format!(
+                "expected a line of at most {MAX_LINE} bytes, found a longer one"
+            ))
+            .to_string()
         };
-        serde_json::to_writer(&mut answers, &answer)?;
-        writeln!(answers)?;
+        writeln!(answers, "{answer}")?;
         answers.flush()?;
     }
     Ok(())
 }
 
-fn answer(engine: &mut dyn Engine, line: &str) -> Result<(), String> {
-    let request: Request = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let file = |error: FileError| error.to_string();
+/// The line that answers a request.
+fn answer(engine: &mut dyn Engine, line: &[u8]) -> String {
+    let answer = match Request::read(line) {
+        Err(error) => Answer::Error(error.to_string()),
+        Ok(Request::Case(request)) => computed(engine, &request).map_or_else(|answer| answer, |()| Answer::Ok(true)),
+        Ok(Request::Describe(_)) => {
+            let description = Description {
+                name: Some(engine.name().to_owned()),
+                domain: engine.domain(),
+            };
+            match serde_json::to_string(&description) {
+                Ok(line) => return line,
+                Err(error) => Answer::Error(error.to_string()),
+            }
+        }
+    };
+    answer.to_string()
+}
+
+/// Writes the result, or gives the answer that there is none.
+fn computed(engine: &mut dyn Engine, request: &CaseRequest) -> Result<(), Answer> {
+    let file = |error: FileError| Answer::Error(error.to_string());
     let problem = read_case(&request.case).map_err(file)?.problem;
-    let outcome = forward(engine, &problem).map_err(|fault| fault.to_string())?;
+    let outcome = forward(engine, &problem).map_err(|fault| match fault {
+        Fault::Declined { reason } => Answer::Skip(reason),
+        fault => Answer::Error(fault.to_string()),
+    })?;
     write_tensors(&request.output, &tensors(&outcome, &problem, MOST_STAGE_ELEMENTS)).map_err(file)
 }
 
 /// The output, and the stages in PyTorch's shapes but for those with more elements.
 pub fn tensors(outcome: &Outcome, problem: &AnyProblem, most_elements: usize) -> BTreeMap<String, Tensor> {
-    let mut tensors = outcome.stages.tensors(problem, most_elements);
+    let mut tensors = outcome.stages.tensors(problem, problem.element(), most_elements);
     tensors.insert(Stage::Output.to_string(), outcome.output.clone());
     tensors
 }

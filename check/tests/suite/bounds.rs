@@ -4,10 +4,10 @@ use crate::common::{Loops, Order, bf16, tf32};
 use std::ops::ControlFlow;
 
 use binned_experts_check::case::{Profile, ValueProfile};
-use binned_experts_check::check::{Contender, check};
+use binned_experts_check::check::{CaseResult, Contender, check};
 use binned_experts_check::engine::Reference;
 use binned_experts_check::judge::judge_spec;
-use binned_experts_check::{CaseSpec, CheckPlan, ElementType, Precision, Selection, Verdict, check_engine};
+use binned_experts_check::{CaseSpec, CheckPlan, Domain, ElementType, Precision, Selection, Verdict, check_engine};
 use rayon::prelude::*;
 
 /// Values that strain the derivation.
@@ -57,7 +57,7 @@ fn honest() -> Vec<Loops> {
 
 fn all_agree(engines: &mut [Loops], plan: &CheckPlan) {
     let mut contenders: Vec<Contender<'_>> = engines.iter_mut().map(|engine| Contender::single(engine)).collect();
-    let summary = check(&mut contenders, plan, &mut |_| ControlFlow::Continue(()));
+    let summary = check(&mut contenders, plan, &mut |_: &CaseResult| ControlFlow::Continue(()));
     summary.unwrap().assert_agrees();
 }
 
@@ -83,7 +83,7 @@ fn the_reference_agrees_on_strained_values() {
 /// Cases on which a class is meant to be told from a coarser one.
 fn gentle_cases(least_hidden: usize, wanted: usize) -> Vec<CaseSpec> {
     let selection = Selection {
-        draws_orders: false,
+        domain: Domain::in_stable_order(),
         ..f32_cases(0, &[ValueProfile::Gentle]).selection
     };
     let fits = |spec: &CaseSpec| {

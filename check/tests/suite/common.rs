@@ -5,7 +5,7 @@ use binned_experts_check::case::Profile;
 use binned_experts_check::engine::{Engine, Fault, Outcome};
 use binned_experts_check::oracle::Expected;
 use binned_experts_check::oracle::Inputs;
-use binned_experts_check::{AnyProblem, CaseSpec, ElementType, Precision, Selection, Tensor};
+use binned_experts_check::{AnyProblem, CaseSpec, Domain, ElementType, Precision, Selection, Tensor};
 use binned_experts_reference::Problem;
 use ndarray::{Array2, Array3};
 
@@ -116,12 +116,15 @@ impl Engine for Loops {
         "loops"
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        (element == ElementType::F32).then_some(self.precision)
+    fn domain(&self) -> Domain {
+        Domain {
+            deterministic: Some(true),
+            ..Domain::in_stable_order()
+        }
     }
 
-    fn is_deterministic(&self) -> bool {
-        true
+    fn precision(&self, element: ElementType) -> Option<Precision> {
+        (element == ElementType::F32).then_some(self.precision)
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
@@ -159,8 +162,8 @@ impl<F: FnMut(&Problem<f32>, Array2<f32>) -> Array2<f32>> Engine for Spoiled<F> 
         "spoiled"
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        (element == ElementType::F32).then_some(Precision::Fp32)
+    fn domain(&self) -> Domain {
+        Domain::of(Precision::Fp32)
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

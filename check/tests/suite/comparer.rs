@@ -7,7 +7,7 @@ use binned_experts_check::judge::{Trial, judge_spec};
 use binned_experts_check::judge::{compare, compare_runs, share_used};
 use binned_experts_check::oracle::Bounds;
 use binned_experts_check::{
-    AnyProblem, CaseSpec, Engine, Fault, Outcome, Precision, Stage, StageValues, Tensor, Verdict,
+    AnyProblem, CaseSpec, Domain, Engine, Fault, Outcome, Precision, Stage, StageValues, Tensor, Verdict,
 };
 use ndarray::{Array2, Array3, ArrayD};
 
@@ -284,12 +284,11 @@ impl Engine for Wavering {
         "wavering"
     }
 
-    fn precision(&self, element: binned_experts_check::ElementType) -> Option<Precision> {
-        (element == binned_experts_check::ElementType::F32).then_some(Precision::Fp32)
-    }
-
-    fn is_deterministic(&self) -> bool {
-        true
+    fn domain(&self) -> Domain {
+        Domain {
+            deterministic: Some(true),
+            ..Domain::of(Precision::Fp32)
+        }
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

@@ -3,10 +3,12 @@
 mod bounds;
 mod common;
 mod comparer;
+mod domain;
 mod errors;
 mod generator;
 mod goldens;
 mod invariants;
+mod kernels;
 mod metamorphic;
 mod orders;
 mod snapshots;

@@ -1,7 +1,7 @@
 //! Relations that the function keeps, on generated cases in f64 whose assignments stand in the stable order.
 
 use approx::abs_diff_eq;
-use binned_experts_check::{AnyProblem, CaseSpec, ElementType, Selection};
+use binned_experts_check::{AnyProblem, CaseSpec, Domain, ElementType, Selection};
 use binned_experts_reference::{ExpertWeights, Problem, binned_experts_ref};
 use ndarray::{Array2, Array3, Axis, concatenate};
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ fn problems() -> impl Strategy<Value = (CaseSpec, Problem<f64>)> {
     proptest::collection::vec(any::<u8>(), 64..256).prop_map(|bytes| {
         let selection = Selection {
             elements: vec![ElementType::F64],
-            draws_orders: false,
+            domain: Domain::in_stable_order(),
             ..Selection::default()
         };
         let spec = CaseSpec::from_bytes(&bytes, &selection);
@@ -224,7 +224,7 @@ proptest! {
 fn the_cases_are_not_vacuous() {
     let selection = Selection {
         elements: vec![ElementType::F64],
-        draws_orders: false,
+        domain: Domain::in_stable_order(),
         ..Selection::default()
     };
     let computing = (0..100).filter(|seed| {

@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 
 use crate::common::{Loops, share};
 use binned_experts_check::case::{OrderProfile, Profile};
-use binned_experts_check::check::{CheckPlan, Contender, check};
+use binned_experts_check::check::{CaseResult, CheckPlan, Contender, check};
 use binned_experts_check::engine::{Engine, Reference};
 use binned_experts_check::oracle::Coverage;
-use binned_experts_check::{CaseSpec, ElementType, Selection};
+use binned_experts_check::{CaseSpec, Domain, ElementType, Selection};
 
 #[test]
 fn orders_are_what_their_profiles_say() {
@@ -42,7 +42,7 @@ fn orders_are_what_their_profiles_say() {
 #[test]
 fn one_case_in_ten_has_an_order_and_is_the_same_without() {
     let stable = Selection {
-        draws_orders: false,
+        domain: Domain::in_stable_order(),
         ..Selection::default()
     };
     let (mut differ, mut drop) = (0, 0);
@@ -79,7 +79,7 @@ fn engines_that_take_no_order_have_the_cases_without() {
     let orders = |engines: Vec<&mut dyn Engine>| {
         let mut orders = 0;
         let mut contenders: Vec<Contender<'_>> = engines.into_iter().map(Contender::single).collect();
-        let summary = check(&mut contenders, &plan, &mut |result| {
+        let summary = check(&mut contenders, &plan, &mut |result: &CaseResult| {
             orders += usize::from(result.spec.as_ref().is_some_and(|spec| spec.order.is_some()));
             ControlFlow::Continue(())
         });

@@ -59,6 +59,11 @@ fn error_texts() {
         },
         Error::ZeroTopK,
         Error::NoExperts,
+        Error::TooLarge {
+            what: "experts",
+            limit: 1 << 20,
+            found: 1 << 50,
+        },
         Error::SizeOverflow {
             what: "gate_up",
             sizes: vec![1 << 40, 8, 1 << 30, 2, 4],

@@ -5,7 +5,7 @@ use binned_experts_check::case::{Profile, ValueProfile};
 use binned_experts_check::judge::{Trial, judge_spec};
 use binned_experts_check::oracle::Coverage;
 use binned_experts_check::oracle::{Definition, Inputs};
-use binned_experts_check::{CaseSpec, ElementType, Precision, Selection, Verdict};
+use binned_experts_check::{CaseSpec, Domain, ElementType, Precision, Selection, Verdict};
 use ndarray::{Array3, ArrayView1, Axis};
 
 #[test]
@@ -52,7 +52,7 @@ fn cases(profile: ValueProfile, elements: &[ElementType], wanted: usize) -> Vec<
     let selection = Selection {
         elements: elements.to_vec(),
         values: vec![profile],
-        draws_orders: false,
+        domain: Domain::in_stable_order(),
         ..Selection::default()
     };
     let fits = |spec: &CaseSpec| {

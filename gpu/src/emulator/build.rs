@@ -141,7 +141,12 @@ impl EmulatorBuilder {
         let mut command = Command::new(&self.compiler);
         let output = arguments(command.current_dir(folder).args(FLAGS))
             .output()
-            .map_err(refused)?;
+            .map_err(|error| {
+                refused(format!(
+                    "could not run the C++ compiler {:?}: {error}; CXX names another",
+                    self.compiler
+                ))
+            })?;
         if output.status.success() {
             return Ok(());
         }

@@ -92,7 +92,7 @@ impl Image {
     pub(crate) fn values<'a>(&'a self, elements: &'a [bf16]) -> impl Iterator<Item = (usize, usize, f32)> + 'a {
         elements.iter().enumerate().map(|(place, value)| {
             let (line, chunk) = (place / K_BLOCK, place % K_BLOCK / CHUNK);
-            let column = self.k_block * K_BLOCK + (chunk ^ line % 8) * CHUNK + place % CHUNK;
+            let column = self.k_block * K_BLOCK + (chunk ^ (line % 8)) * CHUNK + place % CHUNK;
             (self.first_row + line, column, value.to_f32())
         })
     }

@@ -3,7 +3,7 @@
 use std::io::{stdin, stdout};
 
 use binned_experts_check::program::serve;
-use binned_experts_check::{AnyProblem, CaseElement, ElementType, Engine, Fault, Outcome, Precision, Stage};
+use binned_experts_check::{AnyProblem, CaseElement, Domain, Engine, Fault, Outcome, Precision, Stage};
 use binned_experts_reference::Problem;
 use ndarray::{Array1, Array2, Array3, ArrayViewMut1, Axis, Slice};
 
@@ -196,8 +196,11 @@ impl Engine for Planted {
         "planted"
     }
 
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        (element != ElementType::F64).then(|| Precision::of(element))
+    fn domain(&self) -> Domain {
+        Domain {
+            precision: Some(vec![Precision::Fp32, Precision::Bf16, Precision::F16]),
+            ..Domain::in_stable_order()
+        }
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

@@ -13,6 +13,7 @@ mod case;
 mod engine;
 mod experts;
 mod misbehaviour;
+mod restricted;
 mod routing;
 
 use std::process::ExitCode;
@@ -21,11 +22,15 @@ use clap::ValueEnum;
 
 pub(crate) use bug::Bug;
 pub(crate) use misbehaviour::Misbehaviour;
+pub(crate) use restricted::Outside;
 
 use engine::Planted;
 
 /// The argument that makes the test program this one.
 pub(crate) const PLANTED: &str = "--planted";
+
+/// The name of the engine that takes only what a domain admits.
+pub(crate) const RESTRICTED: &str = "restricted";
 
 /// Runs the program with what follows that argument: a name, and what else the engine takes.
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
@@ -34,7 +39,9 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         list::<Misbehaviour>();
         return ExitCode::SUCCESS;
     };
-    let served = if let Ok(bug) = Bug::from_str(name, false) {
+    let served = if name == RESTRICTED {
+        restricted::run(&arguments[1..])
+    } else if let Ok(bug) = Bug::from_str(name, false) {
         Planted::new(bug).serve()
     } else if let Ok(misbehaviour) = Misbehaviour::from_str(name, false) {
         misbehaviour.serve(arguments.get(1).map(AsRef::as_ref))

@@ -69,11 +69,13 @@ fn problem_of(
         limit: 2.0,
         seed: seed as u32,
         routing: Routing::Profile(RoutingProfile::Uniform),
+        distinct: false,
         values: ValueProfile::Gentle,
         weights: WeightProfile::Negative,
         special: None,
         warmup: None,
         order: None,
+        larger: None,
     };
     spec.build().unwrap()
 }

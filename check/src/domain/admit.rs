@@ -1,0 +1,170 @@
+//! Whether a case is inside a domain.
+
+use ndarray::ArrayView2;
+
+use super::{Axis, Domain};
+use crate::case::{CaseSpec, SpecError, SpecialValue};
+use crate::named::Named;
+use crate::oracle::Inputs;
+
+/// Why a case is not inside a domain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: expected {expected}, found {found}{}", if *.is_warmup { " in the warm-up call" } else { "" })]
+pub struct Outside {
+    /// The field of the domain.
+    pub field: &'static str,
+    /// What it asks for.
+    pub expected: String,
+    /// What the case has.
+    pub found: String,
+    /// Whether it is the warm-up call that is outside.
+    pub is_warmup: bool,
+}
+
+/// What a domain asks of a case.
+struct Facts<'a> {
+    /// In the order of [`Axis::ALL`].
+    sizes: [usize; 6],
+    /// Where drops or duplicates count.
+    ids: Option<ArrayView2<'a, usize>>,
+    alpha: f64,
+    limit: f64,
+    is_finite: bool,
+    has_order: bool,
+}
+
+impl Domain {
+    /// Whether a case and its warm-up call are inside.
+    ///
+    /// # Errors
+    /// [`Outside`] with the first field that is not fulfilled. A case that cannot be built is outside too.
+    pub fn admits(&self, spec: &CaseSpec) -> Result<(), Outside> {
+        self.admits_alone(spec)?;
+        let Some(before) = spec.predecessor() else {
+            return Ok(());
+        };
+        self.admits_alone(&before).map_err(|outside| Outside {
+            is_warmup: true,
+            ..outside
+        })
+    }
+
+    /// Whether a problem is inside, but for its element type.
+    ///
+    /// # Errors
+    /// [`Outside`] with the first field that is not fulfilled.
+    pub fn admits_inputs(&self, inputs: &Inputs, has_order: bool) -> Result<(), Outside> {
+        let dims = inputs.dims;
+        self.admits_facts(&Facts {
+            sizes: [
+                dims.tokens,
+                dims.hidden,
+                dims.intermediate,
+                dims.experts,
+                dims.top_k,
+                dims.capacity,
+            ],
+            ids: Some(inputs.router_indices.view()),
+            alpha: inputs.activation.alpha,
+            limit: inputs.activation.limit,
+            is_finite: self.takes_specials() || inputs.is_finite(),
+            has_order,
+        })
+    }
+
+    fn admits_alone(&self, spec: &CaseSpec) -> Result<(), Outside> {
+        let unbuilt = |error: SpecError| outside("sizes", "a case that can be built", error);
+        spec.check_sizes().map_err(unbuilt)?;
+        if self.precision_on(spec.element).is_none() {
+            let claimed = self.precision.iter().flatten();
+            let names: Vec<&str> = claimed.map(|precision| precision.name()).collect();
+            return Err(outside("precision", names.join(" or "), spec.element));
+        }
+        let ids = if self.takes_drops() && self.takes_duplicates() {
+            None
+        } else {
+            let ids = spec.router_indices().map_err(unbuilt)?;
+            Some(ids.mapv(|id| usize::try_from(id).unwrap_or(usize::MAX)))
+        };
+        let is_special = |value| matches!(value, SpecialValue::Nan | SpecialValue::Inf | SpecialValue::NegativeInf);
+        self.admits_facts(&Facts {
+            sizes: [
+                spec.tokens(),
+                spec.hidden,
+                spec.intermediate,
+                spec.experts,
+                spec.top_k,
+                spec.capacity,
+            ],
+            ids: ids.as_ref().map(|ids| ids.view()),
+            alpha: spec.alpha,
+            limit: spec.limit,
+            is_finite: !spec.special.is_some_and(|special| is_special(special.value)),
+            has_order: spec.order.is_some(),
+        })
+    }
+
+    fn admits_facts(&self, facts: &Facts<'_>) -> Result<(), Outside> {
+        for (&axis, size) in Axis::ALL.iter().zip(facts.sizes) {
+            if !self.sizes(axis).admits(size) {
+                return Err(outside(axis.name(), self.sizes(axis).condition(axis.letter()), size));
+            }
+        }
+        let [_, hidden, intermediate, _, _, capacity] = facts.sizes;
+        if self.intermediate.equals.is_some() && intermediate != hidden {
+            return Err(outside("intermediate", format!("I = H = {hidden}"), intermediate));
+        }
+        if let Some(ids) = facts.ids
+            && !self.takes_duplicates()
+            && let Some(token) = ids.rows().into_iter().position(|row| has_duplicates(row.to_vec()))
+        {
+            let found = format!("token {token} with {}", ids.row(token));
+            return Err(outside("duplicates", "no expert twice in a token", found));
+        }
+        if let Some(ids) = facts.ids
+            && !self.takes_drops()
+        {
+            let fullest = fullest_expert(ids.iter().copied());
+            if fullest > capacity {
+                let found = format!("C = {capacity} and an expert with {fullest} assignments");
+                return Err(outside("drops", "nothing dropped", found));
+            }
+        }
+        for (field, numbers, number) in [("alpha", &self.alpha, facts.alpha), ("limit", &self.limit, facts.limit)] {
+            if let Some(numbers) = numbers
+                && !numbers.contains(&number)
+            {
+                let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
+                return Err(outside(field, numbers.join(" or "), number));
+            }
+        }
+        if !self.takes_specials() && !facts.is_finite {
+            return Err(outside("finite", "finite inputs", "NaN or an infinity"));
+        }
+        if facts.has_order && !self.takes_order() {
+            return Err(outside("tie_order", "no explicit order", "one"));
+        }
+        Ok(())
+    }
+}
+
+fn outside(field: &'static str, expected: impl Into<String>, found: impl ToString) -> Outside {
+    Outside {
+        field,
+        expected: expected.into(),
+        found: found.to_string(),
+        is_warmup: false,
+    }
+}
+
+fn has_duplicates(mut row: Vec<usize>) -> bool {
+    row.sort_unstable();
+    row.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// The largest number of assignments of an expert.
+pub(crate) fn fullest_expert(ids: impl IntoIterator<Item = usize>) -> usize {
+    let mut ids = Vec::from_iter(ids);
+    ids.sort_unstable();
+    ids.chunk_by(|a, b| a == b).map(<[usize]>::len).max().unwrap_or(0)
+}

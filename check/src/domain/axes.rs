@@ -1,0 +1,115 @@
+//! The sizes of a domain, with what one axis asks of another worked in.
+
+use super::{Axis, Domain, Sizes};
+use crate::case::{CaseSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use crate::draw::MAX_SIZE;
+use crate::tensor::ElementType;
+
+/// The sizes that cases are drawn with. For every E there is a K that goes with it, and the other way round.
+#[derive(Debug, Clone)]
+pub(crate) struct Axes {
+    pub(crate) tokens: Sizes,
+    pub(crate) hidden: Sizes,
+    pub(crate) intermediate: Sizes,
+    pub(crate) experts: Sizes,
+    pub(crate) top_k: Sizes,
+    pub(crate) capacity: Sizes,
+    /// I = H.
+    pub(crate) square: bool,
+    /// No token names an expert twice.
+    pub(crate) distinct: bool,
+    /// Assignments may be dropped.
+    pub(crate) drops: bool,
+}
+
+/// The least size of each axis.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Least {
+    pub(crate) tokens: usize,
+    pub(crate) hidden: usize,
+    pub(crate) intermediate: usize,
+    pub(crate) experts: usize,
+    pub(crate) top_k: usize,
+}
+
+impl Domain {
+    /// The sizes that cases are drawn with.
+    pub(crate) fn axes(&self) -> Axes {
+        let square = self.intermediate.equals.is_some();
+        let (tokens, experts) = (self.tokens.to(MAX_SIZE), self.experts.to(MAX_SIZE));
+        let both = self.hidden.meet(&self.intermediate);
+        let (hidden, intermediate) = if square {
+            (&both, &both)
+        } else {
+            (&self.hidden, &self.intermediate)
+        };
+        let distinct = !self.takes_duplicates();
+        let (mut experts, mut top_k) = (experts.from(1), self.top_k.to(MAX_SIZE).from(1));
+        if distinct {
+            experts = experts.from(top_k.at_least(1).unwrap_or(usize::MAX));
+            top_k = top_k.to(experts.at_most(usize::MAX).unwrap_or(0));
+        }
+        Axes {
+            tokens,
+            hidden: hidden.to(MAX_SIZE).from(1),
+            intermediate: intermediate.to(MAX_SIZE).from(1),
+            experts,
+            top_k,
+            capacity: self.capacity.clone(),
+            square,
+            distinct,
+            drops: self.takes_drops(),
+        }
+    }
+}
+
+impl Axes {
+    pub(crate) fn least(&self) -> Least {
+        let least = |sizes: &Sizes, axis: Axis| sizes.at_least(axis.least()).unwrap_or(axis.least());
+        Least {
+            tokens: least(&self.tokens, Axis::Tokens),
+            hidden: least(&self.hidden, Axis::Hidden),
+            intermediate: least(&self.intermediate, Axis::Intermediate),
+            experts: least(&self.experts, Axis::Experts),
+            top_k: least(&self.top_k, Axis::TopK),
+        }
+    }
+
+    /// The most assignments of a case, or of one expert.
+    pub(crate) fn most_assignments(&self) -> usize {
+        let most = |sizes: &Sizes| sizes.at_most(usize::MAX).unwrap_or(0);
+        most(&self.tokens).saturating_mul(most(&self.top_k))
+    }
+
+    /// The most assignments that one expert can have.
+    pub(crate) fn most_on_one_expert(&self) -> usize {
+        let tokens = self.tokens.at_most(usize::MAX).unwrap_or(0);
+        if self.distinct { tokens } else { self.most_assignments() }
+    }
+
+    /// The case of the least sizes.
+    pub(super) fn least_case(&self) -> CaseSpec {
+        let least = self.least();
+        CaseSpec {
+            element: ElementType::F32,
+            batch: 1,
+            sequence: least.tokens,
+            hidden: least.hidden,
+            intermediate: least.intermediate,
+            experts: least.experts,
+            top_k: least.top_k,
+            capacity: 0,
+            alpha: 1.702,
+            limit: 7.0,
+            seed: 0,
+            routing: Routing::Profile(RoutingProfile::Uniform),
+            distinct: self.distinct,
+            values: ValueProfile::Gentle,
+            weights: WeightProfile::Normalised,
+            special: None,
+            warmup: None,
+            order: None,
+            larger: None,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `compare`: a result that somebody has already.
+
+use binned_experts_check::judge::compare as compare_outcome;
+use binned_experts_check::program::{read_outcome, write_tensors};
+use binned_experts_check::{Fault, Verdict};
+
+use super::files::{conclude, describe, read_trial};
+use super::{Compare, Conclusion, Failure, print};
+
+pub(super) fn compare(arguments: &Compare) -> Result<Conclusion, Failure> {
+    let precision = arguments.precision;
+    let precisions = |element| Vec::from_iter((precision.element() == element).then_some(precision));
+    let trial = read_trial(&arguments.case, arguments.order.as_deref(), precisions)?;
+    print(describe(&trial) + "\n")?;
+    let element = trial.problem().element();
+    let bounds = trial.bounds(precision).ok_or_else(|| {
+        let expected = precision.element();
+        format!("--precision: {precision} needs a case of {expected}, found one of {element}")
+    })?;
+    if let (Some(path), Some(tensors)) = (&arguments.bounds, trial.tensors(precision)) {
+        write_tensors(path, &tensors)?;
+    }
+    let Some(path) = &arguments.output else {
+        return Ok(Conclusion::Done);
+    };
+    // A file that is not there, or a link to it, is no fault of whoever wrote it.
+    let file = path
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let verdict = match read_outcome(&file, trial.problem()) {
+        Ok(outcome) => compare_outcome(trial.expected(), bounds, &outcome),
+        Err(Fault::Machine(error)) => Verdict::NotJudged(error),
+        Err(fault) => Verdict::Fault(fault),
+    };
+    conclude(&path.display().to_string(), &verdict, Conclusion::Done)
+}

@@ -1,0 +1,90 @@
+//! What machines read of a run.
+
+use serde_json::{Value, json};
+
+use crate::support::Place;
+
+fn schema() -> jsonschema::Validator {
+    let text = include_str!("../../docs/report.schema.json");
+    jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap()
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_line_is_of_the_schema() {
+    let schema = schema();
+    let place = Place::new();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
+    let reference = [
+        "check",
+        "--engine",
+        "reference",
+        "--cases",
+        "200",
+        "--format",
+        "json",
+        "--golden",
+        golden,
+    ];
+    let mut texts = vec![place.run(&reference).stdout];
+    for mode in ["wrong", "nothing", "escapes", "die", "garbage", "sparse", "twice"] {
+        texts.push(place.check(mode, &["--cases", "20", "--format", "json"]).stdout);
+    }
+    let lines: Vec<Value> = texts.iter().flat_map(|text| lines(text)).collect();
+    assert!(lines.len() > 400);
+    for line in &lines {
+        if let Some(error) = schema.iter_errors(line).next() {
+            panic!("{error} at {}: {line}", error.instance_path());
+        }
+    }
+    let wrong = lines.iter().find(|line| line["verdict"] == "disagree").unwrap();
+    let mismatch = &wrong["mismatch"];
+    assert!(
+        mismatch["at"]["token"].is_u64() && mismatch["bound"].is_f64(),
+        "{mismatch}"
+    );
+    assert_eq!(wrong["shrunk"]["spec"]["hidden"], 1);
+}
+
+#[test]
+fn the_schema_refuses_other_lines() {
+    let schema = schema();
+    let place = Place::new();
+    let text = place.check("wrong", &["--cases", "1", "--format", "json"]).stdout;
+    let lines = lines(&text);
+    for (line, field, value) in [
+        (0, "verdict", json!("fine")),
+        (0, "version", json!(2)),
+        (0, "spec", json!("text")),
+        (0, "mismatch", json!({"at": 1})),
+        (1, "end", json!("other")),
+        (1, "cases", json!(-1)),
+    ] {
+        let mut changed = lines[line].clone();
+        assert!(schema.is_valid(&changed));
+        changed[field] = value;
+        assert!(!schema.is_valid(&changed), "{field}: {changed}");
+    }
+}
+
+#[test]
+fn junit_has_a_test_for_each_case() {
+    let place = Place::new();
+    // An output without an element cannot be wrong.
+    for (mode, failures, errors) in [("wrong", 5, 0), ("escapes", 0, 6), ("right", 0, 0)] {
+        place.check(mode, &["--cases", "6", "--junit", "junit.xml"]);
+        let text = std::fs::read_to_string(place.path("junit.xml")).unwrap();
+        let totals = format!("tests=\"6\" skipped=\"0\" failures=\"{failures}\" errors=\"{errors}\"");
+        assert!(text.contains(&totals), "{mode}: {text}");
+        assert_eq!(text.matches("<testcase name=\"seed ").count(), 6, "{text}");
+        assert!(
+            text.chars()
+                .all(|character| !character.is_control() || character == '\n')
+        );
+    }
+    let left = place.check("right", &["--cases", "1", "--junit", "nowhere/junit.xml"]);
+    assert_eq!(left.code, Some(2));
+}
