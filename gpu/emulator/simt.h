@@ -3,8 +3,8 @@
 //
 // It is a stricter machine than a GPU: indices are checked, shared memory starts poisoned, a barrier must be the same
 // line for all threads, a collective must find every lane of its mask, and accesses to integers must be ordered (order.h).
-// Memory is sequentially consistent here: for arrays of floats a missing barrier shows in values alone, and a collective
-// orders them as __syncwarp does. Bank conflicts do not show.
+// Memory is sequentially consistent here: for arrays of floats and of 16-bit values a missing barrier shows in values
+// alone, and a collective orders them as __syncwarp does. Bank conflicts do not show.
 #pragma once
 #include <cmath>
 #include <cstdint>

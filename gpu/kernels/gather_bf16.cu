@@ -46,8 +46,8 @@ __device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Glo
             const int64 chunk = first + i * threads;
             found[i] = chunk * CHUNK < hidden ? load_chunk(hidden_states, token * hidden + chunk * CHUNK) : nothing;
         }
-        for (int i_line = first_line; i_line < end_line; i_line++) {
-            const Line line = lines[i_line];
+        for (int own = first_line; own < end_line; own++) {
+            const Line line = lines[own];
             if (line.first < 0) continue;
 #pragma unroll
             for (int i = 0; i < CHUNKS_AT_ONCE; i++) {

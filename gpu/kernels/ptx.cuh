@@ -1,4 +1,4 @@
-// The instructions that CUDA C++ has no name for, one function each: the only inline assembly of the crate.
+// The instructions that CUDA C++ has no name for, one function each: with ptx_bf16.cuh the only inline assembly here.
 // host/async.h gives the same functions on the CPU.
 //
 // Barriers in shared memory and the tiles that the tensor cores read are named by their addresses there (Address).

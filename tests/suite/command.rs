@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(&[], goldens_are_run_with_each_order),
         trial(&[], run_writes_the_output_and_the_stages),
         trial(&[], a_served_engine_agrees),
+        trial(&[], a_precision_without_a_program_draws_cases_of_its_element_type),
         trial(&[], a_server_answers_what_is_wrong_and_goes_on),
         trial(&[], case_and_replay_agree),
         trial(&[], text_comes_from_standard_input),
@@ -108,6 +109,15 @@ fn a_served_engine_agrees() {
     assert_eq!((checked.code, checked.cases.len()), (Some(0), 60));
 }
 
+fn a_precision_without_a_program_draws_cases_of_its_element_type() {
+    let checked = check(&["--engine", "reference", "--precision", "bf16", "--cases", "20"]);
+    assert_eq!((checked.code, checked.cases.len()), (Some(0), 20));
+    for case in &checked.cases {
+        let spec = case["spec"].as_str().unwrap();
+        assert!(spec.starts_with("element = \"bf16\""), "{spec}");
+    }
+}
+
 fn a_server_answers_what_is_wrong_and_goes_on() {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/skewed.safetensors");
     let directory = tempfile::tempdir().unwrap();
@@ -180,11 +190,15 @@ fn text_comes_from_standard_input() {
 
 fn what_cannot_run_has_status_2() {
     let program = |program| ["check", "--precision", "fp32", "--command", program];
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 10] = [
         (&program("/nowhere/kernel"), "could not start \"/nowhere/kernel\""),
         (&program(""), "expected a program"),
         (&program("'unclosed"), "expected a program"),
         (&["check", "--command", "true"], "--precision"),
+        (
+            &["check", "--engine", "reference", "--precision", "tf32"],
+            "expected engines that claim tf32 on f32, found reference, which claims fp32",
+        ),
         (&["check", "--engine", "nobody"], "; found nobody"),
         (&["check", "--engine", "definition"], "it cannot be checked"),
         (&["check", "--golden", "nowhere"], "could not read nowhere"),
