@@ -24,6 +24,7 @@ pub mod check;
 pub mod domain;
 pub mod draw;
 pub mod engine;
+pub mod find;
 pub mod generate;
 pub mod judge;
 mod named;

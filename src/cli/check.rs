@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use binned_experts_check::check::{CaseResult, CheckPlan, Contender, End, Watch, check as run_check};
+use binned_experts_check::check::{CaseResult, CheckPlan, Contender, End, Shapes, Watch, check as run_check};
 use binned_experts_check::{Selection, Summary, report};
 
 use super::engines::{Choice, Opened};
@@ -104,6 +104,11 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
         golden: golden.unwrap_or_default(),
         specs,
         shard: arguments.shard.unwrap_or_default(),
+        shapes: match arguments.shapes {
+            Some(number) => Shapes::Drawn(usize::try_from(number).unwrap_or(usize::MAX)),
+            None if arguments.shape.is_empty() => Shapes::Any,
+            None => Shapes::Given(arguments.shape.clone()),
+        },
         outside: arguments.outside,
         at_least: arguments.at_least,
         is_strict: arguments.strict,

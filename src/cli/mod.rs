@@ -3,6 +3,7 @@
 mod check;
 mod compare;
 mod conclusion;
+mod domain;
 mod engines;
 mod files;
 mod help;
@@ -24,9 +25,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "emulator")]
 use binned_experts::zoo::KernelPath;
-use binned_experts_check::Precision;
 use binned_experts_check::case::Profile;
 use binned_experts_check::check::Shard;
+use binned_experts_check::domain::Sizes;
+use binned_experts_check::{Domain, Precision};
 
 pub(crate) use conclusion::Conclusion;
 
@@ -92,6 +94,9 @@ enum Task {
     /// Make a failing case smaller.
     #[command(after_help = STATUSES)]
     Shrink(Shrink),
+    /// Find out what a kernel takes, and print it as a file for --domain.
+    #[command(after_help = STATUSES)]
+    Domain(FindDomain),
     /// Judge a result that is there already, or write what is expected.
     #[command(after_help = format!("{COMPARE_EXAMPLES}\n\n{STATUSES}"))]
     Compare(Compare),
@@ -184,6 +189,12 @@ pub(crate) struct Check {
     /// Run only the I-th of N shares of the cases, as one machine of several does.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Give the generated cases these sizes, such as T=48,H=64,I=64,E=8,K=2; what is left out is any. Several take turns.
+    #[arg(long, value_name = "SIZES", value_parser = shape, conflicts_with = "shapes")]
+    shape: Vec<Domain>,
+    /// Draw so many H, I, E and K only, and all else as usual, for kernels that are compiled for each.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    shapes: Option<u64>,
     /// Run so many small cases one step beyond the limits of the domain besides. An engine should decline them or be
     /// right; what it does counts apart, and is a failure only with --strict.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -273,6 +284,15 @@ pub(crate) struct Shrink {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct FindDomain {
+    #[command(flatten)]
+    engines: Engines,
+    /// Sizes of a case that the kernel takes, such as T=48,H=64,I=64,E=8,K=2; without them some usual ones are tried.
+    #[arg(long, value_name = "SIZES", value_parser = shape)]
+    shape: Option<Domain>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Compare {
     /// The case, as text or as safetensors; - reads text from standard input.
     case: PathBuf,
@@ -356,6 +376,7 @@ pub(crate) fn run(cli: Cli) -> Result<Conclusion, Failure> {
         Task::Profiles => help::profiles(),
         Task::Completions { shell } => help::completions(shell),
         Task::Man { directory } => help::man(&directory),
+        Task::Domain(arguments) => domain::domain(&arguments),
         Task::Compare(arguments) => compare::compare(&arguments),
         Task::Report(arguments) => report::report(&arguments),
         Task::Serve(arguments) => serve::run(&arguments),
@@ -379,6 +400,27 @@ pub(crate) fn is_broken_pipe(failure: &Failure) -> bool {
     failure
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Sizes by their letters.
+fn shape(text: &str) -> Result<Domain, String> {
+    let mut shape = Domain::default();
+    for part in text.split(',') {
+        let refused = || format!("expected sizes by letter such as H=64, found {part}");
+        let (letter, size) = part.split_once('=').ok_or_else(refused)?;
+        let size = Sizes::only(size.trim().parse().map_err(|_| refused())?);
+        match letter.trim() {
+            "T" => shape.tokens = size,
+            "H" => shape.hidden = size,
+            "I" => shape.intermediate = size,
+            "E" => shape.experts = size,
+            "K" => shape.top_k = size,
+            "C" => shape.capacity = size,
+            _ => return Err(refused()),
+        }
+    }
+    shape.check().map_err(|error| error.to_string())?;
+    Ok(shape)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -1,6 +1,7 @@
 //! A run of engines over many cases.
 
 mod contender;
+mod shapes;
 mod shard;
 mod source;
 mod summary;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use contender::{Contender, OpenEngine};
+pub use shapes::Shapes;
 pub use shard::Shard;
 pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Summary};
 
@@ -44,6 +46,8 @@ pub struct CheckPlan {
     pub specs: Vec<(String, CaseSpec)>,
     /// Which of all these cases are run.
     pub shard: Shard,
+    /// The shapes of the generated cases.
+    pub shapes: Shapes,
     /// The most cases one step beyond the limits of the domain, which run after all others and count apart.
     pub outside: usize,
     /// The fewest cases of each engine that have to be judged; none for a tenth of those that it was asked.
@@ -66,6 +70,7 @@ impl Default for CheckPlan {
             golden: Vec::new(),
             specs: Vec::new(),
             shard: Shard::default(),
+            shapes: Shapes::Any,
             outside: 0,
             at_least: None,
             is_strict: false,

@@ -37,7 +37,10 @@ pub(super) struct Sources {
     /// Cases beyond the limits of the domain, after all others.
     outside: Vec<(Limit, CaseSpec)>,
     shard: Shard,
-    selection: Selection,
+    /// What all generated cases are inside of.
+    domain: Domain,
+    /// What they are drawn from in turn.
+    selections: Vec<Selection>,
     /// What each engine claims on each element type.
     claims: Vec<Vec<(ElementType, Precision)>>,
 }
@@ -61,21 +64,29 @@ impl Sources {
             ElementType::ALL.iter().filter_map(claim).collect()
         };
         let selection = takeable(contenders, &plan.selection)?;
+        let mut domain = selection.domain.clone();
+        let selections = plan.shapes.selections(selection, plan.seed)?;
+        if let [only] = &selections[..] {
+            domain = only.domain.clone();
+        }
         Ok(Sources {
-            outside: beyond(&selection, plan),
+            outside: selections
+                .first()
+                .map_or_else(Vec::new, |selection| beyond(selection, plan)),
             golden: golden(&plan.golden)?,
             specs: plan.specs.clone(),
             first_seed: plan.seed,
             seeds: plan.cases,
             shard: plan.shard,
-            selection,
+            selections,
+            domain,
             claims: contenders.iter().map(claims).collect(),
         })
     }
 
     /// What the generated cases are inside of.
     pub(super) fn domain(&self) -> &Domain {
-        &self.selection.domain
+        &self.domain
     }
 
     /// The number of cases of this shard.
@@ -99,7 +110,8 @@ impl Sources {
             Some((name, spec)) => (name.clone(), spec.clone()),
             None if index - self.specs.len() < self.seeds => {
                 let seed = self.first_seed.wrapping_add((index - self.specs.len()) as u64);
-                (format!("seed {seed}"), CaseSpec::from_seed(seed, &self.selection))
+                let selection = &self.selections[(seed % self.selections.len() as u64) as usize];
+                (format!("seed {seed}"), CaseSpec::from_seed(seed, selection))
             }
             None => {
                 let index = index - self.specs.len() - self.seeds;

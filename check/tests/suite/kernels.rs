@@ -1,9 +1,10 @@
 //! What a check makes of kernels that take some cases only.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use binned_experts_check::case::Warmup;
-use binned_experts_check::check::{CaseResult, CheckError, Contender};
+use binned_experts_check::check::{CaseResult, CheckError, Contender, Shapes};
 use binned_experts_check::domain::TieOrder;
 use binned_experts_check::engine::Reference;
 use binned_experts_check::oracle::Inputs;
@@ -262,4 +263,52 @@ fn what_is_wrong_beyond_a_domain_fails_where_that_is_asked() {
     });
     assert!(summary.beyond.iter().all(|beyond| beyond.right > 0 && !beyond.is_bad()));
     assert!(strict.agrees());
+}
+
+#[test]
+fn few_shapes_take_turns() {
+    let run = |shapes: Shapes| {
+        let mut seen = Vec::new();
+        let plan = CheckPlan { shapes, ..plan(60) };
+        let mut kernel = inside_only(domain("hidden = { multiple_of = 4 }\ntop_k = { max = 4 }"));
+        let summary = check(
+            &mut [Contender::single(&mut kernel)],
+            &plan,
+            &mut |result: &CaseResult| {
+                seen.extend(result.spec.clone());
+                ControlFlow::Continue(())
+            },
+        );
+        summary.unwrap().assert_agrees();
+        seen
+    };
+    let shape = |spec: &CaseSpec| (spec.hidden, spec.intermediate, spec.experts, spec.top_k);
+    let specs = run(Shapes::Drawn(3));
+    assert_eq!(specs.iter().map(shape).collect::<BTreeSet<_>>().len(), 3);
+    assert!(specs.iter().map(CaseSpec::tokens).collect::<BTreeSet<_>>().len() > 10);
+    assert!(
+        specs
+            .iter()
+            .map(|spec| spec.routing.to_owned())
+            .fold(Vec::new(), with)
+            .len()
+            > 5
+    );
+    let given = [
+        "hidden = { one_of = [8] }",
+        "hidden = { one_of = [12] }\ntop_k = { one_of = [3] }",
+    ]
+    .map(domain);
+    let specs = run(Shapes::Given(given.to_vec()));
+    for (number, spec) in specs.iter().enumerate() {
+        assert_eq!(given[number % 2].admits(spec), Ok(()));
+    }
+}
+
+/// The list with one more entry, unless that is in it.
+fn with<T: PartialEq>(mut list: Vec<T>, entry: T) -> Vec<T> {
+    if !list.contains(&entry) {
+        list.push(entry);
+    }
+    list
 }

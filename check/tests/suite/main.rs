@@ -5,6 +5,7 @@ mod common;
 mod comparer;
 mod domain;
 mod errors;
+mod find;
 mod generator;
 mod goldens;
 mod invariants;

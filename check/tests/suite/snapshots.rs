@@ -165,7 +165,12 @@ fn verdict_texts() {
             undecided: 3,
         },
         Verdict::Fault(Fault::refused("no memory")),
+        Verdict::Fault(Fault::InWarmup {
+            fault: Box::new(Fault::refused("no memory")),
+        }),
+        Verdict::Declined("H is no multiple of 64".to_owned()),
         Verdict::Skip(SkipReason::ElementType(ElementType::Bf16)),
+        Verdict::Skip(SkipReason::Outside("hidden")),
         Verdict::Skip(SkipReason::Order),
         Verdict::Skip(SkipReason::GivenUp),
     ];

@@ -1,0 +1,487 @@
+//! From a kernel to its domain: what it takes, found by asking.
+//!
+//! A case that the kernel takes is the start. Each axis is varied from there, then what interacts: I with H, K with E.
+//! Between the greatest size that is taken and the next that is not, halving finds the limit. A wrong result is a bug and
+//! is told as one; it is never taken for a limit.
+
+mod probe;
+mod rule;
+mod text;
+
+pub use probe::Tally;
+
+use self::probe::{Probe, Reply, plain};
+use self::rule::conditions;
+use crate::case::{CaseSpec, OrderProfile, Place, Routing, RoutingProfile, Special, SpecialValue};
+use crate::check::{CheckPlan, Contender, End, check};
+use crate::domain::{Axis, Domain, DomainError, Sizes, TieOrder};
+use crate::engine::{Engine, MachineError, forward};
+use crate::generate::Selection;
+use crate::judge::{Verdict, compare_runs};
+use crate::tensor::ElementType;
+
+/// Cases inside the domain that was found, at the end.
+const CONFIRMING: usize = 100;
+
+/// H and I that are tried.
+const WIDTHS: [usize; 38] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 17, 20, 24, 31, 32, 33, 40, 48, 63, 64, 65, 72, 80, 96, 127, 128, 129,
+    160, 192, 256, 257, 320, 384, 512, 1024,
+];
+/// T that are tried.
+const TOKENS: [usize; 35] = [
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 192, 256, 257,
+    512, 513, 1024, 4096, 16_384, 32_768,
+];
+/// E that are tried.
+const EXPERTS: [usize; 33] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 255, 256, 257, 511,
+    512, 513, 1024, 1025,
+];
+/// K that are tried.
+const SLOTS: [usize; 22] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20, 24, 32, 33, 64,
+];
+/// C that are tried, from the fullest expert on.
+const CAPACITIES: [usize; 6] = [1_000, 4_096, 65_535, 65_536, 70_000, 1 << 20];
+
+/// What was found, with its evidence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The domain.
+    pub domain: Domain,
+    /// For each field that was asked about: its name, and what became of the cases.
+    pub evidence: Vec<(&'static str, Tally)>,
+    /// Cases with a wrong result.
+    pub wrong: Vec<(CaseSpec, Verdict)>,
+    /// What became of cases drawn inside the domain at the end.
+    pub inside: Tally,
+    /// Number of cases.
+    pub asked: usize,
+}
+
+/// Why no domain was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// The kernel takes none of the cases that are tried first.
+    #[error("expected the kernel to take one of {tried} plain cases, found none; name the sizes of one that it takes")]
+    NothingTaken {
+        /// How many were tried.
+        tried: usize,
+    },
+    /// What was found makes no sense.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
+    /// The machine failed.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+}
+
+/// Finds the domain of a kernel. `start` has sizes T, H, I, E and K that it takes, if somebody knows some.
+///
+/// # Errors
+/// [`FindError`] if it takes nothing, or the machine fails.
+pub fn find(engine: &mut dyn Engine, start: Option<[usize; 5]>) -> Result<Found, FindError> {
+    let mut search = Search::new(engine, start)?;
+    search.element_types()?;
+    search.widths()?;
+    search.tokens()?;
+    search.experts()?;
+    search.slots()?;
+    search.capacity()?;
+    search.numbers()?;
+    search.values_and_order()?;
+    search.repeats()?;
+    let Search {
+        probe,
+        domain,
+        evidence,
+        ..
+    } = search;
+    let (wrong, asked) = (probe.wrong, probe.asked);
+    domain.check()?;
+    let inside = confirmed(engine, &domain)?;
+    Ok(Found {
+        domain,
+        evidence,
+        wrong,
+        inside,
+        asked: asked + CONFIRMING,
+    })
+}
+
+/// The domain as it is found, from a case that the kernel takes.
+struct Search<'a> {
+    probe: Probe<'a>,
+    /// A case that is taken; its sizes are the least that are known to be.
+    base: CaseSpec,
+    domain: Domain,
+    evidence: Vec<(&'static str, Tally)>,
+}
+
+impl<'a> Search<'a> {
+    fn new(engine: &'a mut dyn Engine, start: Option<[usize; 5]>) -> Result<Search<'a>, FindError> {
+        let mut probe = Probe::new(engine);
+        let mut tried = 0;
+        for spec in starts(start) {
+            tried += 1;
+            // A wrong result is no start: what is taken could not be told from what is not.
+            if probe.ask(&spec)? == Some(Reply::Right) {
+                return Ok(Search {
+                    probe,
+                    base: spec,
+                    domain: Domain::in_stable_order(),
+                    evidence: Vec::new(),
+                });
+            }
+        }
+        Err(FindError::NothingTaken { tried })
+    }
+
+    /// Asks about a change of the base for the evidence of a field; none where it gives no case.
+    fn ask(&mut self, tally: &mut Tally, change: impl FnOnce(&mut CaseSpec)) -> Result<Option<Reply>, FindError> {
+        let mut spec = self.base.clone();
+        change(&mut spec);
+        let reply = self.probe.ask(&spec)?;
+        if let Some(reply) = reply {
+            tally.add(reply);
+        }
+        Ok(reply)
+    }
+
+    fn element_types(&mut self) -> Result<(), FindError> {
+        let mut tally = Tally::default();
+        let mut precisions = Vec::new();
+        for &element in ElementType::ALL {
+            let Some(precision) = self.probe.engine().precision(element) else {
+                continue;
+            };
+            let reply = self.ask(&mut tally, |spec| spec.element = element)?;
+            if reply.is_some_and(Reply::is_taken) {
+                precisions.push(precision);
+            }
+        }
+        self.domain.precision = Some(precisions);
+        self.evidence.push(("precision", tally));
+        Ok(())
+    }
+
+    /// H and I: together, then H alone, then I alone.
+    fn widths(&mut self) -> Result<(), FindError> {
+        let (hidden, inner) = (self.base.hidden, self.base.intermediate);
+        let mut tally = Tally::default();
+        // Where I has to be H, no other H goes with the I of the base.
+        let mut is_square = hidden == inner;
+        for &width in WIDTHS.iter().filter(|width| **width != hidden) {
+            if !is_square {
+                break;
+            }
+            let both = self.ask(&mut tally, |spec| (spec.hidden, spec.intermediate) = (width, width))?;
+            if both.is_some_and(Reply::is_taken) {
+                let alone = self.ask(&mut tally, |spec| spec.hidden = width)?;
+                is_square = !alone.is_some_and(Reply::is_taken);
+            }
+        }
+        // One width that is taken says nothing of two.
+        is_square &= tally.right + tally.wrong > 0;
+        if is_square {
+            let sizes = self.axis("hidden", &WIDTHS, |spec, width| {
+                (spec.hidden, spec.intermediate) = (width, width)
+            })?;
+            self.domain.intermediate.equals = Some(Axis::Hidden);
+            self.evidence.push(("intermediate", tally));
+            self.base.hidden = sizes.at_least(1).unwrap_or(hidden);
+            self.base.intermediate = self.base.hidden;
+            self.domain.hidden = sizes;
+            return Ok(());
+        }
+        let sizes = self.axis("hidden", &WIDTHS, |spec, width| spec.hidden = width)?;
+        self.base.hidden = sizes.at_least(1).unwrap_or(hidden);
+        self.domain.hidden = sizes;
+        let sizes = self.axis("intermediate", &WIDTHS, |spec, width| spec.intermediate = width)?;
+        self.base.intermediate = sizes.at_least(1).unwrap_or(inner);
+        self.domain.intermediate = sizes;
+        Ok(())
+    }
+
+    fn tokens(&mut self) -> Result<(), FindError> {
+        self.domain.tokens = self.axis("tokens", &TOKENS, |spec, tokens| {
+            // Different experts in a token, so that no expert has more assignments.
+            (spec.sequence, spec.capacity) = (tokens, tokens);
+        })?;
+        Ok(())
+    }
+
+    /// With the least K, so that few experts go with it.
+    fn experts(&mut self) -> Result<(), FindError> {
+        let mut tally = Tally::default();
+        let least = [1, 2].into_iter().find(|&top_k| {
+            let reply = self.ask(&mut tally, |spec| set_slots(spec, top_k));
+            reply.is_ok_and(|reply| reply.is_some_and(Reply::is_taken))
+        });
+        if let Some(least) = least {
+            set_slots(&mut self.base, least);
+        }
+        let top_k = self.base.top_k;
+        let enough: Vec<usize> = EXPERTS.iter().copied().filter(|experts| *experts >= top_k).collect();
+        self.domain.experts = self.axis("experts", &enough, |spec, experts| spec.experts = experts)?;
+        // That K needs so many experts is no limit of their number.
+        if self.domain.experts.min == Some(top_k) {
+            self.domain.experts.min = None;
+        }
+        Ok(())
+    }
+
+    /// With so many experts that each K can have different ones, then with an expert twice.
+    fn slots(&mut self) -> Result<(), FindError> {
+        let most = self
+            .domain
+            .experts
+            .at_most(128)
+            .or_else(|| self.domain.experts.at_least(1));
+        let experts = most.unwrap_or(self.base.experts).max(self.base.experts);
+        let possible: Vec<usize> = SLOTS.iter().copied().filter(|slots| *slots <= experts).collect();
+        self.domain.top_k = self.axis("top_k", &possible, |spec, slots| {
+            spec.experts = experts;
+            set_slots(spec, slots);
+        })?;
+        let mut tally = Tally::default();
+        let twice = self.domain.top_k.at_least(2).unwrap_or(2);
+        let mut replies = Vec::new();
+        for (routing, seed) in [
+            (RoutingProfile::TwoEqual, 1),
+            (RoutingProfile::AllEqual, 2),
+            (RoutingProfile::Uniform, 3),
+        ] {
+            let reply = self.ask(&mut tally, |spec| {
+                spec.experts = spec.experts.max(4).min(experts);
+                set_slots(spec, twice);
+                (spec.routing, spec.distinct, spec.seed) = (Routing::Profile(routing), false, seed);
+            })?;
+            replies.extend(reply);
+        }
+        if !replies.iter().any(|reply| reply.is_taken()) {
+            self.domain.duplicates = Some(false);
+        }
+        self.evidence.push(("duplicates", tally));
+        Ok(())
+    }
+
+    fn capacity(&mut self) -> Result<(), FindError> {
+        let fullest = self.base.tokens() * self.base.top_k;
+        let sizes = [&[fullest][..], &CAPACITIES].concat();
+        self.domain.capacity = self.axis("capacity", &sizes, |spec, capacity| spec.capacity = capacity)?;
+        // The least that was asked for drops nothing, and is no limit.
+        self.domain.capacity.min = None;
+        let mut tally = Tally::default();
+        let mut is_taken = false;
+        for capacity in [0, 1, 2] {
+            let reply = self.ask(&mut tally, |spec| {
+                spec.routing = Routing::Profile(RoutingProfile::AllToFirst);
+                spec.sequence = spec.sequence.max(4);
+                spec.capacity = capacity;
+            })?;
+            is_taken |= reply.is_some_and(Reply::is_taken);
+        }
+        if !is_taken {
+            self.domain.drops = Some(false);
+        }
+        self.evidence.push(("drops", tally));
+        Ok(())
+    }
+
+    fn numbers(&mut self) -> Result<(), FindError> {
+        let (mut alphas, mut limits) = (Vec::new(), Vec::new());
+        let (mut of_alpha, mut of_limit) = (Tally::default(), Tally::default());
+        let (tried_alphas, tried_limits) = ([1.702, 1.0, 0.5, 3.0], [7.0, 1.0, 0.25, 1e4, f64::INFINITY]);
+        for alpha in tried_alphas {
+            let reply = self.ask(&mut of_alpha, |spec| spec.alpha = alpha)?;
+            alphas.extend(reply.filter(|reply| reply.is_taken()).map(|_| alpha));
+        }
+        for limit in tried_limits {
+            let reply = self.ask(&mut of_limit, |spec| spec.limit = limit)?;
+            limits.extend(reply.filter(|reply| reply.is_taken()).map(|_| limit));
+        }
+        self.domain.alpha = Some(alphas).filter(|alphas| alphas.len() < tried_alphas.len());
+        self.domain.limit = Some(limits).filter(|limits| limits.len() < tried_limits.len());
+        self.evidence.push(("alpha", of_alpha));
+        self.evidence.push(("limit", of_limit));
+        Ok(())
+    }
+
+    fn values_and_order(&mut self) -> Result<(), FindError> {
+        let mut tally = Tally::default();
+        let mut is_taken = false;
+        for value in [SpecialValue::Nan, SpecialValue::Inf, SpecialValue::NegativeInf] {
+            for place in [Place::Token, Place::Expert, Place::Weight] {
+                let reply = self.ask(&mut tally, |spec| spec.special = Some(Special { value, place }))?;
+                is_taken |= reply.is_some_and(Reply::is_taken);
+            }
+        }
+        if !is_taken {
+            self.domain.finite = Some(true);
+        }
+        self.evidence.push(("finite", tally));
+        self.tie_order()
+    }
+
+    /// An order shows where it drops: all on one expert, half of it dropped. Who takes none is asked for the stable one,
+    /// so that a wrong result here is none.
+    fn tie_order(&mut self) -> Result<(), FindError> {
+        if !self.probe.engine().domain().takes_order() || self.domain.drops == Some(false) {
+            return Ok(());
+        }
+        let mut tally = Tally::default();
+        let reply = self.ask(&mut tally, |spec| {
+            spec.routing = Routing::Profile(RoutingProfile::AllToFirst);
+            spec.sequence = spec.sequence.max(8);
+            spec.capacity = spec.sequence / 2;
+            spec.order = Some(OrderProfile::TiesReversed);
+        })?;
+        if reply == Some(Reply::Right) {
+            self.domain.tie_order = Some(TieOrder::Given);
+        }
+        self.evidence.push(("tie_order", tally));
+        Ok(())
+    }
+
+    /// Whether several runs of a case give the same bits.
+    fn repeats(&mut self) -> Result<(), FindError> {
+        let mut spec = self.base.clone();
+        spec.sequence = self
+            .domain
+            .tokens
+            .at_most(64)
+            .filter(|tokens| *tokens > 0)
+            .unwrap_or(spec.sequence);
+        spec.capacity = spec.sequence * spec.top_k;
+        let Ok(problem) = spec.build() else { return Ok(()) };
+        let mut tally = Tally::default();
+        let mut first = None;
+        for _ in 0..8 {
+            let Ok(outcome) = forward(self.probe.engine(), &problem) else {
+                return Ok(());
+            };
+            let is_same = first.as_ref().is_none_or(|first| compare_runs(first, &outcome).is_ok());
+            tally.add(if is_same { Reply::Right } else { Reply::Wrong });
+            first.get_or_insert(outcome);
+        }
+        self.domain.deterministic = Some(true).filter(|_| tally.wrong == 0);
+        self.evidence.push(("deterministic", tally));
+        Ok(())
+    }
+
+    /// The sizes of an axis that are taken.
+    fn axis(
+        &mut self,
+        field: &'static str,
+        sizes: &[usize],
+        set: impl Fn(&mut CaseSpec, usize),
+    ) -> Result<Sizes, FindError> {
+        let mut tally = Tally::default();
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
+        let mut ask = |search: &mut Search<'_>, size: usize, tally: &mut Tally| {
+            let reply = search.ask(tally, |spec| set(spec, size))?;
+            match reply {
+                Some(reply) if reply.is_taken() => taken.push(size),
+                Some(_) => refused.push(size),
+                None => {}
+            }
+            Ok::<_, FindError>((taken.clone(), refused.clone()))
+        };
+        let mut known = (Vec::new(), Vec::new());
+        for &size in sizes {
+            known = ask(self, size, &mut tally)?;
+        }
+        while let Some(size) = between(&known.0, &known.1) {
+            known = ask(self, size, &mut tally)?;
+        }
+        self.evidence.push((field, tally));
+        Ok(conditions(&known.0, &known.1))
+    }
+}
+
+/// A size that is not known yet, between the greatest that is taken and the least above it that is not; a multiple of all
+/// that are taken.
+fn between(taken: &[usize], refused: &[usize]) -> Option<usize> {
+    let divisor = rule::divisor(taken).max(1);
+    let greatest = *taken.iter().max()?;
+    let above = *refused.iter().filter(|size| **size > greatest).min()?;
+    let half = greatest + (above - greatest) / 2;
+    let size = half - half % divisor;
+    let size = if size <= greatest { greatest + divisor } else { size };
+    (size < above).then_some(size)
+}
+
+fn set_slots(spec: &mut CaseSpec, slots: usize) {
+    spec.top_k = slots;
+    spec.experts = spec.experts.max(slots);
+    spec.capacity = spec.tokens() * slots;
+    spec.distinct = true;
+}
+
+/// Plain cases, the most usual first.
+fn starts(start: Option<[usize; 5]>) -> Vec<CaseSpec> {
+    let shapes: Vec<[usize; 5]> = match start {
+        Some(start) => vec![start],
+        None => {
+            let widths = [(256, 256), (64, 64), (128, 128), (64, 256), (1024, 1024), (16, 16)];
+            let experts = [(8, 2), (8, 1), (64, 8), (4, 4), (2, 1), (1, 1)];
+            let mut shapes = Vec::new();
+            for tokens in [16, 1, 64] {
+                for (hidden, inner) in widths {
+                    shapes.extend(experts.map(|(experts, top_k)| [tokens, hidden, inner, experts, top_k]));
+                }
+            }
+            shapes
+        }
+    };
+    let mut specs = Vec::new();
+    for sizes in shapes {
+        for (alpha, limit) in [(1.702, 7.0), (1.0, f64::INFINITY)] {
+            for &element in &[ElementType::F32, ElementType::Bf16, ElementType::F16, ElementType::F64] {
+                specs.push(CaseSpec {
+                    alpha,
+                    limit,
+                    ..plain(element, sizes)
+                });
+            }
+        }
+    }
+    specs
+}
+
+/// What becomes of cases that are drawn inside the domain.
+fn confirmed(engine: &mut dyn Engine, domain: &Domain) -> Result<Tally, FindError> {
+    let plan = CheckPlan {
+        cases: CONFIRMING,
+        selection: Selection {
+            domain: domain.clone(),
+            ..Selection::default()
+        },
+        shrink_budget: 0,
+        ..CheckPlan::default()
+    };
+    let mut tally = Tally::default();
+    let mut contenders = [Contender::single(engine)];
+    let summary = check(&mut contenders, &plan, &mut |result: &crate::check::CaseResult| {
+        match &result.verdict {
+            Verdict::Agree { .. } => tally.right += 1,
+            Verdict::Disagree(_) => tally.wrong += 1,
+            Verdict::Declined(_) | Verdict::Skip(_) => tally.declined += 1,
+            Verdict::Fault(crate::engine::Fault::Refused { .. }) => tally.declined += 1,
+            Verdict::Fault(_) => tally.crashed += 1,
+            Verdict::NotJudged(_) => {}
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    match summary {
+        Ok(summary) => match summary.end {
+            End::Machine(error) => Err(error.into()),
+            _ => Ok(tally),
+        },
+        Err(crate::check::CheckError::Domain(error)) => Err(error.into()),
+        Err(_) => Ok(tally),
+    }
+}

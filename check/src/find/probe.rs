@@ -1,0 +1,144 @@
+//! Single cases that are put to a kernel, and what became of them.
+
+use std::fmt;
+
+use crate::case::{CaseSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use crate::engine::{Engine, Fault, MachineError, precisions_of};
+use crate::judge::{Trial, Verdict, judge};
+use crate::tensor::ElementType;
+
+/// The most of the failing cases that are kept.
+const MAX_KEPT: usize = 20;
+
+/// What became of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// A right result.
+    Right,
+    /// The kernel said that it does not take the case, or that it failed.
+    Declined,
+    /// A wrong result.
+    Wrong,
+    /// No answer, or one that cannot be read.
+    Crashed,
+}
+
+impl Reply {
+    /// Whether the kernel takes such cases, right or wrong: a wrong result is a bug, not a limit.
+    pub(super) fn is_taken(self) -> bool {
+        matches!(self, Reply::Right | Reply::Wrong)
+    }
+}
+
+/// Numbers of replies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Right results.
+    pub right: usize,
+    /// Cases that were declined or refused.
+    pub declined: usize,
+    /// Wrong results.
+    pub wrong: usize,
+    /// Cases without an answer.
+    pub crashed: usize,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, reply: Reply) {
+        match reply {
+            Reply::Right => self.right += 1,
+            Reply::Declined => self.declined += 1,
+            Reply::Wrong => self.wrong += 1,
+            Reply::Crashed => self.crashed += 1,
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            (self.right, "right"),
+            (self.declined, "declined"),
+            (self.wrong, "WRONG"),
+            (self.crashed, "crashed"),
+        ];
+        let parts: Vec<String> = parts
+            .iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(number, name)| format!("{number} {name}"))
+            .collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// Puts cases to a kernel.
+pub(super) struct Probe<'a> {
+    engine: &'a mut dyn Engine,
+    /// Wrong results, each with its case.
+    pub(super) wrong: Vec<(CaseSpec, Verdict)>,
+    /// Number of cases.
+    pub(super) asked: usize,
+}
+
+impl<'a> Probe<'a> {
+    pub(super) fn new(engine: &'a mut dyn Engine) -> Probe<'a> {
+        Probe {
+            engine,
+            wrong: Vec::new(),
+            asked: 0,
+        }
+    }
+
+    pub(super) fn engine(&mut self) -> &mut dyn Engine {
+        self.engine
+    }
+
+    /// What becomes of a case; none where it cannot be built.
+    pub(super) fn ask(&mut self, spec: &CaseSpec) -> Result<Option<Reply>, MachineError> {
+        let precisions = precisions_of([&*self.engine], spec.element);
+        let Ok(trial) = Trial::from_spec(spec, &precisions) else {
+            return Ok(None);
+        };
+        self.asked += 1;
+        let verdict = judge(self.engine, &trial.beyond_domains()).verdict;
+        Ok(Some(match verdict {
+            Verdict::Agree { .. } => Reply::Right,
+            Verdict::NotJudged(error) => return Err(error),
+            Verdict::Declined(_)
+            | Verdict::Skip(_)
+            | Verdict::Fault(Fault::Refused { .. } | Fault::Panicked { .. }) => Reply::Declined,
+            Verdict::Fault(_) => Reply::Crashed,
+            Verdict::Disagree(_) => {
+                if self.wrong.len() < MAX_KEPT {
+                    self.wrong.push((spec.clone(), verdict));
+                }
+                Reply::Wrong
+            }
+        }))
+    }
+}
+
+/// A case without anything out of the ordinary: different experts in each token, nothing dropped.
+pub(super) fn plain(element: ElementType, [tokens, hidden, intermediate, experts, top_k]: [usize; 5]) -> CaseSpec {
+    CaseSpec {
+        element,
+        batch: 1,
+        sequence: tokens,
+        hidden,
+        intermediate,
+        experts,
+        top_k,
+        capacity: tokens * top_k,
+        alpha: 1.702,
+        limit: 7.0,
+        seed: 1,
+        routing: Routing::Profile(RoutingProfile::Distinct),
+        distinct: top_k <= experts,
+        values: ValueProfile::Gentle,
+        weights: WeightProfile::Normalised,
+        special: None,
+        warmup: None,
+        order: None,
+        larger: None,
+    }
+}

@@ -1,0 +1,143 @@
+//! Domains that are found by asking: those of differently restricted kernels, exactly.
+
+use std::time::Instant;
+
+use binned_experts_check::engine::Reference;
+use binned_experts_check::find::{FindError, find};
+use binned_experts_check::oracle::Inputs;
+use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome, Tensor};
+
+/// The reference, which takes a part of the cases and does something else with all others.
+struct Restricted<F> {
+    takes: Domain,
+    outside: F,
+}
+
+impl<F: FnMut(String) -> Fault> Engine for Restricted<F> {
+    fn name(&self) -> &str {
+        "restricted"
+    }
+
+    fn domain(&self) -> Domain {
+        Domain::in_stable_order()
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        match self
+            .takes
+            .admits_inputs(&Inputs::new(problem), problem.has_explicit_order())
+        {
+            Ok(()) => Reference.forward(problem),
+            Err(outside) => Err((self.outside)(outside.to_string())),
+        }
+    }
+}
+
+fn crashed(_: String) -> Fault {
+    Fault::Crashed {
+        status: "exit status: 3".to_owned(),
+        stderr: String::new(),
+    }
+}
+
+fn assert_found(text: &str, outside: fn(String) -> Fault) {
+    let takes: Domain = text.parse().unwrap();
+    let start = Instant::now();
+    let mut kernel = Restricted {
+        takes: takes.clone(),
+        outside,
+    };
+    let found = find(&mut kernel, None).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let expected = Domain {
+        precision: found.domain.precision.clone(),
+        tie_order: found.domain.tie_order,
+        deterministic: Some(true),
+        ..takes
+    };
+    assert_eq!(found.domain, expected, "{text}\n{found}");
+    assert_eq!(found.domain.precision.as_ref().map(Vec::len), Some(4), "{found}");
+    assert_eq!((found.inside.right, found.wrong.len()), (100, 0), "{text}\n{found}");
+    // What is printed is a domain file.
+    assert_eq!(found.to_string().parse(), Ok(found.domain), "{text}");
+    println!("{} cases, {:?}", found.asked, start.elapsed());
+}
+
+#[test]
+fn the_domains_of_restricted_kernels_are_found() {
+    let declined: fn(String) -> Fault = |reason| Fault::declined(reason);
+    let refused: fn(String) -> Fault = |reason| Fault::refused(reason);
+    for (text, outside) in [
+        ("", declined),
+        (
+            "hidden = { multiple_of = 64 }\nintermediate = { multiple_of = 16 }",
+            refused,
+        ),
+        (
+            "intermediate = { equals = 'hidden' }\nhidden = { multiple_of = 8 }",
+            declined,
+        ),
+        ("experts = { max = 300 }\ntop_k = { max = 11 }", refused),
+        (
+            "top_k = { power_of_two = true, max = 16 }\ntokens = { min = 1 }",
+            declined,
+        ),
+        ("drops = false\nduplicates = false", crashed),
+        ("alpha = [1.702]\nlimit = [7.0]\nfinite = true", refused),
+        ("tokens = { min = 1, max = 700 }\ncapacity = { max = 65535 }", crashed),
+        (
+            "top_k = { one_of = [1, 2, 6] }\nduplicates = false\nhidden = { multiple_of = 32 }\ndrops = false",
+            declined,
+        ),
+        (
+            "alpha = [1.0]\nlimit = [inf]\ntokens = { min = 1 }\nduplicates = false",
+            refused,
+        ),
+    ] {
+        assert_found(text, outside);
+    }
+}
+
+/// A kernel that is silently wrong beyond 256 experts.
+#[test]
+fn a_wrong_result_is_reported_and_is_no_limit() {
+    struct Wrong;
+    impl Engine for Wrong {
+        fn name(&self) -> &str {
+            "wrong"
+        }
+
+        fn domain(&self) -> Domain {
+            Domain::in_stable_order()
+        }
+
+        fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+            let mut outcome = Reference.forward(problem)?;
+            if problem.dims().experts > 256 {
+                let wrong = ndarray::ArrayD::from_elem(problem.output_shape(), 3.0);
+                outcome = Outcome::output(Tensor::from_f64(wrong, problem.element()));
+            }
+            Ok(outcome)
+        }
+    }
+    let found = find(&mut Wrong, None).unwrap();
+    assert_eq!(found.domain.experts.max, None, "{found}");
+    assert!(found.wrong.iter().any(|(spec, _)| spec.experts == 257), "{found}");
+    let (_, experts) = found.evidence.iter().find(|(field, _)| *field == "experts").unwrap();
+    assert!(experts.wrong >= 5 && experts.right >= 20, "{experts:?}");
+}
+
+#[test]
+fn a_kernel_that_takes_nothing_has_no_domain() {
+    let mut kernel = Restricted {
+        takes: "hidden = { one_of = [40] }\nintermediate = { one_of = [24] }"
+            .parse()
+            .unwrap(),
+        outside: Fault::declined,
+    };
+    assert!(matches!(find(&mut kernel, None), Err(FindError::NothingTaken { .. })));
+    let found = find(&mut kernel, Some([16, 40, 24, 8, 2])).unwrap();
+    assert_eq!(
+        (found.domain.hidden.one_of, found.domain.intermediate.one_of),
+        (Some(vec![40]), Some(vec![24]))
+    );
+}
