@@ -17,7 +17,7 @@ pub use shard::Shard;
 pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Summary};
 
 use self::source::{Case, Sources};
-use self::workers::Workers;
+use self::workers::{Judged, Workers};
 use crate::case::{CaseSpec, SpecError};
 use crate::domain::{Domain, DomainError};
 use crate::engine::{Engine, MachineError};
@@ -209,7 +209,7 @@ impl Run {
     fn record(
         &mut self,
         case: &Case,
-        judgements: Vec<Option<Judgement>>,
+        judgements: Vec<Judged>,
         contenders: &mut [Contender<'_>],
         workers: &Workers,
         watch: &mut dyn Watch,
@@ -218,8 +218,8 @@ impl Run {
         for (index, (contender, judgement)) in contenders.iter_mut().zip(judgements).enumerate() {
             let judgement = match judgement {
                 _ if self.is_given_up(index) => Judgement::skipped(SkipReason::GivenUp),
-                Some(judgement) => judgement,
-                None => judge(contender.engine(), &case.trial),
+                Judged::Done(judgement) => judgement,
+                Judged::Left(trial) => judge(contender.engine(), &trial),
             };
             if let Verdict::NotJudged(error) = &judgement.verdict {
                 // The case is none of this run's: not every engine can be judged on it.

@@ -1,6 +1,7 @@
 //! The cases of a check, by number.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{CheckError, CheckPlan, Contender, GoldenCase, Shard};
 use crate::case::{CaseSpec, SizeProfile};
@@ -14,7 +15,7 @@ use crate::tensor::{AnyProblem, ElementType};
 /// Cases that are tried for each one beyond a limit.
 const MOST_TRIED: usize = 4;
 
-/// A case that is ready to be judged.
+/// A case without what it takes to judge engines on it.
 pub(super) struct Case {
     /// `seed N`, the name of a spec, or a golden's file name and order.
     pub(super) name: String,
@@ -24,8 +25,13 @@ pub(super) struct Case {
     pub(super) golden: Option<GoldenCase>,
     /// The limit of the domain that it is beyond.
     pub(super) beyond: Option<Limit>,
-    pub(super) trial: Trial,
     pub(super) coverage: Coverage,
+    /// Number of elements of the output.
+    pub(super) elements: usize,
+    /// Time spent building the problems.
+    pub(super) generating: Duration,
+    /// Time spent on the definition and the bounds.
+    pub(super) oracle: Duration,
 }
 
 /// Where the cases of a check come from: goldens first, then specs, then seeds.
@@ -97,12 +103,13 @@ impl Sources {
     }
 
     /// The case of a number below [`len`](Sources::len), for the engines that still take part.
-    pub(super) fn prepare(&self, index: usize, takes_part: impl Fn(usize) -> bool) -> Case {
+    pub(super) fn prepare(&self, index: usize, takes_part: impl Fn(usize) -> bool) -> (Case, Trial) {
         let index = self.shard.position_of(index);
         if let Some(golden) = self.golden.get(index) {
             let precisions = self.precisions(golden.problem.element(), takes_part);
             let trial = Trial::from_problem(golden.problem.clone(), &precisions);
-            return case(golden.name.clone(), None, Some(golden.case.clone()), trial);
+            let case = case(golden.name.clone(), None, Some(golden.case.clone()), &trial);
+            return (case, trial);
         }
         let index = index - self.golden.len();
         let mut limit = None;
@@ -122,13 +129,12 @@ impl Sources {
         };
         let trial = Trial::from_spec(&spec, &self.precisions(spec.element, takes_part))
             .unwrap_or_else(|error| panic!("the generator made a case that cannot be built: {error}\n{spec}"));
-        if limit.is_none() {
-            return case(name, Some(spec), None, trial);
-        }
-        Case {
+        let case = Case {
             beyond: limit,
-            ..case(name, Some(spec), None, trial.beyond_domains())
-        }
+            ..case(name, Some(spec), None, &trial)
+        };
+        let is_inside = case.beyond.is_none();
+        (case, if is_inside { trial } else { trial.beyond_domains() })
     }
 
     fn precisions(&self, element: ElementType, takes_part: impl Fn(usize) -> bool) -> Vec<Precision> {
@@ -142,14 +148,17 @@ impl Sources {
     }
 }
 
-fn case(name: String, spec: Option<CaseSpec>, golden: Option<GoldenCase>, trial: Trial) -> Case {
+fn case(name: String, spec: Option<CaseSpec>, golden: Option<GoldenCase>, trial: &Trial) -> Case {
+    let dims = trial.problem().dims();
     Case {
         coverage: Coverage::new(trial.expected()),
+        elements: dims.tokens * dims.hidden,
+        generating: trial.generating,
+        oracle: trial.oracle,
         name,
         spec,
         golden,
         beyond: None,
-        trial,
     }
 }
 

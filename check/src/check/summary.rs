@@ -9,7 +9,6 @@ use crate::case::{CaseSpec, Profile};
 use crate::domain::{Domain, Limit};
 use crate::engine::{Fault, MachineError};
 use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
-use crate::oracle::Inputs;
 use crate::text::without_numbers;
 
 /// The most kinds of failures, or of reasons, that are told apart; the rest is one more.
@@ -277,8 +276,8 @@ impl Summary {
 
     pub(super) fn add_case(&mut self, case: &Case) {
         self.cases += 1;
-        self.generating += case.trial.generating;
-        self.oracle += case.trial.oracle;
+        self.generating += case.generating;
+        self.oracle += case.oracle;
         for ((_, count), (_, holds)) in self.coverage.iter_mut().zip(case.coverage.named()) {
             *count += usize::from(holds);
         }
@@ -289,7 +288,7 @@ impl Summary {
         self.comparing += judgement.comparing;
         let totals = &mut self.engines[engine];
         let is_first = totals.failed() == 0 && judgement.verdict.is_failure();
-        totals.add(&case.name, case.trial.expected().inputs(), judgement);
+        totals.add(case, judgement);
         if judgement.verdict.is_failure() {
             self.add_kind(engine, &judgement.verdict.likeness(), 1, &case.name);
         }
@@ -353,7 +352,7 @@ impl Summary {
 }
 
 impl EngineTotals {
-    fn add(&mut self, case: &str, inputs: &Inputs, judgement: &Judgement) {
+    fn add(&mut self, case: &Case, judgement: &Judgement) {
         self.time += judgement.engine;
         if !matches!(
             judgement.verdict,
@@ -365,15 +364,15 @@ impl EngineTotals {
             Verdict::Agree { used, undecided } => {
                 self.agree += 1;
                 self.undecided += undecided;
-                self.elements += inputs.dims.tokens * inputs.dims.hidden;
+                self.elements += case.elements;
                 if *used > self.used || self.used_by.is_empty() {
-                    (self.used, self.used_by) = (*used, case.to_owned());
+                    (self.used, self.used_by) = (*used, case.name.clone());
                 }
             }
             Verdict::Disagree(_) => self.disagree += 1,
             Verdict::Fault(_) => self.fault += 1,
             Verdict::NotJudged(_) => {}
-            Verdict::Declined(reason) => self.add_declined(&without_numbers(reason), 1, case),
+            Verdict::Declined(reason) => self.add_declined(&without_numbers(reason), 1, &case.name),
             Verdict::Skip(reason) => self.add_skips(&reason.to_string(), 1),
         }
     }

@@ -6,17 +6,19 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::source::{Case, Sources};
 use super::{CheckError, Contender, OpenEngine};
 use crate::engine::Engine;
-use crate::judge::{Judgement, SkipReason, judge};
+use crate::judge::{Judgement, SkipReason, Trial, judge};
 use crate::stop::Stop;
 
-/// How many cases for each thread may be ahead of the one that is recorded next.
-const AHEAD: usize = 8;
+/// How many cases for each thread may be ahead of the one that is recorded next, where the threads have every engine.
+const JUDGED_AHEAD: usize = 64;
+/// The same where some engine is left to the thread that records: its cases wait with all their tensors.
+const PREPARED_AHEAD: usize = 8;
 /// How often a wait for a case looks whether the run is stopped.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -27,12 +29,16 @@ pub(super) struct Workers<'a> {
     given_up: Vec<AtomicBool>,
 }
 
-/// A case with the judgements of the engines that the thread has.
-type Judged = (Case, Vec<Option<Judgement>>);
+/// One engine on a case.
+pub(super) enum Judged {
+    Done(Judgement),
+    /// The thread does not have the engine.
+    Left(Arc<Trial>),
+}
 
 /// What a thread sends.
 enum Message {
-    Case(usize, Box<Judged>),
+    Case(usize, Box<(Case, Vec<Judged>)>),
     /// An engine could not be opened.
     Failed(CheckError),
     /// A bug of this crate.
@@ -68,7 +74,7 @@ impl<'a> Workers<'a> {
         &self,
         sources: &Sources,
         stop: &Stop,
-        mut record: impl FnMut(Case, Vec<Option<Judgement>>) -> ControlFlow<()>,
+        mut record: impl FnMut(Case, Vec<Judged>) -> ControlFlow<()>,
     ) -> Result<(), CheckError> {
         let window = Window::default();
         let next = AtomicUsize::new(0);
@@ -110,13 +116,15 @@ impl<'a> Workers<'a> {
         // A panic must reach the thread that waits for the case.
         let worked = catch_unwind(AssertUnwindSafe(|| {
             let mut engines = self.open()?;
+            let has_every_engine = engines.iter().all(Option::is_some);
+            let ahead = self.threads * if has_every_engine { JUDGED_AHEAD } else { PREPARED_AHEAD };
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= sources.len() || !window.wait_for(index, AHEAD * self.threads) {
+                if index >= sources.len() || !window.wait_for(index, ahead) {
                     return Ok(());
                 }
-                let case = sources.prepare(index, |engine| !self.given_up[engine].load(Ordering::Relaxed));
-                let judgements = self.judge(&mut engines, &case);
+                let (case, trial) = sources.prepare(index, |engine| !self.given_up[engine].load(Ordering::Relaxed));
+                let judgements = self.judge(&mut engines, &Arc::new(trial));
                 if sender.send(Message::Case(index, Box::new((case, judgements)))).is_err() {
                     return Ok(());
                 }
@@ -142,14 +150,11 @@ impl<'a> Workers<'a> {
         self.engines.iter().map(engine).collect()
     }
 
-    fn judge(&self, engines: &mut [Option<Box<dyn Engine>>], case: &Case) -> Vec<Option<Judgement>> {
-        let judgement = |(engine, given_up): (&mut Option<Box<dyn Engine>>, &AtomicBool)| {
-            let engine = engine.as_deref_mut()?;
-            Some(if given_up.load(Ordering::Relaxed) {
-                Judgement::skipped(SkipReason::GivenUp)
-            } else {
-                judge(engine, &case.trial)
-            })
+    fn judge(&self, engines: &mut [Option<Box<dyn Engine>>], trial: &Arc<Trial>) -> Vec<Judged> {
+        let judgement = |(engine, given_up): (&mut Option<Box<dyn Engine>>, &AtomicBool)| match engine {
+            None => Judged::Left(trial.clone()),
+            Some(_) if given_up.load(Ordering::Relaxed) => Judged::Done(Judgement::skipped(SkipReason::GivenUp)),
+            Some(engine) => Judged::Done(judge(&mut **engine, trial)),
         };
         engines.iter_mut().zip(&self.given_up).map(judgement).collect()
     }
