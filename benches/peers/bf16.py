@@ -1,0 +1,166 @@
+"""Other implementations in bf16 at the sizes of gpt-oss, as `cargo bench --bench bf16` times ours:
+
+    python3 benches/peers/bf16.py [--tiny]
+
+Prints Markdown. A call is replayed from a CUDA graph where it can be captured. Calls alternate between two layers with
+weights and routings of their own. Each output must lie within 1e-2 of the exact one on two tokens, in the 2-norm.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+import peers
+from check import ALPHA, LIMIT
+from packages import Unavailable
+from timing import Uncapturable, capture, first_line
+
+PEERS = (
+    ("torch loop + Triton", peers.loop(peers.Fused)),
+    ("torch grouped_mm + Triton", peers.grouped_mm),
+    ("transformers grouped_mm", peers.transformers_experts("grouped_mm")),
+)
+BURSTS = 7
+LOAD_SECONDS = 0.3
+MOST_ERROR = 1e-2
+
+
+@dataclass(frozen=True)
+class Workload:
+    tokens: int
+    hidden: int
+    intermediate: int
+    experts: int
+    top_k: int
+    device: str
+
+    @property
+    def rows(self):
+        return self.tokens * self.top_k
+
+
+@dataclass(frozen=True)
+class Weights:
+    gate_up: torch.Tensor  # [E, H, 2I]
+    gate_up_bias: torch.Tensor
+    down: torch.Tensor  # [E, I, H]
+    down_bias: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Inputs:
+    workload: Workload
+    weights: Weights
+    tokens: torch.Tensor  # [T, H]
+    experts: torch.Tensor  # [T, K] int64, different ones
+    scales: torch.Tensor  # [T, K]
+
+
+def draw(shape, deviation, device):
+    return torch.randn(shape, device=device, dtype=torch.bfloat16).mul_(deviation)
+
+
+def weights_of(width, experts, device):
+    scale = width**-0.5
+    return Weights(
+        draw((experts, width, 2 * width), 3 * scale, device),
+        draw((experts, 2 * width), 0.1, device),
+        draw((experts, width, width), scale, device),
+        draw((experts, width), 0.1, device),
+    )
+
+
+def inputs_of(workload, weights):
+    device = workload.device
+    scores = torch.rand(workload.tokens, workload.experts, device=device)
+    return Inputs(
+        workload,
+        weights,
+        draw((workload.tokens, workload.hidden), 1.0, device),
+        scores.topk(workload.top_k, dim=1).indices,
+        draw((workload.tokens, workload.top_k), 0.5, device),
+    )
+
+
+def error(inputs, output):
+    """Of the first and the last token against f64, relative in the 2-norm."""
+    weights, found, expected = inputs.weights, [], []
+    for token in {0, inputs.workload.tokens - 1}:
+        total = torch.zeros(inputs.workload.hidden, device=output.device, dtype=torch.float64)
+        for expert, scale in zip(inputs.experts[token].tolist(), inputs.scales[token].double()):
+            hidden = inputs.tokens[token].double() @ weights.gate_up[expert].double() + weights.gate_up_bias[expert]
+            gate, up = hidden[0::2].clamp(max=LIMIT), hidden[1::2].clamp(-LIMIT, LIMIT)
+            activated = (up + 1) * gate * torch.sigmoid(ALPHA * gate)
+            total += scale * (activated @ weights.down[expert].double() + weights.down_bias[expert])
+        expected.append(total)
+        found.append(output[token].double())
+    expected, found = torch.cat(expected), torch.cat(found)
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def milliseconds(calls, count):
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for i in range(count):
+        calls[i % len(calls)]()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / count
+
+
+def times(calls, count):
+    """In bursts after a rest, and under load."""
+    bursts = []
+    for _ in range(BURSTS):
+        time.sleep(LOAD_SECONDS / 3)
+        milliseconds(calls, 2)
+        bursts.append(milliseconds(calls, count))
+    ms = median(bursts)
+    load = 1 + int(1e3 * LOAD_SECONDS / ms)
+    milliseconds(calls, load)
+    return ms, milliseconds(calls, load)
+
+
+def measure(name, build, layers):
+    workload = layers[0].workload
+    calls, way = [], "graph"
+    for inputs in layers:
+        call = build(inputs, "bf16")
+        try:
+            call = capture(call)
+        except Uncapturable as reason:
+            way = f"eager ({first_line(reason)})"
+        off = error(inputs, call())
+        if not off <= MOST_ERROR:
+            raise Unavailable(f"wrong: relative error {off:.1e}")
+        calls.append(call)
+    ms, loaded = times(calls, 40 if workload.tokens <= 512 else 6)
+    print(f"| {workload.experts} | {workload.tokens} | {name} | {ms:.4f} | {loaded:.4f} | {off:.1e} | {way} |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tiny", action="store_true", help="small sizes")
+    tiny = parser.parse_args().tiny
+    width, top_k = (128, 2) if tiny else (2880, 4)
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name(0)}\n")
+    print("| E | T | peer | ms | under load | error | how |\n|---|---|---|---|---|---|---|")
+    for experts in (4,) if tiny else (32, 128):
+        weights = [weights_of(width, experts, "cuda") for _ in range(2)]
+        for tokens in (1, 40) if tiny else (1, 8, 64, 512, 4096, 16384):
+            workload = Workload(tokens, width, width, experts, top_k, "cuda")
+            layers = [inputs_of(workload, of_layer) for of_layer in weights]
+            for name, build in PEERS:
+                try:
+                    measure(name, build, layers)
+                except (Unavailable, ImportError, RuntimeError) as reason:
+                    print(f"| {experts} | {tokens} | {name} | | | | {first_line(reason)} |", flush=True)
+        del weights, layers
+
+
+if __name__ == "__main__":
+    main()
