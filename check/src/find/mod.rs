@@ -23,6 +23,9 @@ use crate::tensor::ElementType;
 /// Cases inside the domain that was found, at the end.
 const CONFIRMING: usize = 100;
 
+/// The most elements of a matrix of all experts, halved, in a case that is tried first.
+const MOST_WEIGHTS: usize = 1 << 23;
+
 /// H and I that are tried.
 const WIDTHS: [usize; 38] = [
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 17, 20, 24, 31, 32, 33, 40, 48, 63, 64, 65, 72, 80, 96, 127, 128, 129,
@@ -124,7 +127,9 @@ impl<'a> Search<'a> {
     fn new(engine: &'a mut dyn Engine, start: Option<[usize; 5]>) -> Result<Search<'a>, FindError> {
         let mut probe = Probe::new(engine);
         let mut tried = 0;
-        for spec in starts(start) {
+        let takes = |element: &ElementType| probe.engine().precision(*element).is_some();
+        let element = ElementType::ALL.iter().copied().find(takes).unwrap_or(ElementType::F32);
+        for spec in starts(element, start) {
             tried += 1;
             // A wrong result is no start: what is taken could not be told from what is not.
             if probe.ask(&spec)? == Some(Reply::Right) {
@@ -422,7 +427,7 @@ fn set_slots(spec: &mut CaseSpec, slots: usize) {
 }
 
 /// Plain cases, the most usual first.
-fn starts(start: Option<[usize; 5]>) -> Vec<CaseSpec> {
+fn starts(element: ElementType, start: Option<[usize; 5]>) -> Vec<CaseSpec> {
     let shapes: Vec<[usize; 5]> = match start {
         Some(start) => vec![start],
         None => {
@@ -434,19 +439,18 @@ fn starts(start: Option<[usize; 5]>) -> Vec<CaseSpec> {
                     shapes.extend(experts.map(|(experts, top_k)| [tokens, hidden, inner, experts, top_k]));
                 }
             }
+            shapes.retain(|[_, hidden, inner, experts, _]| hidden * inner * experts <= MOST_WEIGHTS);
             shapes
         }
     };
     let mut specs = Vec::new();
     for sizes in shapes {
         for (alpha, limit) in [(1.702, 7.0), (1.0, f64::INFINITY)] {
-            for &element in &[ElementType::F32, ElementType::Bf16, ElementType::F16, ElementType::F64] {
-                specs.push(CaseSpec {
-                    alpha,
-                    limit,
-                    ..plain(element, sizes)
-                });
-            }
+            specs.push(CaseSpec {
+                alpha,
+                limit,
+                ..plain(element, sizes)
+            });
         }
     }
     specs
