@@ -82,7 +82,7 @@ pub(crate) struct Cli {
 enum Task {
     /// Run engines against the oracle on generated cases.
     #[command(after_help = format!("{CHECK_EXAMPLES}\n\n{STATUSES}"))]
-    Check(Check),
+    Check(Box<Check>),
     /// Run one file through one engine and write its output and stages.
     #[command(after_help = STATUSES)]
     Run(Run),
@@ -96,7 +96,7 @@ enum Task {
     Shrink(Shrink),
     /// Find out what a kernel takes, and print it as a file for --domain.
     #[command(after_help = STATUSES)]
-    Domain(FindDomain),
+    Domain(Box<FindDomain>),
     /// Judge a result that is there already, or write what is expected.
     #[command(after_help = format!("{COMPARE_EXAMPLES}\n\n{STATUSES}"))]
     Compare(Compare),

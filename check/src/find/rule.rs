@@ -83,9 +83,9 @@ mod tests {
             }
         );
         assert_eq!(of(&|size| (3..=40).contains(&size)), Sizes::within(3, 40));
-        assert_eq!(of(&usize::is_power_of_two).power_of_two, true);
+        assert!(of(&usize::is_power_of_two).power_of_two);
         assert_eq!(of(&|size| [1, 2, 6].contains(&size)).one_of, Some(vec![1, 2, 6]));
-        let both = of(&|size| size % 8 == 0 && size >= 1 && size <= 200);
+        let both = of(&|size| size % 8 == 0 && (1..=200).contains(&size));
         assert_eq!((both.min, both.max, both.multiple_of), (Some(8), Some(200), Some(8)));
     }
 }

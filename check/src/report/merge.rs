@@ -85,7 +85,7 @@ impl Merged {
                 self.failures.insert(told.engine.clone(), told);
             }
         }
-        self.add_totals(totals);
+        self.add_totals(*totals);
         Ok(())
     }
 
@@ -207,8 +207,8 @@ fn severity(end: &End) -> u8 {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Line {
-    Case(CaseLine),
-    Totals(TotalsLine),
+    Case(Box<CaseLine>),
+    Totals(Box<TotalsLine>),
 }
 
 #[derive(Deserialize)]
