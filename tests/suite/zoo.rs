@@ -133,14 +133,15 @@ fn a_stopped_visit_has_what_was_done(_name: &str, machine: &Machine) -> Result<(
     }
 }
 
-/// All of them within the cases of a check, which the kernels as they are agree with.
+/// All of them within the cases of a check, with which the kernels as they are agree.
 fn every_animal(_name: &str, machine: &Machine) -> Result<(), Failed> {
+    let budget = Budget::default();
+    let visits = zoo::visit(machine, &animals()?, &budget, |_| {})?;
     for path in KernelPath::ALL {
-        if let Some(catch) = zoo::control(machine, path, &Budget::default())? {
+        if let Some(catch) = zoo::control(machine, path, &zoo::control_budget(&visits, path, &budget))? {
             return Err(format!("{}: fails without a patch: {}", path.name(), catch.by).into());
         }
     }
-    let visits = zoo::visit(machine, &animals()?, &Budget::default(), |_| {})?;
     eprintln!("{}\n\n{}\n", zoo::table(&visits), zoo::classes(&visits));
     eprintln!("The slowest:\n\n{}\n\n{}", zoo::slowest(&visits), zoo::summary(&visits));
     let line = |visit: &Visit| {
