@@ -14,14 +14,13 @@ use super::saved::{self, Saved};
 use super::{Check, Conclusion, Failure, Format, print};
 use binned_experts::engines::built_in;
 
-pub(super) fn check(arguments: &Check) -> Result<Conclusion, Failure> {
+pub(super) fn check(arguments: &Check, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     for name in &arguments.engines.engine {
         if built_in(name).is_some_and(|engine| !engine.is_checked) {
             return Err(format!("--engine: {name} is what engines are compared with; it cannot be checked").into());
         }
     }
-    let interrupts = Interrupts::watch()?;
-    let plan = plan(arguments, &interrupts)?;
+    let plan = plan(arguments, interrupts)?;
     let Choice {
         mut engines,
         unavailable,

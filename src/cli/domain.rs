@@ -1,23 +1,19 @@
 //! `domain`: what a kernel takes, found by asking.
 
 use binned_experts_check::domain::Axis;
-use binned_experts_check::find::{FindError, find};
-use binned_experts_check::{Domain, MachineError, report};
+use binned_experts_check::find::find;
+use binned_experts_check::{Domain, report};
 
 use super::interrupt::Interrupts;
 use super::{Conclusion, Failure, FindDomain, print};
 
-pub(super) fn domain(arguments: &FindDomain) -> Result<Conclusion, Failure> {
-    let interrupts = Interrupts::watch()?;
+pub(super) fn domain(arguments: &FindDomain, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     let mut engines = arguments.engines.open(&interrupts.stop)?.engines;
     let [opened] = &mut engines[..] else {
         return Err(format!("expected one engine, found {}", engines.len()).into());
     };
     let start = arguments.shape.as_ref().map(sizes).transpose()?;
-    let found = match find(&mut *opened.engine, start) {
-        Err(FindError::Machine(MachineError::Interrupted)) => return Ok(interrupts.conclusion()),
-        found => found?,
-    };
+    let found = find(&mut *opened.engine, start)?;
     print(format!(
         "# {} by {} cases: right, declined, wrong, crashed",
         opened.engine.name(),

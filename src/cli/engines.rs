@@ -43,7 +43,7 @@ impl Engines {
         if let Some(command) = &self.command {
             let program = match self.precision {
                 Some(precision) => Program::new(command, precision, self.limits())?,
-                None => Program::described(command, self.limits())?,
+                None => Program::described(command, self.limits(), stop)?,
             };
             engines.push(Opened {
                 engine: Box::new(program.within(&self.domain()?)?.stopped_by(stop.clone())),

@@ -14,8 +14,7 @@ use binned_experts_check::{
 use super::interrupt::Interrupts;
 use super::{Case, Conclusion, Failure, Replay, Run, note, print};
 
-pub(super) fn run(arguments: &Run) -> Result<Conclusion, Failure> {
-    let interrupts = Interrupts::watch()?;
+pub(super) fn run(arguments: &Run, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     let mut engines = arguments.engines.open(&interrupts.stop)?.engines;
     let [opened] = &mut engines[..] else {
         return Err(format!("expected one engine, found {}", engines.len()).into());
@@ -67,8 +66,7 @@ pub(super) fn case(arguments: &Case) -> Result<Conclusion, Failure> {
     Ok(Conclusion::Done)
 }
 
-pub(super) fn replay(arguments: &Replay) -> Result<Conclusion, Failure> {
-    let interrupts = Interrupts::watch()?;
+pub(super) fn replay(arguments: &Replay, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     let mut engines = arguments.engines.open(&interrupts.stop)?.engines;
     let trial = read_trial(&arguments.case, arguments.order.as_deref(), |element| {
         precisions_of(engines.iter().map(|opened| &*opened.engine), element)

@@ -8,7 +8,7 @@ use binned_experts_check::Stop;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::Conclusion;
+use super::{Conclusion, Failure, note};
 
 /// Signals closer to the first one are the same wish: `timeout` and terminals send one to the process and one to its
 /// group.
@@ -20,8 +20,23 @@ pub(super) struct Interrupts {
     signal: Arc<AtomicI32>,
 }
 
+/// Runs a command that a signal may end. What fails after the signal fails by it: the signal of a terminal also goes to
+/// the compilers and programs that are at work.
+pub(super) fn interruptible(
+    command: impl FnOnce(&Interrupts) -> Result<Conclusion, Failure>,
+) -> Result<Conclusion, Failure> {
+    let interrupts = Interrupts::watch()?;
+    match command(&interrupts) {
+        Err(error) if interrupts.stop.is_set() => {
+            note(format!("interrupted: {error}"));
+            Ok(interrupts.conclusion())
+        }
+        found => found,
+    }
+}
+
 impl Interrupts {
-    pub(super) fn watch() -> std::io::Result<Interrupts> {
+    fn watch() -> std::io::Result<Interrupts> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let (stop, first) = (Stop::default(), Arc::new(AtomicI32::new(0)));
         let interrupts = Interrupts {

@@ -31,6 +31,7 @@ use binned_experts_check::domain::Sizes;
 use binned_experts_check::{Domain, Precision};
 
 pub(crate) use conclusion::Conclusion;
+use interrupt::interruptible;
 
 /// A message for the person at the terminal.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -364,11 +365,11 @@ enum ZooEngine {
 /// Does what the arguments say.
 pub(crate) fn run(cli: Cli) -> Result<Conclusion, Failure> {
     match cli.task {
-        Task::Check(arguments) => check::check(&arguments),
-        Task::Run(arguments) => files::run(&arguments),
+        Task::Check(arguments) => interruptible(|interrupts| check::check(&arguments, interrupts)),
+        Task::Run(arguments) => interruptible(|interrupts| files::run(&arguments, interrupts)),
         Task::Case(arguments) => files::case(&arguments),
-        Task::Replay(arguments) => files::replay(&arguments),
-        Task::Shrink(arguments) => shrink::shrink(&arguments),
+        Task::Replay(arguments) => interruptible(|interrupts| files::replay(&arguments, interrupts)),
+        Task::Shrink(arguments) => interruptible(|interrupts| shrink::shrink(&arguments, interrupts)),
         Task::Engines => {
             engines::list()?;
             Ok(Conclusion::Done)
@@ -376,12 +377,12 @@ pub(crate) fn run(cli: Cli) -> Result<Conclusion, Failure> {
         Task::Profiles => help::profiles(),
         Task::Completions { shell } => help::completions(shell),
         Task::Man { directory } => help::man(&directory),
-        Task::Domain(arguments) => domain::domain(&arguments),
+        Task::Domain(arguments) => interruptible(|interrupts| domain::domain(&arguments, interrupts)),
         Task::Compare(arguments) => compare::compare(&arguments),
         Task::Report(arguments) => report::report(&arguments),
         Task::Serve(arguments) => serve::run(&arguments),
         #[cfg(feature = "emulator")]
-        Task::Zoo(arguments) => zoo::zoo(&arguments),
+        Task::Zoo(arguments) => interruptible(|interrupts| zoo::zoo(&arguments, interrupts)),
     }
 }
 

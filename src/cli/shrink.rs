@@ -11,8 +11,7 @@ use super::progress::Progress;
 use super::saved::write_case_text;
 use super::{Conclusion, Failure, Shrink, print, started};
 
-pub(super) fn shrink(arguments: &Shrink) -> Result<Conclusion, Failure> {
-    let interrupts = Interrupts::watch()?;
+pub(super) fn shrink(arguments: &Shrink, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     let spec: CaseSpec = read_text(&arguments.case)?.parse()?;
     spec.build()?;
     let mut engines = arguments.engines.open(&interrupts.stop)?.engines;

@@ -8,16 +8,7 @@ use super::interrupt::Interrupts;
 use super::progress::Progress;
 use super::{Conclusion, Failure, Zoo, ZooEngine, print};
 
-pub(super) fn zoo(arguments: &Zoo) -> Result<Conclusion, Failure> {
-    let interrupts = Interrupts::watch()?;
-    match visit(arguments, &interrupts) {
-        // A signal of the terminal also ends the compilers that are at work.
-        Err(_) if interrupts.stop.is_set() => Ok(interrupts.conclusion()),
-        found => found,
-    }
-}
-
-fn visit(arguments: &Zoo, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
+pub(super) fn zoo(arguments: &Zoo, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     let animals = match &arguments.zoo {
         Some(directory) => zoo::read(directory)?,
         None => zoo::own()?,

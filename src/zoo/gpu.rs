@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use binned_experts_check::program::{Limits, Program};
-use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome};
+use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome, Stop};
 use binned_experts_gpu::{Cuda, cuda, sources};
 use tempfile::TempDir;
 
@@ -54,7 +54,7 @@ pub(super) fn engine(
     ];
     let command = shlex::try_join(words).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(Box::new(Served {
-        program: Program::described(&command, LIMITS)?,
+        program: Program::described(&command, LIMITS, &Stop::default())?,
         _folder: folder,
     }))
 }

@@ -1,6 +1,6 @@
 //! A signal ends a run with what is known, and nothing is left.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -9,19 +9,11 @@ use crate::support::{Left, Place, left, rude};
 
 /// A run whose program has begun to hang.
 fn hanging(place: &Place, mode: &str) -> Child {
-    let program = rude(mode);
-    let arguments = [
-        "check",
-        "--command",
-        &program,
-        "--precision",
-        "fp32",
-        "--profile",
-        "tiny",
-        "--cases",
-        "50",
-    ];
-    let mut command = place.command(&arguments);
+    started(place, place.check_command(mode, &["--cases", "50"]))
+}
+
+/// A command whose program runs.
+fn started(place: &Place, mut command: Command) -> Child {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
     while !place.processes().iter().any(|process| process.contains("rude")) {
@@ -72,4 +64,16 @@ fn a_kill_leaves_no_process_and_no_file() {
         assert_eq!(ended(child).code, None);
         place.assert_nothing_left();
     }
+}
+
+/// Without `--precision` the program is asked what it takes before there is a case.
+#[test]
+fn a_signal_ends_the_wait_for_a_description() {
+    let place = Place::new();
+    let program = rude("slow-start 100");
+    let child = started(&place, place.command(&["check", "--command", &program]));
+    send(&child, Signal::INT);
+    let left = ended(child);
+    assert_eq!(left.code, Some(130), "{}", left.stderr);
+    place.assert_nothing_left();
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use binned_experts_check::CaseSpec;
 
-use crate::support::{Place, rude};
+use crate::support::Place;
 
 /// Cases of the soak; `SOAK_CASES` asks for another number.
 const CASES: usize = 200;
@@ -17,23 +17,10 @@ fn every_case_has_one_verdict_and_nothing_is_left() {
         .and_then(|cases| cases.parse().ok())
         .unwrap_or(CASES);
     let place = Place::new();
-    let program = rude("soak 1");
     let number = cases.to_string();
+    let arguments = ["--cases", &number, "--format", "json"];
     let limits = ["--time-limit", "0.5", "--start-limit", "0.5"];
-    let arguments = [
-        "check",
-        "--command",
-        &program,
-        "--precision",
-        "fp32",
-        "--profile",
-        "tiny",
-        "--cases",
-        &number,
-        "--format",
-        "json",
-    ];
-    let left = place.run(&[&arguments[..], &limits].concat());
+    let left = place.check("soak 1", &[&arguments[..], &limits].concat());
     assert_eq!(left.code, Some(1), "{}", left.stderr);
     let mut lines: Vec<serde_json::Value> = left
         .stdout
@@ -72,20 +59,10 @@ fn every_case_has_one_verdict_and_nothing_is_left() {
 fn a_kill_at_any_moment_leaves_what_was_saved() {
     let place = Place::new();
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
-    let arguments = ["--profile", "tiny", "--time-limit", "0.3", "--start-limit", "0.5"];
+    let arguments = ["--cases", "10000", "--time-limit", "0.3", "--start-limit", "0.5"];
     let mut saved = 0;
     for kill in 0..10 {
-        let program = rude(&format!("soak {kill}"));
-        let check = [
-            "check",
-            "--command",
-            &program,
-            "--precision",
-            "fp32",
-            "--cases",
-            "10000",
-        ];
-        let mut command = place.command(&[&check[..], &arguments].concat());
+        let mut command = place.check_command(&format!("soak {kill}"), &arguments);
         let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let wait = Duration::from_millis(u64::from(seed.wrapping_mul(kill + 1) % 1500));
         std::thread::sleep(wait);

@@ -47,6 +47,10 @@ impl Place {
 
     /// `check` of `rude`, whose cases are small.
     pub(crate) fn check(&self, mode: &str, arguments: &[&str]) -> Left {
+        left(self.check_command(mode, arguments).output().unwrap())
+    }
+
+    pub(crate) fn check_command(&self, mode: &str, arguments: &[&str]) -> Command {
         let program = rude(mode);
         let check = [
             "check",
@@ -57,7 +61,7 @@ impl Place {
             "--profile",
             "tiny",
         ];
-        self.run(&[&check, arguments].concat())
+        self.command(&[&check, arguments].concat())
     }
 
     /// The files that runs saved, and nothing else.

@@ -13,9 +13,9 @@ pub use probe::Tally;
 use self::probe::{Probe, Reply, plain};
 use self::rule::conditions;
 use crate::case::{CaseSpec, OrderProfile, Place, Routing, RoutingProfile, Special, SpecialValue};
-use crate::check::{CheckPlan, Contender, End, check};
+use crate::check::{CheckError, CheckPlan, Contender, End, check};
 use crate::domain::{Axis, Domain, DomainError, Sizes, TieOrder};
-use crate::engine::{Engine, MachineError, forward};
+use crate::engine::{Engine, Fault, MachineError, forward};
 use crate::generate::Selection;
 use crate::judge::{Verdict, compare_runs};
 use crate::tensor::ElementType;
@@ -76,6 +76,9 @@ pub enum FindError {
     /// What was found makes no sense.
     #[error(transparent)]
     Domain(#[from] DomainError),
+    /// The cases inside the domain could not be run.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// The machine failed.
     #[error(transparent)]
     Machine(#[from] MachineError),
@@ -221,12 +224,12 @@ impl<'a> Search<'a> {
     /// With the least K, so that few experts go with it.
     fn experts(&mut self) -> Result<(), FindError> {
         let mut tally = Tally::default();
-        let least = [1, 2].into_iter().find(|&top_k| {
-            let reply = self.ask(&mut tally, |spec| set_slots(spec, top_k));
-            reply.is_ok_and(|reply| reply.is_some_and(Reply::is_taken))
-        });
-        if let Some(least) = least {
-            set_slots(&mut self.base, least);
+        for least in [1, 2] {
+            let reply = self.ask(&mut tally, |spec| set_slots(spec, least))?;
+            if reply.is_some_and(Reply::is_taken) {
+                set_slots(&mut self.base, least);
+                break;
+            }
         }
         let top_k = self.base.top_k;
         let enough: Vec<usize> = EXPERTS.iter().copied().filter(|experts| *experts >= top_k).collect();
@@ -365,8 +368,11 @@ impl<'a> Search<'a> {
         let mut tally = Tally::default();
         let mut first = None;
         for _ in 0..8 {
-            let Ok(outcome) = forward(self.probe.engine(), &problem) else {
-                return Ok(());
+            let outcome = match forward(self.probe.engine(), &problem) {
+                Ok(outcome) => outcome,
+                Err(Fault::Machine(error)) => return Err(error.into()),
+                // Nothing is claimed.
+                Err(_) => return Ok(()),
             };
             let is_same = first.as_ref().is_none_or(|first| compare_runs(first, &outcome).is_ok());
             tally.add(if is_same { Reply::Right } else { Reply::Wrong });
@@ -474,18 +480,15 @@ fn confirmed(engine: &mut dyn Engine, domain: &Domain) -> Result<Tally, FindErro
             Verdict::Agree { .. } => tally.right += 1,
             Verdict::Disagree(_) => tally.wrong += 1,
             Verdict::Declined(_) | Verdict::Skip(_) => tally.declined += 1,
-            Verdict::Fault(crate::engine::Fault::Refused { .. }) => tally.declined += 1,
+            Verdict::Fault(Fault::Refused { .. }) => tally.declined += 1,
             Verdict::Fault(_) => tally.crashed += 1,
             Verdict::NotJudged(_) => {}
         }
         std::ops::ControlFlow::Continue(())
     });
-    match summary {
-        Ok(summary) => match summary.end {
-            End::Machine(error) => Err(error.into()),
-            _ => Ok(tally),
-        },
-        Err(crate::check::CheckError::Domain(error)) => Err(error.into()),
-        Err(_) => Ok(tally),
+    match summary?.end {
+        End::Machine(error) => Err(error.into()),
+        End::Interrupted => Err(MachineError::Interrupted.into()),
+        _ => Ok(tally),
     }
 }

@@ -98,15 +98,14 @@ impl Program {
         Program::start(command, Domain::of(precision), limits)
     }
 
-    /// Starts a program and asks it for its domain.
+    /// Starts a program and asks it for its domain, until `stop` is set.
     ///
     /// # Errors
     /// [`ProgramError`] if it cannot be started, or does not say what it takes.
-    pub fn described(command: &str, limits: Limits) -> Result<Program, ProgramError> {
-        let mut program = Program::start(command, Domain::in_stable_order(), limits)?;
-        let stop = Stop::default();
+    pub fn described(command: &str, limits: Limits, stop: &Stop) -> Result<Program, ProgramError> {
+        let mut program = Program::start(command, Domain::in_stable_order(), limits)?.stopped_by(stop.clone());
         let process = program.process.as_mut().ok_or(ProgramError::Gone)?;
-        let description = process.describe(limits, &stop).map_err(ProgramError::Description)?;
+        let description = process.describe(limits, stop).map_err(ProgramError::Description)?;
         description.domain.check()?;
         program.domain = Domain {
             tie_order: description.domain.tie_order.or(program.domain.tie_order),

@@ -6,17 +6,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Told;
 use super::told::ToldShrunk;
+use super::{MAX_TEXT, Told};
 use crate::case::CaseSpec;
 use crate::check::{End, EngineTotals, Shard, Summary};
 use crate::domain::Domain;
 use crate::engine::MachineError;
 use crate::oracle::Coverage;
 use crate::text::clean;
-
-/// The most of a verdict's text, in characters.
-const MAX_TEXT: usize = 8000;
 
 /// Several runs as one.
 #[derive(Debug, Clone, Default)]

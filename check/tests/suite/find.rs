@@ -5,7 +5,7 @@ use std::time::Instant;
 use binned_experts_check::engine::Reference;
 use binned_experts_check::find::{FindError, find};
 use binned_experts_check::oracle::Inputs;
-use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome, Tensor};
+use binned_experts_check::{AnyProblem, Domain, Engine, Fault, MachineError, Outcome, Tensor};
 
 /// The reference, which takes a part of the cases and does something else with all others.
 struct Restricted<F> {
@@ -140,4 +140,63 @@ fn a_kernel_that_takes_nothing_has_no_domain() {
         (found.domain.hidden.one_of, found.domain.intermediate.one_of),
         (Some(vec![40]), Some(vec![24]))
     );
+}
+
+/// A small kernel whose machine fails at one of its calls.
+struct Failing {
+    takes: Domain,
+    calls: usize,
+    fails_at: usize,
+}
+
+impl Engine for Failing {
+    fn name(&self) -> &str {
+        "failing"
+    }
+
+    fn domain(&self) -> Domain {
+        Domain::in_stable_order()
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        self.calls += 1;
+        if self.calls == self.fails_at {
+            return Err(Fault::Machine(MachineError::Interrupted));
+        }
+        match self
+            .takes
+            .admits_inputs(&Inputs::new(problem), problem.has_explicit_order())
+        {
+            Ok(()) => Reference.forward(problem),
+            Err(outside) => Err(Fault::declined(outside.to_string())),
+        }
+    }
+}
+
+/// Whatever the search is at, a failure of the machine is no answer of the kernel.
+#[test]
+fn a_failure_of_the_machine_ends_the_search() {
+    let search = |fails_at| {
+        let takes = "precision = ['fp32']\ntokens = { max = 8 }\nhidden = { max = 8 }\nintermediate = { max = 8 }\n\
+                     experts = { max = 8 }\ntop_k = { max = 4 }";
+        let mut kernel = Failing {
+            takes: takes.parse().unwrap(),
+            calls: 0,
+            fails_at,
+        };
+        let found = find(&mut kernel, Some([4, 4, 4, 4, 2]));
+        (found, kernel.calls)
+    };
+    let (found, calls) = search(usize::MAX);
+    assert!(found.is_ok() && calls > 250, "{found:?}");
+    // The last hundred or so confirm what was found; those just before ask whether two runs are the same.
+    let repeats = (calls - 130..calls - 90).step_by(3);
+    for fails_at in (1..=calls).step_by(23).chain(repeats) {
+        let (found, ended) = search(fails_at);
+        assert!(
+            matches!(found, Err(FindError::Machine(MachineError::Interrupted))),
+            "call {fails_at} of {calls}: {found:?}"
+        );
+        assert_eq!(ended, fails_at);
+    }
 }
