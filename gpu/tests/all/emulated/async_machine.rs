@@ -117,6 +117,11 @@ fn copies_and_arrivals_that_do_not_fit_are_reported() {
 }
 
 fn words_are_published_before_they_are_copied() {
+    expect_publishing("selftest_publish", 64, &[7; 64]);
+}
+
+/// A kernel of two blocks, one of which copies 64 words of the other: `copied`, or a report where they are not published.
+pub(super) fn expect_publishing(kernel: &'static str, threads: u32, copied: &[u64; 64]) {
     for seed in 0..40 {
         let mut emulator = emulator(seed);
         let mut publish = |publishes| {
@@ -129,11 +134,11 @@ fn words_are_published_before_they_are_copied() {
             ];
             let two = Launch {
                 grid: 2,
-                ..launch("selftest_publish", 64, 0)
+                ..launch(kernel, threads, 0)
             };
             run(&mut emulator, two, &[0u64; 64], None, &more)
         };
-        assert_eq!(publish(1).unwrap(), [7; 64], "seed {seed}");
+        assert_eq!(publish(1).unwrap(), copied, "seed {seed}");
         let unpublished = report(publish(0));
         assert!(unpublished.contains("unpublished: a copy reads"), "{unpublished}");
     }

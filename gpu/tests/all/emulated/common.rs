@@ -93,6 +93,51 @@ pub(super) fn with_weights<T: Element>(problem: &Problem<T>, weights: Arc<Expert
     .with_activation(problem.activation())
 }
 
+/// Alpha and limit. For some of them the activation of zeros, such as those in the padding of a tile, is not zero.
+pub(super) const ACTIVATIONS: [(f64, f64); 6] = [
+    (1.702, 7.0),
+    (0.5, 0.25),
+    (1.0, f64::INFINITY),
+    (1.702, f64::NAN),
+    (f64::INFINITY, 7.0),
+    (1.0, -1.0),
+];
+
+/// The problem with a value in two tokens, in a weight, and in both. It has at least 2 experts and 4 tokens, and 5 hidden
+/// features.
+pub(super) fn with_value<T: Element>(problem: &Problem<T>, value: T) -> [Problem<T>; 3] {
+    let [mut tokens, plain_tokens] = [(); 2].map(|()| problem.hidden_states().clone());
+    let last = tokens.dim().1 - 1;
+    tokens[[0, 3, 4]] = value;
+    tokens[[0, last, 0]] = value;
+    let weights = problem.weights();
+    let mut gate_up_proj = weights.gate_up_proj().clone();
+    gate_up_proj[[1, 0, 5]] = value;
+    let changed = ExpertWeights::new(
+        gate_up_proj,
+        weights.gate_up_proj_bias().clone(),
+        weights.down_proj().clone(),
+        weights.down_proj_bias().clone(),
+    );
+    let changed = Arc::new(changed.unwrap());
+    [
+        (tokens.clone(), weights.clone()),
+        (plain_tokens, changed.clone()),
+        (tokens, changed),
+    ]
+    .map(|(tokens, weights)| {
+        let routing = problem.router_indices().to_owned();
+        let problem_with = Problem::new(
+            tokens,
+            routing,
+            problem.routing_weights().clone(),
+            weights,
+            problem.capacity(),
+        );
+        problem_with.unwrap().with_activation(problem.activation())
+    })
+}
+
 /// Every stage within its bound, integers exactly.
 pub(super) fn expect_stages<T: CaseElement>(problem: &Problem<T>, found: &Stages<T>, what: &str) {
     let precision = Precision::of(T::TYPE);

@@ -7,7 +7,7 @@ use binned_experts_gpu::{GpuError, POISONS, Schedule, Stages};
 use binned_experts_reference::{Activation, ExpertWeights, Problem};
 use ndarray::{Array2, Array3, Axis};
 
-use super::common::{Numbers, bits, expect_stages, pipeline, problem, with_weights};
+use super::common::{ACTIVATIONS, Numbers, bits, expect_stages, pipeline, problem, with_value, with_weights};
 use super::{Test, test};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -210,37 +210,14 @@ fn a_pipeline_is_usable_after_an_error() {
 
 fn nan_and_infinity_stay_in_the_rows_that_use_them() {
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let random = problem([70, 20, 6, 3, 2, 60], 9);
-        let mut tokens = random.hidden_states().clone();
-        tokens[[0, 3, 4]] = value;
-        tokens[[0, 69, 0]] = value;
-        let mut gate_up_proj = random.weights().gate_up_proj().clone();
-        gate_up_proj[[1, 0, 5]] = value;
-        let weights = ExpertWeights::new(
-            gate_up_proj,
-            random.weights().gate_up_proj_bias().clone(),
-            random.weights().down_proj().clone(),
-            random.weights().down_proj_bias().clone(),
-        );
-        let problem = Problem::new(
-            tokens,
-            random.router_indices().to_owned(),
-            random.routing_weights().clone(),
-            weights.unwrap(),
-            60,
-        );
-        check(&problem.unwrap(), 1, &format!("{value}"));
+        for (place, problem) in with_value(&problem([70, 20, 6, 3, 2, 60], 9), value).iter().enumerate() {
+            check(problem, 1, &format!("{value} in place {place}"));
+        }
     }
 }
 
 fn the_activation_follows_its_parameters() {
-    for (alpha, limit) in [
-        (1.702, 7.0),
-        (0.5, 0.25),
-        (1.0, f64::INFINITY),
-        (1.702, f64::NAN),
-        (1.0, -1.0),
-    ] {
+    for (alpha, limit) in ACTIVATIONS {
         let problem = problem([30, 8, 6, 3, 2, 30], 4).with_activation(Activation { alpha, limit });
         check(&problem, 1, &format!("alpha {alpha}, limit {limit}"));
     }

@@ -1,10 +1,10 @@
 //! The emulator does what the bf16 kernels ask of it, and finds the faults that are planted in
 //! `emulator/selftest_bf16.cu`.
 
-use binned_experts_gpu::{Arg, Emulator, GpuError, Launch, Machine};
+use binned_experts_gpu::{Arg, Emulator, Machine};
 use half::bf16;
 
-use super::async_machine::{launch, lines_of, report, run};
+use super::async_machine::{expect_publishing, launch, lines_of, report, run};
 use super::common::emulator;
 use super::{Test, test};
 
@@ -104,26 +104,11 @@ fn chunks_are_aligned_and_within_their_array() {
 }
 
 fn chunks_are_published_before_they_are_copied() {
-    for seed in 0..20 {
-        let mut emulator = emulator(seed);
-        let mut publish = |publishes| -> Result<Vec<u64>, GpuError> {
-            let (words, mut counters) = (emulator.alloc(64 * 8)?, emulator.alloc(4)?);
-            emulator.upload(&mut counters, &[0; 4])?;
-            let more = [
-                ("words", Arg::Buffer(&words, 64 * 8)),
-                ("counters", Arg::Buffer(&counters, 4)),
-                ("publishes", Arg::I64(publishes)),
-            ];
-            let two = Launch {
-                grid: 2,
-                ..launch("selftest_published_chunks", 32, 0)
-            };
-            run(&mut emulator, two, &[0u64; 64], None, &more)
-        };
-        assert_eq!(publish(1).unwrap(), [7, 8].repeat(32), "seed {seed}");
-        let unpublished = report(publish(0));
-        assert!(unpublished.contains("unpublished: a copy reads"), "{unpublished}");
-    }
+    expect_publishing(
+        "selftest_published_chunks",
+        32,
+        &std::array::from_fn(|word| 7 + word as u64 % 2),
+    );
 }
 
 fn integers_of_shared_memory_are_ordered_by_barriers() {

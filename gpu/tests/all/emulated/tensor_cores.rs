@@ -4,7 +4,7 @@ use binned_experts_gpu::{Pipeline, Stages};
 use binned_experts_reference::{Activation, ExpertWeights, Problem};
 use ndarray::{Array2, Array3};
 
-use super::common::{Numbers, bits, emulator, expect_stages, problem};
+use super::common::{ACTIVATIONS, Numbers, bits, emulator, expect_stages, problem, with_value};
 use super::{Test, test};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -19,6 +19,8 @@ pub(super) fn tests() -> Vec<Test> {
         test(zero_tokens_are_split),
         test(experts_that_cannot_be_split_are_left_to_the_fallback_kernels),
         test(limits_and_alphas_that_bound_nothing_are_left_to_the_fallback_kernels),
+        test(the_activation_follows_its_parameters),
+        test(nan_and_infinity_stay_in_the_rows_that_use_them),
     ]
 }
 
@@ -196,5 +198,24 @@ fn limits_and_alphas_that_bound_nothing_are_left_to_the_fallback_kernels() {
     ] {
         let problem = plain.clone().with_activation(Activation { alpha, limit });
         fallback_rows(&problem, 6, &format!("alpha {alpha}, limit {limit}"));
+    }
+}
+
+/// With their padding, of which the activation need not be zero.
+fn the_activation_follows_its_parameters() {
+    for (alpha, limit) in ACTIVATIONS {
+        let problem = problem([70, 40, 33, 3, 2, 60], 4).with_activation(Activation { alpha, limit });
+        fallback_rows(&problem, 1, &format!("alpha {alpha}, limit {limit}"));
+    }
+}
+
+fn nan_and_infinity_stay_in_the_rows_that_use_them() {
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for (place, problem) in with_value(&problem([70, 40, 33, 3, 2, 60], 9), value)
+            .iter()
+            .enumerate()
+        {
+            fallback_rows(problem, 1, &format!("{value} in place {place}"));
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! The bf16 kernels for Hopper's tensor cores, on the emulator, judged by the derived bounds.
 
 use binned_experts_gpu::{POISONS, Pipeline, Schedule, Stages};
-use binned_experts_reference::{Activation, ExpertWeights, Problem};
+use binned_experts_reference::{Activation, Problem};
 use half::bf16;
 use ndarray::Array2;
 
-use super::common::{Numbers, bits, emulator, expect_stages, problem_bf16, with_weights};
+use super::common::{ACTIVATIONS, Numbers, bits, emulator, expect_stages, problem_bf16, with_value};
 use super::{Test, test};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -210,41 +210,17 @@ fn a_token_has_the_same_bits_in_any_batch() {
 
 fn nan_and_infinity_stay_in_the_rows_that_use_them() {
     for value in [bf16::NAN, bf16::INFINITY, bf16::NEG_INFINITY] {
-        let random = problem_bf16([30, 24, 16, 3, 2, 25], 9);
-        let mut tokens = random.hidden_states().clone();
-        tokens[[0, 3, 4]] = value;
-        tokens[[0, 29, 0]] = value;
-        let mut gate_up_proj = random.weights().gate_up_proj().clone();
-        gate_up_proj[[1, 0, 5]] = value;
-        let weights = ExpertWeights::new(
-            gate_up_proj,
-            random.weights().gate_up_proj_bias().clone(),
-            random.weights().down_proj().clone(),
-            random.weights().down_proj_bias().clone(),
-        );
-        let with_tokens = Problem::new(
-            tokens,
-            random.router_indices().to_owned(),
-            random.routing_weights().clone(),
-            random.weights().clone(),
-            25,
-        );
-        check(&with_tokens.unwrap(), 1, &format!("{value} in tokens"));
-        let with_weights = with_weights(&random, weights.unwrap().into());
-        check(&with_weights, 1, &format!("{value} in a weight"));
+        for (place, problem) in with_value(&problem_bf16([30, 24, 16, 3, 2, 25], 9), value)
+            .iter()
+            .enumerate()
+        {
+            check(problem, 1, &format!("{value} in place {place}"));
+        }
     }
 }
 
 fn the_activation_follows_its_parameters() {
-    // For some of them the activation of zeros, such as those beyond I, is not zero.
-    for (alpha, limit) in [
-        (1.702, 7.0),
-        (0.5, 0.25),
-        (1.0, f64::INFINITY),
-        (1.702, f64::NAN),
-        (f64::INFINITY, 7.0),
-        (1.0, -1.0),
-    ] {
+    for (alpha, limit) in ACTIVATIONS {
         let problem = problem_bf16([20, 8, 8, 3, 2, 30], 4).with_activation(Activation { alpha, limit });
         check(&problem, 1, &format!("alpha {alpha}, limit {limit}"));
     }
