@@ -144,14 +144,7 @@ fn every_animal(_name: &str, machine: &Machine) -> Result<(), Failed> {
     }
     eprintln!("{}\n\n{}\n", zoo::table(&visits), zoo::classes(&visits));
     eprintln!("The slowest:\n\n{}\n\n{}", zoo::slowest(&visits), zoo::summary(&visits));
-    let line = |visit: &Visit| {
-        format!(
-            "{:<46} {:<4} {}\n",
-            visit.animal.name,
-            visit.animal.class,
-            visit.verdict()
-        )
-    };
+    let line = |visit: &Visit| format!("{:<46} {} {}\n", visit.animal.name, visit.animal.class, visit.verdict());
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(Path::new(ROOT).join("snapshots"));
     settings.set_prepend_module_to_snapshot(false);
