@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use binned_experts_check::engine::{Reference, forward};
-use binned_experts_check::program::{read_case, tensors, write_tensors};
+use binned_experts_check::program::{read_case, read_tensors, tensors, write_tensors};
 use binned_experts_check::{Stage, Tensor};
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -28,8 +28,17 @@ fn main() -> Result {
         std::thread::sleep(Duration::from_secs_f64(argument.parse()?));
         say(r#"{"ready": true}"#)?;
     }
-    for line in std::io::stdin().lock().lines() {
+    let mut weights = None;
+    for (number, line) in std::io::stdin().lock().lines().enumerate() {
         let request: serde_json::Value = serde_json::from_str(&line?)?;
+        match mode.as_str() {
+            "weights-apart" => {
+                say(&told_of_weights(&request, &mut weights))?;
+                continue;
+            }
+            "dies-now-and-then" if number == 6 => std::process::exit(3),
+            _ => {}
+        }
         let path = |name: &str| request[name].as_str().map(Path::new).ok_or("expected a path");
         let (case, output) = (path("case")?, path("output")?);
         let mode = if mode == "soak" {
@@ -53,9 +62,37 @@ fn drawn(case: &Path, seed: u64) -> &'static str {
     SOAK[((bits ^ (bits >> 31)) % SOAK.len() as u64) as usize]
 }
 
+/// What is told of the experts' weights, and whether that can be.
+fn told_of_weights(request: &serde_json::Value, known: &mut Option<String>) -> String {
+    if request["describe"] == true {
+        return r#"{"domain": {"precision": ["fp32"]}, "name": "apart", "weights_apart": true}"#.to_owned();
+    }
+    let tensors = |name: &str| {
+        let path = request[name].as_str().unwrap_or_default();
+        read_tensors(Path::new(path)).map(|tensors| Vec::from_iter(tensors.into_keys()))
+    };
+    let are_apart = matches!((tensors("case"), tensors("weights")), (Ok(case), Ok(weights))
+        if weights == ["down_proj", "down_proj_bias", "gate_up_proj", "gate_up_proj_bias"]
+            && case.iter().all(|name| !weights.contains(name)));
+    let path = request["weights"].as_str().map(str::to_owned);
+    let said = match request["weights_changed"].as_bool() {
+        Some(true) if are_apart && path != *known => r#"{"skip": "other weights"}"#,
+        Some(false) if are_apart && path == *known => r#"{"skip": "the same weights"}"#,
+        _ => r#"{"error": "told wrongly"}"#,
+    };
+    *known = path;
+    said.to_owned()
+}
+
 fn misbehave(mode: &str, argument: &str, case: &Path, output: &Path) -> Result {
     match mode {
-        "right" | "slow-start" => answer(case, output, |_| {})?,
+        "right" | "slow-start" | "dies-now-and-then" => answer(case, output, |_| {})?,
+        "odd" if read_case(case)?.problem.dims().hidden % 2 == 1 => return say(r#"{"error": "H is odd"}"#),
+        "odd" => answer(case, output, |_| {})?,
+        "marking" => {
+            mark(Path::new(argument))?;
+            answer(case, output, |_| {})?;
+        }
         "wrong" => answer(case, output, |values| values.iter_mut().for_each(|value| *value += 1.0))?,
         "extra" => answer_with_extras(case, output)?,
         "late" => {
@@ -97,6 +134,18 @@ fn misbehave(mode: &str, argument: &str, case: &Path, output: &Path) -> Result {
         _ => return Err(format!("expected a mode, found {mode}").into()),
     }
     say(r#"{"ok": true}"#)
+}
+
+/// Leaves a mark while it waits a little, and a file that says how many marks it saw.
+fn mark(folder: &Path) -> Result {
+    let own = folder.join(format!("at-{}", std::process::id()));
+    std::fs::write(&own, "")?;
+    std::thread::sleep(Duration::from_millis(30));
+    let names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names = names.collect::<std::io::Result<Vec<_>>>()?;
+    let seen = names.iter().filter(|name| name.starts_with("at-")).count();
+    std::fs::write(folder.join(format!("saw-{seen}-{}", std::process::id())), "")?;
+    Ok(std::fs::remove_file(own)?)
 }
 
 /// The right result, with its output changed.

@@ -1,4 +1,4 @@
-//! Builds the kernels for the CPU, with the feature `emulator` where a C++20 compiler is found.
+//! Builds the kernels for the CPU, with the feature `emulator` where a C++17 compiler is found.
 //!
 //! Sets `cfg(emulator_built)` on success. Without a compiler the crate builds all the same, and the variable
 //! `EMULATOR_REASON` holds what `Emulator::new` answers.
@@ -21,7 +21,7 @@ mod emulator {
         let mut build = cc::Build::new();
         build
             .cpp(true)
-            .std("c++20")
+            .std("c++17")
             .opt_level(3)
             .include("kernels")
             .include("emulator")

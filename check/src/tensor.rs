@@ -2,6 +2,9 @@
 //!
 //! An element type is one line of `element_types!` below; everything else follows from it.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use binned_experts_reference::{Bins, Dims, Element, Error, Problem};
 use ndarray::{Array, ArrayD, Dimension};
 use safetensors::Dtype;
@@ -216,6 +219,11 @@ impl AnyProblem {
     /// The shape of the output, `[B,S,H]`.
     pub fn output_shape(&self) -> Vec<usize> {
         with_problem!(self, problem => problem.hidden_states().shape().to_vec())
+    }
+
+    /// The experts' weights, to tell whether two problems share them.
+    pub(crate) fn weights(&self) -> Arc<dyn Any + Send + Sync> {
+        with_problem!(self, problem => problem.weights().clone())
     }
 
     /// The assignments in the order that decides which of them are dropped.

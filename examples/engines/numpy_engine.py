@@ -2,15 +2,19 @@
 
 For each line {"case": PATH, "output": PATH} on standard input it reads a case, writes the tensor `output`
 [B,S,H], in the case's element type, to the second path, and prints {"ok": true}, or {"error": "why"}.
-Stages written beside the output, here `sorted_indices` and `bins`, are compared too.
+Stages written beside the output, here `sorted_indices` and `bins`, are compared too. To {"describe": true} it
+answers what it takes, and that the experts' weights are to come in files of their own.
 
-    binned-experts check --command 'python3 examples/engines/numpy_engine.py' --precision fp32
+    binned-experts check --command 'python3 examples/engines/numpy_engine.py'
 """
 
 import json
 import sys
 
 import numpy as np
+
+# Every case, of any element type and in any order.
+DESCRIPTION = {"domain": {"tie_order": "given"}, "name": "numpy", "weights_apart": True}
 
 TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64}
 
@@ -91,8 +95,17 @@ def forward(case, capacity, alpha, limit):
     return output.reshape(case["hidden_states"].shape), order, bins
 
 
+def weights_of(request, kept={}):
+    """The experts' weights of a file of their own. A kernel would pack them here, once for all cases that share them."""
+    if request["weights_changed"]:
+        _, kept["tensors"] = read(request["weights"])
+    return kept["tensors"]
+
+
 def answer(request):
     metadata, tensors = read(request["case"])
+    if "weights" in request:
+        tensors |= weights_of(request)
     case = {name: widen(*tensor) for name, tensor in tensors.items()}
     alpha, limit = float(metadata.get("alpha", 1.702)), float(metadata.get("limit", 7.0))
     output, order, bins = forward(case, int(metadata["expert_capacity"]), alpha, limit)
@@ -105,7 +118,11 @@ def main():
     np.seterr(all="ignore")  # Inf and NaN are values here.
     for line in sys.stdin:
         try:
-            answer(json.loads(line))
+            request = json.loads(line)
+            if "describe" in request:
+                print(json.dumps(DESCRIPTION), flush=True)
+                continue
+            answer(request)
             print(json.dumps({"ok": True}), flush=True)
         except Exception as error:
             print(json.dumps({"error": repr(error)}), flush=True)

@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use binned_experts_check::check::{CaseResult, CheckPlan, Contender, End, Shapes, Watch, check as run_check};
+use binned_experts_check::check::{CaseResult, CheckPlan, End, Shapes, Watch, check as run_check};
 use binned_experts_check::{Selection, Summary, report};
 
-use super::engines::{Choice, Opened};
+use super::engines::Choice;
 use super::interrupt::Interrupts;
 use super::junit::Junit;
 use super::progress::Progress;
@@ -21,17 +21,10 @@ pub(super) fn check(arguments: &Check, interrupts: &Interrupts) -> Result<Conclu
         }
     }
     let plan = plan(arguments, interrupts)?;
-    let Choice {
-        mut engines,
-        unavailable,
-    } = arguments.engines.open(&interrupts.stop)?;
+    let Choice { engines, unavailable } = arguments.engines.open(&interrupts.stop)?;
     let names: Vec<String> = engines.iter().map(|opened| opened.engine.name().to_owned()).collect();
     let precision = arguments.engines.precision.map(|precision| precision.to_string());
-    let saved = Saved::new(
-        &arguments.save,
-        engines.iter().map(|opened| &*opened.engine),
-        precision.as_deref(),
-    )?;
+    let saved = Saved::new(&arguments.save, &names, precision.as_deref())?;
     let is_table = arguments.format == Format::Table;
     if is_table {
         print(format!("failing cases go to {}\n", saved.directory().display()))?;
@@ -51,8 +44,8 @@ pub(super) fn check(arguments: &Check, interrupts: &Interrupts) -> Result<Conclu
         max_failures: arguments.max_failures(),
         printed: Ok(()),
     };
-    let mut contenders: Vec<Contender<'_>> = engines.iter_mut().map(Opened::contender).collect();
-    let summary = run_check(&mut contenders, &plan, &mut watched);
+    let contenders = engines.into_iter().map(|opened| opened.contender(arguments.jobs));
+    let summary = run_check(&mut contenders.collect::<Vec<_>>(), &plan, &mut watched);
     watched.progress.finish();
     let Watched {
         saved, printed, junit, ..
@@ -87,11 +80,13 @@ pub(super) fn check(arguments: &Check, interrupts: &Interrupts) -> Result<Conclu
 
 fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure> {
     let golden = arguments.golden.as_deref().map(safetensors_files).transpose()?;
-    let specs = if arguments.rerun_failed {
-        saved::newest(&arguments.save)?
-    } else {
-        Vec::new()
-    };
+    let mut specs = Vec::new();
+    if arguments.rerun_failed {
+        specs.extend(saved::newest(&arguments.save)?);
+    }
+    if let Some(directory) = &arguments.cases_from {
+        specs.extend(saved::all(directory)?);
+    }
     Ok(CheckPlan {
         cases: arguments.cases,
         seed: arguments.seed,

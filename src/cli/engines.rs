@@ -1,28 +1,28 @@
 //! Engines by name.
 
+use std::path::Path;
 use std::time::Duration;
 
 use binned_experts::engines::{BUILT_IN, BuiltIn, built_in};
-use binned_experts_check::check::{Contender, OpenEngine};
+use binned_experts_check::check::{AnyEngine, Contender, OpenEngine};
 use binned_experts_check::domain::DomainError;
 use binned_experts_check::program::{Limits, Program};
-use binned_experts_check::{Domain, ElementType, Engine, Precision, Stop};
+use binned_experts_check::{Domain, ElementType, Precision, Stop};
 
 use super::{Engines, Failure, note, print};
 
-/// An engine, and what opens one more of it for another thread.
+/// An engine, and what opens one more of it.
 pub(super) struct Opened {
-    pub(super) engine: Box<dyn Engine>,
-    again: Option<Box<OpenEngine<'static>>>,
+    pub(super) engine: AnyEngine,
+    open: Box<OpenEngine<'static>>,
+    /// How many compute side by side if nobody says it.
+    jobs: usize,
 }
 
 impl Opened {
-    /// The engine for a check.
-    pub(super) fn contender(&mut self) -> Contender<'_> {
-        match &self.again {
-            Some(open) => Contender::per_thread(&mut *self.engine, open),
-            None => Contender::single(&mut *self.engine),
-        }
+    /// The engine for a check, `jobs` of which compute side by side.
+    pub(super) fn contender(self, jobs: Option<usize>) -> Contender<'static> {
+        Contender::several(self.engine, self.open, jobs.unwrap_or(self.jobs))
     }
 }
 
@@ -45,9 +45,12 @@ impl Engines {
                 Some(precision) => Program::new(command, precision, self.limits())?,
                 None => Program::described(command, self.limits(), stop)?,
             };
+            let program = program.within(&self.domain()?)?.stopped_by(stop.clone());
+            let another = program.opener();
             engines.push(Opened {
-                engine: Box::new(program.within(&self.domain()?)?.stopped_by(stop.clone())),
-                again: None,
+                open: Box::new(move || Ok(Box::new(another()?))),
+                engine: Box::new(program),
+                jobs: 1,
             });
         }
         let mut unavailable = Vec::new();
@@ -67,12 +70,7 @@ impl Engines {
 
     /// The domain of `--domain`; without it, any case.
     pub(super) fn domain(&self) -> Result<Domain, Failure> {
-        let Some(path) = &self.domain else {
-            return Ok(Domain::default());
-        };
-        let refused = |error: &dyn std::fmt::Display| format!("--domain: {}: {error}", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
-        Ok(text.parse().map_err(|error: DomainError| refused(&error))?)
+        domain_of(self.domain.as_deref())
     }
 
     fn limits(&self) -> Limits {
@@ -111,6 +109,16 @@ impl Engines {
     }
 }
 
+/// The domain of a file; without one, any case.
+pub(super) fn domain_of(path: Option<&Path>) -> Result<Domain, Failure> {
+    let Some(path) = path else {
+        return Ok(Domain::default());
+    };
+    let refused = |error: &dyn std::fmt::Display| format!("--domain: {}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
+    Ok(text.parse().map_err(|error: DomainError| refused(&error))?)
+}
+
 /// Whether each engine claims a precision on the element type of its cases.
 fn expect_claim(engines: &[Opened], precision: Precision) -> Result<(), Failure> {
     let element = precision.element();
@@ -130,11 +138,11 @@ fn expect_claim(engines: &[Opened], precision: Precision) -> Result<(), Failure>
 
 pub(super) fn opened(built_in: &'static BuiltIn) -> Result<Opened, Failure> {
     let unavailable = |error| -> Failure { format!("{}: not available: {error}", built_in.name).into() };
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Opened {
         engine: (built_in.open)().map_err(unavailable)?,
-        again: built_in
-            .is_per_thread
-            .then(|| Box::new(built_in.open) as Box<OpenEngine<'static>>),
+        open: Box::new(built_in.open),
+        jobs: if built_in.is_per_core { cores() } else { 1 },
     })
 }
 

@@ -8,7 +8,7 @@ use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::oracle::Coverage;
 use binned_experts_check::program::{positions, read_case, tensors, write_case, write_tensors};
 use binned_experts_check::{
-    AnyProblem, CaseSpec, ElementType, Fault, MachineError, Precision, Selection, Verdict, report,
+    AnyProblem, CaseSpec, ElementType, Engine, Fault, MachineError, Precision, Selection, Verdict, report,
 };
 
 use super::interrupt::Interrupts;
@@ -69,7 +69,7 @@ pub(super) fn case(arguments: &Case) -> Result<Conclusion, Failure> {
 pub(super) fn replay(arguments: &Replay, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     let mut engines = arguments.engines.open(&interrupts.stop)?.engines;
     let trial = read_trial(&arguments.case, arguments.order.as_deref(), |element| {
-        precisions_of(engines.iter().map(|opened| &*opened.engine), element)
+        precisions_of(engines.iter().map(|opened| &*opened.engine as &dyn Engine), element)
     })?;
     print(describe(&trial) + "\n")?;
     let mut found = Conclusion::NothingCompared;

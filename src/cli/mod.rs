@@ -39,6 +39,9 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 /// What the version is called, with the commit where it was built from one.
 const VERSION: &str = env!("BINNED_EXPERTS_VERSION");
 
+/// The most of one engine that compute side by side.
+const MOST_JOBS: usize = 256;
+
 /// Shown below the help of every command.
 const STATUSES: &str = "Exit status:
   0    something was compared and all of it agrees, or the command did its work
@@ -166,6 +169,9 @@ pub(crate) struct Check {
     /// Run every safetensors file of a directory besides, with each order it holds.
     #[arg(long, value_name = "DIR")]
     golden: Option<PathBuf>,
+    /// Run every case of a directory that is written as text (.toml) besides.
+    #[arg(long, value_name = "DIR")]
+    cases_from: Option<PathBuf>,
     /// What to print.
     #[arg(long, default_value = "table")]
     format: Format,
@@ -184,7 +190,7 @@ pub(crate) struct Check {
     /// End the run after so many failures.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_failures: Option<u64>,
-    /// The most cases tried to make the first failing case of an engine smaller; 0 leaves it as it is.
+    /// The most cases tried to make the first failing case of each kind smaller; 0 leaves it as it is.
     #[arg(long, value_name = "TRIES", default_value_t = 500)]
     shrink_budget: usize,
     /// Run only the I-th of N shares of the cases, as one machine of several does.
@@ -207,6 +213,10 @@ pub(crate) struct Check {
     /// A case that an engine declines inside its domain is a failure, and a wrong result or no answer beyond it.
     #[arg(long)]
     strict: bool,
+    /// How many of each engine compute side by side: of a program, so many processes. If not given, one program, and of a
+    /// built-in engine for the CPU one for each core.
+    #[arg(long, value_name = "N", value_parser = jobs)]
+    jobs: Option<usize>,
     /// Print the median and the longest time of a case for each engine.
     #[arg(long)]
     times: bool,
@@ -343,9 +353,12 @@ pub(crate) struct Zoo {
     /// Number of cases within which each must be caught.
     #[arg(long, default_value_t = 1000)]
     cases: usize,
-    /// Case i is the f32 case of seed number SEED + i.
+    /// Case i is the case of seed number SEED + i.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Draw the cases inside a domain: which bugs a kernel with these limits could hide.
+    #[arg(long, value_name = "FILE")]
+    domain: Option<PathBuf>,
     /// A folder with other bugs than those that are built in.
     #[arg(long, value_name = "DIR")]
     zoo: Option<PathBuf>,
@@ -422,6 +435,14 @@ fn shape(text: &str) -> Result<Domain, String> {
     }
     shape.check().map_err(|error| error.to_string())?;
     Ok(shape)
+}
+
+fn jobs(text: &str) -> Result<usize, String> {
+    let refused = || format!("expected a number from 1 to {MOST_JOBS}, found {text}");
+    text.parse()
+        .ok()
+        .filter(|jobs| (1..=MOST_JOBS).contains(jobs))
+        .ok_or_else(refused)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

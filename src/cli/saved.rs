@@ -1,16 +1,15 @@
 //! Failing cases as files, in a folder for each run.
 
-use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use binned_experts_check::check::CaseResult;
-use binned_experts_check::{CaseSpec, Engine, report};
+use binned_experts_check::{CaseSpec, report};
 
 use super::{Failure, started};
 
-/// The most failing cases that a run saves.
-const MAX_SAVED: usize = 100;
+/// The most failing cases of one kind that a run saves.
+const MAX_OF_KIND: usize = 10;
 
 /// The folder of a run. It is made when the run starts, so that a folder that cannot be written is told then, and removed
 /// at the end where nothing was saved.
@@ -27,16 +26,11 @@ pub(super) struct Saved {
 
 impl Saved {
     /// A new folder in `directory`, named by the time and the engines.
-    pub(super) fn new<'a>(
-        directory: &Path,
-        engines: impl IntoIterator<Item = &'a dyn Engine>,
-        precision: Option<&str>,
-    ) -> Result<Saved, Failure> {
+    pub(super) fn new(directory: &Path, engines: &[String], precision: Option<&str>) -> Result<Saved, Failure> {
         let made_parent = !directory.exists();
         std::fs::create_dir_all(directory).map_err(|error| could_not_write(directory, &error))?;
         let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ").to_string();
         clear(directory, &time);
-        let engines: Vec<&str> = engines.into_iter().map(Engine::name).collect();
         let engines = if engines.len() > 2 {
             format!("{}-engines", engines.len())
         } else {
@@ -70,7 +64,7 @@ impl Saved {
     /// Saves a failing case as it was drawn.
     pub(super) fn failing(&mut self, engine: &str, result: &CaseResult) {
         let Some(spec) = &result.spec else { return };
-        if self.count == MAX_SAVED {
+        if result.of_kind > MAX_OF_KIND {
             self.left_out += 1;
             return;
         }
@@ -198,31 +192,45 @@ fn case_text(story: &str, spec: &CaseSpec) -> String {
 
 /// The cases of the newest run in a folder that saved some, by name: first those that were shrunk.
 pub(super) fn newest(directory: &Path) -> Result<Vec<(String, CaseSpec)>, Failure> {
-    let refused =
-        |path: &Path, error: std::io::Error| format!("--rerun-failed: could not read {}: {error}", path.display());
-    let names = |path: &Path| -> Result<Vec<OsString>, Failure> {
-        let entries = std::fs::read_dir(path).map_err(|error| refused(path, error))?;
-        let names = entries.map(|entry| Ok(entry?.file_name()));
-        let mut names: Vec<OsString> = names
-            .collect::<std::io::Result<_>>()
-            .map_err(|error| refused(path, error))?;
-        names.sort();
-        Ok(names)
-    };
-    for run in names(directory)?.into_iter().rev() {
-        let run = directory.join(run);
+    let refused = |error: Failure| -> Failure { format!("--rerun-failed: {error}").into() };
+    for run in entries(directory).map_err(refused)?.into_iter().rev() {
         if !run.is_dir() {
             continue;
         }
-        let mut files = names(&run)?;
-        files.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "toml"));
-        if files.is_empty() {
+        let mut cases = texts(&run).map_err(refused)?;
+        if cases.is_empty() {
             continue;
         }
-        files.sort_by_key(|name| !name.to_string_lossy().ends_with("-shrunk.toml"));
-        return files.iter().map(|name| read_named(&run.join(name))).collect();
+        cases.sort_by_key(|path| !path.to_string_lossy().ends_with("-shrunk.toml"));
+        return cases.iter().map(|path| read_named(path)).collect();
     }
     Err(format!("--rerun-failed: no failing case in {}", directory.display()).into())
+}
+
+/// The cases of a folder, by name.
+pub(super) fn all(directory: &Path) -> Result<Vec<(String, CaseSpec)>, Failure> {
+    let cases = texts(directory).map_err(|error| format!("--cases-from: {error}"))?;
+    if cases.is_empty() {
+        return Err(format!("--cases-from: no case as text (.toml) in {}", directory.display()).into());
+    }
+    cases.iter().map(|path| read_named(path)).collect()
+}
+
+/// The files of a folder that hold a case as text, in the order of their names.
+fn texts(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut paths = entries(directory)?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    Ok(paths)
+}
+
+/// What is in a folder, in the order of the names.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let refused = |error: std::io::Error| format!("could not read {}: {error}", directory.display());
+    let entries = std::fs::read_dir(directory).map_err(refused)?;
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>();
+    let mut paths: Vec<PathBuf> = paths.map_err(refused)?;
+    paths.sort();
+    Ok(paths)
 }
 
 fn read_named(path: &Path) -> Result<(String, CaseSpec), Failure> {

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use binned_experts::zoo::{self, Animal, Budget, KernelPath, Machine};
 
+use super::engines::domain_of;
 use super::interrupt::Interrupts;
 use super::progress::Progress;
 use super::{Conclusion, Failure, Zoo, ZooEngine, print};
@@ -17,6 +18,7 @@ pub(super) fn zoo(arguments: &Zoo, interrupts: &Interrupts) -> Result<Conclusion
     let budget = Budget {
         cases: arguments.cases,
         seed: arguments.seed,
+        domain: domain_of(arguments.domain.as_deref())?,
         stop: interrupts.stop.clone(),
     };
     // A patch that does not apply is told before anything is built.

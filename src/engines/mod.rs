@@ -7,9 +7,7 @@ mod emulator;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 mod pipeline;
 
-use std::error::Error;
-
-use binned_experts_check::Engine;
+use binned_experts_check::check::{AnyEngine, OpenError};
 use binned_experts_check::engine::{DefinitionEngine, Reference};
 
 #[cfg(feature = "cuda")]
@@ -18,7 +16,7 @@ pub use cuda::with_image;
 pub use pipeline::{EngineElement, PipelineEngine};
 
 /// An engine, or why it cannot be had here.
-pub type Opened = Result<Box<dyn Engine>, Box<dyn Error + Send + Sync>>;
+pub type Opened = Result<AnyEngine, OpenError>;
 
 /// An engine that is built in.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +27,8 @@ pub struct BuiltIn {
     pub about: &'static str,
     /// Opens one.
     pub open: fn() -> Opened,
-    /// Whether each thread can have one of its own.
-    pub is_per_thread: bool,
+    /// Whether several compute side by side, one for each core.
+    pub is_per_core: bool,
     /// Whether it can be checked: the definition cannot, since it is what engines are compared with.
     pub is_checked: bool,
 }
@@ -41,42 +39,42 @@ pub const BUILT_IN: [BuiltIn; 6] = [
         name: "reference",
         about: "binned-experts-reference: plain ndarray, every stage shown",
         open: || Ok(Box::new(Reference)),
-        is_per_thread: true,
+        is_per_core: true,
         is_checked: true,
     },
     BuiltIn {
         name: "emulator-portable",
         about: "binned-experts-gpu on the CPU, in a strict emulator of a GPU: the kernels of every GPU",
         open: open::emulator_portable,
-        is_per_thread: true,
+        is_per_core: true,
         is_checked: true,
     },
     BuiltIn {
         name: "emulator-hopper",
         about: "binned-experts-gpu on the CPU, in a strict emulator of a GPU: the kernels for Hopper's tensor cores",
         open: open::emulator_hopper,
-        is_per_thread: true,
+        is_per_core: true,
         is_checked: true,
     },
     BuiltIn {
         name: "cuda-portable",
         about: "binned-experts-gpu on the first GPU: the kernels of every GPU",
         open: open::cuda_portable,
-        is_per_thread: false,
+        is_per_core: false,
         is_checked: true,
     },
     BuiltIn {
         name: "cuda-hopper",
         about: "binned-experts-gpu on the first GPU: the kernels for Hopper's tensor cores",
         open: open::cuda_hopper,
-        is_per_thread: false,
+        is_per_core: false,
         is_checked: true,
     },
     BuiltIn {
         name: "definition",
         about: "the definition in f64, rounded at the end; the oracle, so check does not take it",
         open: || Ok(Box::new(DefinitionEngine)),
-        is_per_thread: true,
+        is_per_core: true,
         is_checked: false,
     },
 ];
@@ -96,7 +94,7 @@ pub fn built_in(name: &str) -> Option<&'static BuiltIn> {
 }
 
 /// Every engine that can be checked and is available here.
-pub fn available() -> Vec<Box<dyn Engine>> {
+pub fn available() -> Vec<AnyEngine> {
     let checked = BUILT_IN.iter().filter(|engine| engine.is_checked);
     checked.filter_map(|engine| (engine.open)().ok()).collect()
 }

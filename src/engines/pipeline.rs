@@ -23,7 +23,7 @@ pub struct PipelineEngine<M: Machine> {
 
 /// Sets what a case leaves open: the contents of undefined memory and, on the emulator, the order in which its threads
 /// run. It is given a number that depends on the case.
-type Scheduler<M> = Box<dyn Fn(&mut M, u64)>;
+type Scheduler<M> = Box<dyn Fn(&mut M, u64) + Send>;
 
 /// An element type that engines have a pipeline for.
 pub trait EngineElement: PathElement + CaseElement {
@@ -45,7 +45,7 @@ impl EngineElement for bf16 {
 
 impl<M: Machine> PipelineEngine<M> {
     /// Takes no element type yet.
-    pub(super) fn new(name: &'static str, schedule: impl Fn(&mut M, u64) + 'static) -> PipelineEngine<M> {
+    pub(super) fn new(name: &'static str, schedule: impl Fn(&mut M, u64) + Send + 'static) -> PipelineEngine<M> {
         PipelineEngine {
             name,
             f32: None,

@@ -16,6 +16,7 @@ use std::fmt;
 
 use arbitrary::{Arbitrary, Unstructured};
 use binned_experts_check::case::{Profile, Special, ValueProfile};
+use binned_experts_check::check::AnyEngine;
 use binned_experts_check::engine::precisions_of;
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::report::verdict_text;
@@ -32,7 +33,7 @@ use crate::engines::built_in;
 const ENGINES: [&str; 3] = ["reference", "emulator-portable", "cuda-portable"];
 
 thread_local! {
-    static OPEN: RefCell<Vec<Box<dyn Engine>>> = RefCell::new(engines());
+    static OPEN: RefCell<Vec<AnyEngine>> = RefCell::new(engines());
 }
 
 /// Any routing, in f32.
@@ -61,7 +62,7 @@ pub fn values(case: &ValuesCase) -> usize {
     every_engine_agrees(&case.0)
 }
 
-fn engines() -> Vec<Box<dyn Engine>> {
+fn engines() -> Vec<AnyEngine> {
     let open = |name: &&str| {
         let engine = (built_in(name)?.open)();
         engine
@@ -73,7 +74,7 @@ fn engines() -> Vec<Box<dyn Engine>> {
 
 fn every_engine_agrees(spec: &CaseSpec) -> usize {
     OPEN.with_borrow_mut(|engines| {
-        let precisions = precisions_of(engines.iter().map(|engine| &**engine), spec.element);
+        let precisions = precisions_of(engines.iter().map(|engine| &**engine as &dyn Engine), spec.element);
         let trial = trial(spec, &precisions);
         let agreeing = engines
             .iter_mut()

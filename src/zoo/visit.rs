@@ -6,15 +6,17 @@ use rayon::prelude::*;
 
 use super::{Animal, KernelPath, Machine, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
-use binned_experts_check::{CaseSpec, Engine, Fault, MachineError, Selection, Stop, Verdict};
+use binned_experts_check::{CaseSpec, Domain, Engine, Fault, MachineError, Selection, Stop, Verdict};
 
 /// How many cases a bug has until it must have shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
     /// Number of cases.
     pub cases: usize,
-    /// Case i is the f32 case of seed number `seed + i`.
+    /// Case i is the case of seed number `seed + i`, of the element type of the kernels.
     pub seed: u64,
+    /// What the cases are drawn inside of, besides what the kernels take.
+    pub domain: Domain,
     /// Ends the run when it is set.
     pub stop: Stop,
 }
@@ -25,6 +27,7 @@ impl Default for Budget {
         Budget {
             cases: 1000,
             seed: 0,
+            domain: Domain::default(),
             stop: Stop::default(),
         }
     }
@@ -131,7 +134,7 @@ pub fn control(machine: &Machine, path: KernelPath, budget: &Budget) -> Result<O
 /// The first case of a check that fails.
 fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: &Budget) -> Result<Option<Catch>, ZooError> {
     let selection = Selection {
-        domain: path.domain(),
+        domain: path.domain().meet(&budget.domain),
         elements: vec![path.element()],
         ..Selection::default()
     };
@@ -161,6 +164,7 @@ fn caught_by(verdict: &Verdict) -> Option<String> {
         Verdict::Agree { .. } | Verdict::Declined(_) | Verdict::Skip(_) | Verdict::NotJudged(_) => None,
         Verdict::Disagree(mismatch) => Some(match **mismatch {
             Mismatch::NotDeterministic { .. } => "not deterministic".to_owned(),
+            Mismatch::NotBatchInvariant { .. } => "not batch-invariant".to_owned(),
             ref mismatch => mismatch.stage().to_string(),
         }),
         Verdict::Fault(fault) => {

@@ -9,5 +9,6 @@ mod merged;
 mod programs;
 mod reports;
 mod saving;
+mod side_by_side;
 mod soak;
 mod support;

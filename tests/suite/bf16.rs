@@ -52,8 +52,8 @@ fn agree(engine: &str, cases: usize, golden: Vec<PathBuf>) -> Result<usize, Fail
         },
         ..CheckPlan::default()
     };
-    let mut engine = open()?;
-    let contender = Contender::per_thread(&mut *engine, &open);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let contender = Contender::several(open()?, Box::new(open), cores);
     let summary = check(&mut [contender], &plan, &mut |_: &CaseResult| ControlFlow::Continue(()))?;
     if summary.agrees() {
         Ok(summary.engines[0].compared())

@@ -20,6 +20,9 @@ const BUGS_OF_MANY: [Bug; 7] = [
     Bug::CountsInBf16,
 ];
 
+/// That a failing case is made as small as can be is for other tests to see.
+const FEW_TRIES: &[&str] = &["--shrink-budget", "60"];
+
 /// How a bug is found.
 struct Found {
     /// What the engine claims.
@@ -140,7 +143,7 @@ fn bug_is_found(bug: Bug) {
         verdict,
     } = Found::new(bug);
     let profile = profile.map(|profile| ["--profile", profile]);
-    let arguments = [&["--cases", cases], profile.as_slice().as_flattened()].concat();
+    let arguments = [&["--cases", cases], FEW_TRIES, profile.as_slice().as_flattened()].concat();
     let checked = check_program(&planted(bug), precision, &arguments);
     assert_eq!((checked.code, checked.complaints()), (Some(1), vec![verdict]));
     let complaint = checked.first_complaint().unwrap();
@@ -200,7 +203,8 @@ fn a_hanging_program_is_started_anew() {
 
 /// All but what prints first are right on cases whose K is not 2.
 fn misbehaviour_is_named(misbehaviour: Misbehaviour, verdict: &str) {
-    let checked = check_program(&planted(misbehaviour), "fp32", &["--cases", "30", "--profile", "tiny"]);
+    let arguments = [&["--cases", "30", "--profile", "tiny"], FEW_TRIES].concat();
+    let checked = check_program(&planted(misbehaviour), "fp32", &arguments);
     assert_eq!((checked.code, checked.complaints()), (Some(1), vec![verdict]));
     assert_eq!(
         checked.verdicts().contains(&"agree"),

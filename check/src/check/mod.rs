@@ -1,6 +1,7 @@
 //! A run of engines over many cases.
 
 mod contender;
+mod pool;
 mod shapes;
 mod shard;
 mod source;
@@ -11,7 +12,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-pub use contender::{Contender, OpenEngine};
+pub use contender::Contender;
+pub use pool::{AnyEngine, OpenEngine, OpenError};
 pub use shapes::Shapes;
 pub use shard::Shard;
 pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Summary};
@@ -54,7 +56,7 @@ pub struct CheckPlan {
     pub at_least: Option<usize>,
     /// Whether a case that an engine declines inside its domain is a failure.
     pub is_strict: bool,
-    /// The most cases that are tried to make the first failing case of an engine smaller.
+    /// The most cases that are tried to make the first failing case of each kind smaller.
     pub shrink_budget: usize,
     /// Ends the run when it is set. Programs are to be [stopped by](crate::program::Program::stopped_by) the same.
     pub stop: Stop,
@@ -182,8 +184,8 @@ struct Run {
 impl Run {
     fn new(contenders: &[Contender<'_>], plan: &CheckPlan, sources: &Sources) -> Run {
         let totals = |contender: &Contender<'_>| EngineTotals {
-            name: contender.name(),
-            has_domain: !contender.claims().domain().conditions().is_empty(),
+            name: contender.claims().name.clone(),
+            has_domain: !contender.claims().domain.conditions().is_empty(),
             ..EngineTotals::default()
         };
         let domain = sources.domain().clone();
@@ -213,20 +215,20 @@ impl Run {
         contenders: &mut [Contender<'_>],
         workers: &Workers,
         watch: &mut dyn Watch,
-    ) -> ControlFlow<()> {
+    ) -> Result<ControlFlow<()>, CheckError> {
         let mut engines = Vec::new();
         for (index, (contender, judgement)) in contenders.iter_mut().zip(judgements).enumerate() {
             let judgement = match judgement {
                 _ if self.is_given_up(index) => Judgement::skipped(SkipReason::GivenUp),
                 Judged::Done(judgement) => judgement,
-                Judged::Left(trial) => judge(contender.engine(), &trial),
+                Judged::Left(trial) => contender.with(|engine| judge(engine, &trial))?,
             };
             if let Verdict::NotJudged(error) = &judgement.verdict {
                 // The case is none of this run's: not every engine can be judged on it.
-                return self.end(match error {
+                return Ok(self.end(match error {
                     MachineError::Interrupted => End::Interrupted,
                     error => End::Machine(error.clone()),
-                });
+                }));
             }
             engines.push((index, judgement));
         }
@@ -236,18 +238,18 @@ impl Run {
             self.summary.cases += 1;
         }
         for (index, judgement) in engines {
-            let result = self.record_engine(case, index, contenders[index].engine(), judgement, watch);
+            let result = self.record_engine(case, index, &mut contenders[index], judgement, watch)?;
             if self.is_given_up(index) {
                 workers.give_up(index);
             }
             if watch.result(&result).is_break() {
-                return self.end(End::Stopped);
+                return Ok(self.end(End::Stopped));
             }
         }
         if (0..self.silences.len()).all(|engine| self.is_given_up(engine)) {
-            return self.end(End::GivenUp);
+            return Ok(self.end(End::GivenUp));
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn end(&mut self, end: End) -> ControlFlow<()> {
@@ -263,37 +265,38 @@ impl Run {
         &mut self,
         case: &Case,
         index: usize,
-        engine: &mut dyn Engine,
+        contender: &mut Contender<'_>,
         judgement: Judgement,
         watch: &mut dyn Watch,
-    ) -> CaseResult {
+    ) -> Result<CaseResult, CheckError> {
         if let (Some(limit), Some(spec)) = (case.beyond, &case.spec) {
             self.summary.add_beyond(index, limit, spec, &judgement.verdict);
-            return CaseResult {
+            return Ok(CaseResult {
                 verdict: judgement.verdict,
                 ..CaseResult::of(case, index)
-            };
+            });
         }
         if !self.is_given_up(index) {
             let silent = judgement.verdict.is_silence();
             self.silences[index] = if silent { self.silences[index] + 1 } else { 0 };
         }
-        let is_first = self.summary.add_judgement(case, index, &judgement);
+        let of_kind = self.summary.add_judgement(case, index, &judgement);
         let mut result = CaseResult {
+            of_kind,
             verdict: judgement.verdict,
             ..CaseResult::of(case, index)
         };
         if result.verdict.is_failure() {
             watch.failing(&result);
             // Each try of a case without an answer would take the whole time limit.
-            if is_first && !result.verdict.is_time_out() {
-                result.shrunk = self.shrunk(&result, engine, watch);
+            if of_kind == 1 && !result.verdict.is_time_out() {
+                result.shrunk = contender.with(|engine| self.shrunk(&result, engine, watch))?;
             }
-            if is_first {
+            if of_kind == 1 {
                 self.summary.failures.push(result.clone());
             }
         }
-        result
+        Ok(result)
     }
 
     fn shrunk(&self, result: &CaseResult, engine: &mut dyn Engine, watch: &mut dyn Watch) -> Option<Shrunk> {

@@ -65,10 +65,6 @@ impl Sources {
                 error,
             })?;
         }
-        let claims = |contender: &Contender<'_>| {
-            let claim = |&element| Some((element, contender.claims().precision(element)?));
-            ElementType::ALL.iter().filter_map(claim).collect()
-        };
         let selection = takeable(contenders, &plan.selection)?;
         let mut domain = selection.domain.clone();
         let selections = plan.shapes.selections(selection, plan.seed)?;
@@ -86,7 +82,10 @@ impl Sources {
             shard: plan.shard,
             selections,
             domain,
-            claims: contenders.iter().map(claims).collect(),
+            claims: contenders
+                .iter()
+                .map(|contender| contender.claims().precisions.clone())
+                .collect(),
         })
     }
 
@@ -188,13 +187,13 @@ fn takeable(contenders: &[Contender<'_>], selection: &Selection) -> Result<Selec
     let wanted = |element: &ElementType| selection.elements.is_empty() || selection.elements.contains(element);
     let claims = || contenders.iter().map(Contender::claims);
     let taken = |element: &ElementType| {
-        selection.domain.precision_on(*element).is_some() && claims().any(|engine| engine.precision(*element).is_some())
+        selection.domain.precision_on(*element).is_some() && claims().any(|claims| claims.takes(*element))
     };
     let elements = ElementType::ALL.iter().copied();
     // One engine may take what another does not, by element type.
-    let domains = claims().map(|engine| Domain {
+    let domains = claims().map(|claims| Domain {
         precision: None,
-        ..engine.domain()
+        ..claims.domain.clone()
     });
     let domain = domains.fold(selection.domain.clone(), |all, domain| all.meet(&domain));
     domain.check()?;

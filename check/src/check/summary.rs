@@ -27,7 +27,9 @@ pub struct CaseResult {
     pub engine: usize,
     /// The verdict.
     pub verdict: Verdict,
-    /// The first failing case of an engine, made small.
+    /// How many failures of this kind the engine had, this one included; 0 where it is none.
+    pub of_kind: usize,
+    /// The first failing case of its kind, made small.
     pub shrunk: Option<Shrunk>,
     /// The limit of the domain that the case is beyond. The engine may decline it, and its failures count apart.
     pub beyond: Option<Limit>,
@@ -42,6 +44,7 @@ impl CaseResult {
             golden: case.golden.clone(),
             engine,
             verdict: Verdict::Skip(SkipReason::GivenUp),
+            of_kind: 0,
             shrunk: None,
             beyond: case.beyond,
         }
@@ -217,7 +220,7 @@ pub struct Summary {
     pub is_strict: bool,
     /// How the run ended.
     pub end: End,
-    /// The first failure of each engine.
+    /// The first failure of each kind.
     pub failures: Vec<CaseResult>,
     /// All failures, by engine and kind.
     pub kinds: Vec<FailureKind>,
@@ -283,16 +286,15 @@ impl Summary {
         }
     }
 
-    /// Adds one engine's; whether it is the first failure of the engine.
-    pub(super) fn add_judgement(&mut self, case: &Case, engine: usize, judgement: &Judgement) -> bool {
+    /// Adds one engine's. Where it is a failure, the number of those of its kind so far; otherwise 0.
+    pub(super) fn add_judgement(&mut self, case: &Case, engine: usize, judgement: &Judgement) -> usize {
         self.comparing += judgement.comparing;
-        let totals = &mut self.engines[engine];
-        let is_first = totals.failed() == 0 && judgement.verdict.is_failure();
-        totals.add(case, judgement);
+        self.engines[engine].add(case, judgement);
         if judgement.verdict.is_failure() {
-            self.add_kind(engine, &judgement.verdict.likeness(), 1, &case.name);
+            self.add_kind(engine, &judgement.verdict.likeness(), 1, &case.name)
+        } else {
+            0
         }
-        is_first
     }
 
     /// Adds one engine's verdict on a case beyond the domain.
@@ -330,8 +332,8 @@ impl Summary {
         &mut self.beyond[at]
     }
 
-    /// Adds failing cases of one kind.
-    pub(crate) fn add_kind(&mut self, engine: usize, text: &str, cases: usize, first: &str) {
+    /// Adds failing cases of one kind, and returns how many there are now.
+    pub(crate) fn add_kind(&mut self, engine: usize, text: &str, cases: usize, first: &str) -> usize {
         let is = |kind: &FailureKind, text: &str| kind.engine == engine && kind.text == text;
         let is_new = !self.kinds.iter().any(|kind| is(kind, text));
         let text = if is_new && self.kinds.len() >= MAX_KINDS {
@@ -339,15 +341,17 @@ impl Summary {
         } else {
             text
         };
-        match self.kinds.iter_mut().find(|kind| is(kind, text)) {
-            Some(kind) => kind.cases += cases,
-            None => self.kinds.push(FailureKind {
+        let at = self.kinds.iter().position(|kind| is(kind, text)).unwrap_or_else(|| {
+            self.kinds.push(FailureKind {
                 engine,
                 text: text.to_owned(),
-                cases,
+                cases: 0,
                 first: first.to_owned(),
-            }),
-        }
+            });
+            self.kinds.len() - 1
+        });
+        self.kinds[at].cases += cases;
+        self.kinds[at].cases
     }
 }
 

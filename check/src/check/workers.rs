@@ -1,4 +1,4 @@
-//! The threads of a check: each takes the next case, prepares it, and runs the engines that it has of its own.
+//! The threads of a check: each takes the next case, prepares it, and runs the engines that may run on any thread.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -9,13 +9,14 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::contender::Claims;
+use super::pool::Pool;
 use super::source::{Case, Sources};
-use super::{CheckError, Contender, OpenEngine};
-use crate::engine::Engine;
+use super::{CheckError, Contender};
 use crate::judge::{Judgement, SkipReason, Trial, judge};
 use crate::stop::Stop;
 
-/// How many cases for each thread may be ahead of the one that is recorded next, where the threads have every engine.
+/// How many cases for each thread may be ahead of the one that is recorded next, where the threads run every engine.
 const JUDGED_AHEAD: usize = 64;
 /// The same where some engine is left to the thread that records: its cases wait with all their tensors.
 const PREPARED_AHEAD: usize = 8;
@@ -25,14 +26,21 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// Threads, and what they know of the engines.
 pub(super) struct Workers<'a> {
     threads: usize,
-    engines: Vec<(String, Option<&'a OpenEngine<'a>>)>,
-    given_up: Vec<AtomicBool>,
+    engines: Vec<Known<'a>>,
+}
+
+/// What the threads know of an engine.
+struct Known<'a> {
+    claims: Claims,
+    /// None where the thread that records the cases has the engine.
+    pool: Option<Arc<Pool<'a>>>,
+    given_up: AtomicBool,
 }
 
 /// One engine on a case.
 pub(super) enum Judged {
     Done(Judgement),
-    /// The thread does not have the engine.
+    /// Only the thread that records the cases has the engine.
     Left(Arc<Trial>),
 }
 
@@ -54,19 +62,25 @@ struct Window {
 }
 
 impl<'a> Workers<'a> {
-    /// A thread for each core.
+    /// A thread for each core, or more where more engines may run side by side.
     pub(super) fn new(contenders: &[Contender<'a>]) -> Workers<'a> {
-        let engine = |contender: &Contender<'a>| (contender.name(), contender.open());
+        let known = |contender: &Contender<'a>| Known {
+            claims: contender.claims().clone(),
+            pool: contender.pool().cloned(),
+            given_up: AtomicBool::new(false),
+        };
+        let engines: Vec<Known<'a>> = contenders.iter().map(known).collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let pools = engines.iter().filter_map(|engine| engine.pool.as_ref());
         Workers {
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-            engines: contenders.iter().map(engine).collect(),
-            given_up: contenders.iter().map(|_| AtomicBool::new(false)).collect(),
+            threads: pools.map(|pool| pool.most()).fold(cores, usize::max),
+            engines,
         }
     }
 
     /// No longer runs an engine.
     pub(super) fn give_up(&self, engine: usize) {
-        self.given_up[engine].store(true, Ordering::Relaxed);
+        self.engines[engine].given_up.store(true, Ordering::Relaxed);
     }
 
     /// Hands every case to `record`, in order, until it breaks or the run is stopped.
@@ -74,7 +88,7 @@ impl<'a> Workers<'a> {
         &self,
         sources: &Sources,
         stop: &Stop,
-        mut record: impl FnMut(Case, Vec<Judged>) -> ControlFlow<()>,
+        mut record: impl FnMut(Case, Vec<Judged>) -> Result<ControlFlow<()>, CheckError>,
     ) -> Result<(), CheckError> {
         let window = Window::default();
         let next = AtomicUsize::new(0);
@@ -101,7 +115,7 @@ impl<'a> Workers<'a> {
                 };
                 while let Some(judged) = waiting.remove(&recorded).filter(|_| !stop.is_set()) {
                     let (case, judgements) = *judged;
-                    if record(case, judgements).is_break() {
+                    if record(case, judgements)?.is_break() {
                         return Ok(());
                     }
                     recorded += 1;
@@ -115,16 +129,22 @@ impl<'a> Workers<'a> {
     fn work(&self, sources: &Sources, next: &AtomicUsize, window: &Window, sender: Sender<Message>) {
         // A panic must reach the thread that waits for the case.
         let worked = catch_unwind(AssertUnwindSafe(|| {
-            let mut engines = self.open()?;
-            let has_every_engine = engines.iter().all(Option::is_some);
-            let ahead = self.threads * if has_every_engine { JUDGED_AHEAD } else { PREPARED_AHEAD };
+            let have_every_engine = self.engines.iter().all(|engine| engine.pool.is_some());
+            let ahead = self.threads
+                * if have_every_engine {
+                    JUDGED_AHEAD
+                } else {
+                    PREPARED_AHEAD
+                };
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= sources.len() || !window.wait_for(index, ahead) {
                     return Ok(());
                 }
-                let (case, trial) = sources.prepare(index, |engine| !self.given_up[engine].load(Ordering::Relaxed));
-                let judgements = self.judge(&mut engines, &Arc::new(trial));
+                let (case, trial) = sources.prepare(index, |engine| !self.engines[engine].is_given_up());
+                let trial = Arc::new(trial);
+                let judged = self.engines.iter().map(|engine| engine.judge(&trial));
+                let judgements = judged.collect::<Result<_, _>>()?;
                 if sender.send(Message::Case(index, Box::new((case, judgements)))).is_err() {
                     return Ok(());
                 }
@@ -137,26 +157,22 @@ impl<'a> Workers<'a> {
             Err(panic) => sender.send(Message::Panicked(panic)),
         };
     }
+}
 
-    /// This thread's own engines.
-    fn open(&self) -> Result<Vec<Option<Box<dyn Engine>>>, CheckError> {
-        let engine = |(name, open): &(String, Option<&OpenEngine<'_>>)| {
-            let engine = open.map(|open| open()).transpose();
-            engine.map_err(|error| CheckError::Open {
-                engine: name.clone(),
-                error,
-            })
-        };
-        self.engines.iter().map(engine).collect()
+impl Known<'_> {
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
-    fn judge(&self, engines: &mut [Option<Box<dyn Engine>>], trial: &Arc<Trial>) -> Vec<Judged> {
-        let judgement = |(engine, given_up): (&mut Option<Box<dyn Engine>>, &AtomicBool)| match engine {
-            None => Judged::Left(trial.clone()),
-            Some(_) if given_up.load(Ordering::Relaxed) => Judged::Done(Judgement::skipped(SkipReason::GivenUp)),
-            Some(engine) => Judged::Done(judge(&mut **engine, trial)),
+    fn judge(&self, trial: &Arc<Trial>) -> Result<Judged, CheckError> {
+        let Some(pool) = &self.pool else {
+            return Ok(Judged::Left(trial.clone()));
         };
-        engines.iter_mut().zip(&self.given_up).map(judgement).collect()
+        if self.is_given_up() {
+            return Ok(Judged::Done(Judgement::skipped(SkipReason::GivenUp)));
+        }
+        let judged = pool.with(|engine| judge(engine, trial));
+        judged.map(Judged::Done).map_err(|error| self.claims.refused(error))
     }
 }
 

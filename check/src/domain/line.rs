@@ -21,6 +21,9 @@ impl fmt::Display for Domain {
         if self.is_deterministic() {
             parts.push("deterministic".to_owned());
         }
+        if self.is_batch_invariant() {
+            parts.push("batch-invariant".to_owned());
+        }
         if parts.is_empty() {
             return f.write_str("anything");
         }

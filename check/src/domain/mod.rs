@@ -108,6 +108,9 @@ pub struct Domain {
     /// Whether it claims to give the same bits for the same case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deterministic: Option<bool>,
+    /// Whether it claims that a token's row has the same bits in any batch in which nothing of the token is dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_invariant: Option<bool>,
 }
 
 impl Domain {
@@ -153,6 +156,7 @@ impl Domain {
             finite: flag(self.finite, other.finite, true),
             tie_order,
             deterministic: flag(self.deterministic, other.deterministic, true),
+            batch_invariant: flag(self.batch_invariant, other.batch_invariant, true),
         }
     }
 
@@ -199,6 +203,11 @@ impl Domain {
     /// Whether it claims to give the same bits for the same case.
     pub fn is_deterministic(&self) -> bool {
         self.deterministic == Some(true)
+    }
+
+    /// Whether it claims that a token's row has the same bits in any batch.
+    pub fn is_batch_invariant(&self) -> bool {
+        self.batch_invariant == Some(true)
     }
 }
 

@@ -4,6 +4,7 @@
 //! Between the greatest size that is taken and the next that is not, halving finds the limit. A wrong result is a bug and
 //! is told as one; it is never taken for a limit.
 
+mod bits;
 mod probe;
 mod rule;
 mod text;
@@ -15,9 +16,9 @@ use self::rule::conditions;
 use crate::case::{CaseSpec, OrderProfile, Place, Routing, RoutingProfile, Special, SpecialValue};
 use crate::check::{CheckError, CheckPlan, Contender, End, check};
 use crate::domain::{Axis, Domain, DomainError, Sizes, TieOrder};
-use crate::engine::{Engine, Fault, MachineError, forward};
+use crate::engine::{Engine, Fault, MachineError};
 use crate::generate::Selection;
-use crate::judge::{Verdict, compare_runs};
+use crate::judge::Verdict;
 use crate::tensor::ElementType;
 
 /// Cases inside the domain that was found, at the end.
@@ -98,7 +99,7 @@ pub fn find(engine: &mut dyn Engine, start: Option<[usize; 5]>) -> Result<Found,
     search.capacity()?;
     search.numbers()?;
     search.values_and_order()?;
-    search.repeats()?;
+    search.bits()?;
     let Search {
         probe,
         domain,
@@ -351,35 +352,6 @@ impl<'a> Search<'a> {
             self.domain.tie_order = Some(TieOrder::Given);
         }
         self.evidence.push(("tie_order", tally));
-        Ok(())
-    }
-
-    /// Whether several runs of a case give the same bits.
-    fn repeats(&mut self) -> Result<(), FindError> {
-        let mut spec = self.base.clone();
-        spec.sequence = self
-            .domain
-            .tokens
-            .at_most(64)
-            .filter(|tokens| *tokens > 0)
-            .unwrap_or(spec.sequence);
-        spec.capacity = spec.sequence * spec.top_k;
-        let Ok(problem) = spec.build() else { return Ok(()) };
-        let mut tally = Tally::default();
-        let mut first = None;
-        for _ in 0..8 {
-            let outcome = match forward(self.probe.engine(), &problem) {
-                Ok(outcome) => outcome,
-                Err(Fault::Machine(error)) => return Err(error.into()),
-                // Nothing is claimed.
-                Err(_) => return Ok(()),
-            };
-            let is_same = first.as_ref().is_none_or(|first| compare_runs(first, &outcome).is_ok());
-            tally.add(if is_same { Reply::Right } else { Reply::Wrong });
-            first.get_or_insert(outcome);
-        }
-        self.domain.deterministic = Some(true).filter(|_| tally.wrong == 0);
-        self.evidence.push(("deterministic", tally));
         Ok(())
     }
 

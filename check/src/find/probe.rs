@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::case::{CaseSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
-use crate::engine::{Engine, Fault, MachineError, precisions_of};
-use crate::judge::{Trial, Verdict, judge};
+use crate::engine::{Engine, Fault, MachineError, forward};
+use crate::judge::{Trial, Verdict, judge_outcome};
 use crate::tensor::ElementType;
 
 /// The most of the failing cases that are kept.
@@ -95,26 +95,31 @@ impl<'a> Probe<'a> {
 
     /// What becomes of a case; none where it cannot be built.
     pub(super) fn ask(&mut self, spec: &CaseSpec) -> Result<Option<Reply>, MachineError> {
-        let precisions = precisions_of([&*self.engine], spec.element);
-        let Ok(trial) = Trial::from_spec(spec, &precisions) else {
-            return Ok(None);
-        };
+        let Ok(problem) = spec.build() else { return Ok(None) };
         self.asked += 1;
-        let verdict = judge(self.engine, &trial.beyond_domains()).verdict;
-        Ok(Some(match verdict {
-            Verdict::Agree { .. } => Reply::Right,
-            Verdict::NotJudged(error) => return Err(error),
-            Verdict::Declined(_)
-            | Verdict::Skip(_)
-            | Verdict::Fault(Fault::Refused { .. } | Fault::Panicked { .. }) => Reply::Declined,
-            Verdict::Fault(_) => Reply::Crashed,
-            Verdict::Disagree(_) => {
+        let Some(precision) = self.engine.precision(spec.element) else {
+            return Ok(Some(Reply::Declined));
+        };
+        // What is right is computed only where there is a result: for large cases it takes longer than a refusal.
+        let outcome = match forward(self.engine, &problem) {
+            Ok(outcome) => outcome,
+            Err(Fault::Machine(error)) => return Err(error),
+            Err(Fault::Declined { .. } | Fault::Refused { .. } | Fault::Panicked { .. }) => {
+                return Ok(Some(Reply::Declined));
+            }
+            Err(_) => return Ok(Some(Reply::Crashed)),
+        };
+        let trial = Trial::from_problem(problem, &[precision]);
+        match judge_outcome(&trial, precision, &self.engine.domain(), &outcome) {
+            None => Ok(Some(Reply::Declined)),
+            Some(Verdict::Agree { .. }) => Ok(Some(Reply::Right)),
+            Some(verdict) => {
                 if self.wrong.len() < MAX_KEPT {
                     self.wrong.push((spec.clone(), verdict));
                 }
-                Reply::Wrong
+                Ok(Some(Reply::Wrong))
             }
-        }))
+        }
     }
 }
 

@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::Found;
 
+/// Fields that are no limits but claims.
+const CLAIMS: [&str; 2] = ["deterministic", "batch_invariant"];
+
 impl fmt::Display for Found {
     /// A domain file. A field without a limit is a comment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,7 +17,12 @@ impl fmt::Display for Found {
             writeln!(f, "{field} = {value}{}", comment(field))?;
         }
         for (field, tally) in self.evidence.iter().filter(|(field, _)| !table.contains_key(*field)) {
-            writeln!(f, "# {field}: no limit found  # {tally}")?;
+            let said = if CLAIMS.contains(field) {
+                "not claimed"
+            } else {
+                "no limit found"
+            };
+            writeln!(f, "# {field}: {said}  # {tally}")?;
         }
         writeln!(f, "# drawn inside: {}", self.inside)
     }

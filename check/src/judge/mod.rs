@@ -1,5 +1,6 @@
 //! One engine on one case.
 
+mod batch;
 mod compare;
 mod shrink;
 mod verdict;
@@ -11,8 +12,9 @@ use ndarray::{Axis, IxDyn};
 
 pub use compare::{compare, compare_runs, share_used};
 pub use shrink::{Shrunk, shrink};
-pub use verdict::{Mismatch, SkipReason, Verdict};
+pub use verdict::{BatchPlace, Mismatch, SkipReason, Verdict};
 
+use self::batch::Batch;
 use crate::case::{CaseSpec, SpecError, Warmup};
 use crate::domain::{Domain, TieOrder};
 use crate::engine::{Engine, Fault, Outcome, caught, forward, precisions_of};
@@ -197,23 +199,17 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     let start = Instant::now();
     let outcome = run(engine, &domain, trial);
     let in_engine = start.elapsed();
-    let compared = |outcome: &Outcome| match returned_order(&domain, trial, outcome) {
-        None => compare(&trial.expected, bounds, outcome),
-        Some(ordered) => {
-            let ordered = Trial::from_problem(ordered, &[precision]);
-            let bounds = ordered.bounds(precision).unwrap_or(bounds);
-            compare(&ordered.expected, bounds, outcome)
-        }
-    };
     let verdict = match outcome {
         Err(Fault::Machine(error)) => Verdict::NotJudged(error),
         Err(Fault::Declined { reason }) => Verdict::Declined(reason),
         Err(fault) => Verdict::Fault(fault),
-        Ok((outcome, Some(earlier))) => match compare_runs(&earlier, &outcome) {
+        Ok(runs) => match runs.same_case() {
             Err(mismatch) => Verdict::Disagree(mismatch),
-            Ok(()) => compared(&outcome),
+            Ok(()) => runs.same_rows(
+                &trial.expected,
+                compared(trial, precision, bounds, &domain, &runs.outcome),
+            ),
         },
-        Ok((outcome, None)) => compared(&outcome),
     };
     Judgement {
         verdict,
@@ -222,22 +218,84 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     }
 }
 
-/// The outcome. If the engine must give the same bits twice, the outcome of an earlier run besides. A warm-up call that
-/// is declined is left out.
-fn run(engine: &mut dyn Engine, domain: &Domain, trial: &Trial) -> Result<(Outcome, Option<Outcome>), Fault> {
-    let before = match &trial.warmup {
+/// A problem's verdict on an outcome that is there already; none where the problem is not prepared for the precision.
+pub(crate) fn judge_outcome(
+    trial: &Trial,
+    precision: Precision,
+    domain: &Domain,
+    outcome: &Outcome,
+) -> Option<Verdict> {
+    Some(compared(trial, precision, trial.bounds(precision)?, domain, outcome))
+}
+
+fn compared(trial: &Trial, precision: Precision, bounds: &Bounds, domain: &Domain, outcome: &Outcome) -> Verdict {
+    match returned_order(domain, trial, outcome) {
+        None => compare(&trial.expected, bounds, outcome),
+        Some(ordered) => {
+            let ordered = Trial::from_problem(ordered, &[precision]);
+            let bounds = ordered.bounds(precision).unwrap_or(bounds);
+            compare(&ordered.expected, bounds, outcome)
+        }
+    }
+}
+
+/// What an engine gave for a case, and what it must equal bit by bit as the engine claims.
+struct Runs {
+    outcome: Outcome,
+    /// An earlier run of the case.
+    earlier: Option<Outcome>,
+    /// A run of its tokens in another batch.
+    batch: Option<(Batch, Outcome)>,
+}
+
+impl Runs {
+    fn same_case(&self) -> Result<(), Box<Mismatch>> {
+        self.earlier
+            .as_ref()
+            .map_or(Ok(()), |earlier| compare_runs(earlier, &self.outcome))
+    }
+
+    /// The verdict of the comparison with the right results, unless that agrees and rows differ from those of the batch.
+    fn same_rows(&self, expected: &Expected, verdict: Verdict) -> Verdict {
+        match (&verdict, &self.batch) {
+            (Verdict::Agree { .. }, Some((batch, outcome))) => batch
+                .compare(expected, outcome, &self.outcome)
+                .map_or_else(Verdict::Disagree, |()| verdict),
+            _ => verdict,
+        }
+    }
+}
+
+/// Runs what the engine's claims ask for, then the warm-up call, then the case. A call before the case that is declined
+/// is left out.
+fn run(engine: &mut dyn Engine, domain: &Domain, trial: &Trial) -> Result<Runs, Fault> {
+    let claims_batches = domain.is_batch_invariant() && !trial.is_beyond;
+    let batch = claims_batches.then(|| Batch::of(&trial.problem, domain)).flatten();
+    let in_batch = match &batch {
         None => None,
-        Some((Warmup::Same, problem)) if domain.is_deterministic() => Some(caught(|| engine.rerun(problem))),
-        Some((_, problem)) => Some(forward(engine, problem)),
+        Some(batch) => before(forward(engine, &batch.problem))?,
     };
-    let earlier = match before {
-        None | Some(Err(Fault::Declined { .. })) => None,
-        Some(Ok(outcome)) => Some(outcome),
-        Some(Err(Fault::Machine(error))) => return Err(error.into()),
-        Some(Err(fault)) => return Err(Fault::InWarmup { fault: Box::new(fault) }),
+    let must_repeat = domain.is_deterministic() && matches!(trial.warmup, Some((Warmup::Same, _)));
+    let earlier = match &trial.warmup {
+        None => None,
+        Some((_, problem)) if must_repeat => before(caught(|| engine.rerun(problem)))?,
+        Some((_, problem)) => before(forward(engine, problem))?,
     };
-    let must_repeat = |_: &Outcome| domain.is_deterministic() && matches!(trial.warmup, Some((Warmup::Same, _)));
-    Ok((forward(engine, &trial.problem)?, earlier.filter(must_repeat)))
+    Ok(Runs {
+        outcome: forward(engine, &trial.problem)?,
+        earlier: earlier.filter(|_| must_repeat),
+        batch: batch.zip(in_batch),
+    })
+}
+
+/// What a call before the case gave; none where it was declined.
+fn before(outcome: Result<Outcome, Fault>) -> Result<Option<Outcome>, Fault> {
+    match outcome {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(Fault::Declined { .. }) => Ok(None),
+        Err(Fault::Machine(error)) => Err(error.into()),
+        Err(fault) => Err(Fault::InWarmup { fault: Box::new(fault) }),
+    }
 }
 
 /// The problem in the order that an engine shows, where its domain says that it is judged by it and the order is one that

@@ -55,6 +55,7 @@ impl Verdict {
                 Mismatch::Type { stage, .. } => format!("{stage}: wrong element type"),
                 Mismatch::Values { stage, .. } => format!("{stage}: wrong values"),
                 Mismatch::NotDeterministic { stage, .. } => format!("{stage}: not deterministic"),
+                Mismatch::NotBatchInvariant { .. } => "output: not batch-invariant".to_owned(),
             },
             Verdict::Fault(fault) => {
                 let text = fault.to_string();
@@ -163,6 +164,34 @@ pub enum Mismatch {
         /// Number of values that differ.
         wrong: usize,
     },
+    /// An engine that claims that a token's row has the same bits in any batch gave other bits in another one.
+    NotBatchInvariant {
+        /// Where the rows first differ.
+        at: Location,
+        /// The value in the case.
+        here: f64,
+        /// The place of the token in the other batch.
+        place: BatchPlace,
+        /// The value there.
+        there: f64,
+        /// Number of values that differ.
+        wrong: usize,
+    },
+}
+
+/// The place of a token in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchPlace {
+    /// Its position, from 0.
+    pub position: usize,
+    /// Number of tokens of the batch.
+    pub tokens: usize,
+}
+
+impl std::fmt::Display for BatchPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "place {} of a batch of {}", self.position, self.tokens)
+    }
 }
 
 impl Mismatch {
@@ -186,6 +215,7 @@ impl Mismatch {
             Mismatch::Type { .. } => "wrong-type",
             Mismatch::Values { .. } => "disagree",
             Mismatch::NotDeterministic { .. } => "not-deterministic",
+            Mismatch::NotBatchInvariant { .. } => "not-batch-invariant",
         }
     }
 
@@ -196,6 +226,7 @@ impl Mismatch {
             | Mismatch::Type { stage, .. }
             | Mismatch::Values { stage, .. }
             | Mismatch::NotDeterministic { stage, .. } => *stage,
+            Mismatch::NotBatchInvariant { .. } => Stage::Output,
         }
     }
 }
@@ -247,6 +278,18 @@ impl std::fmt::Display for Mismatch {
                 writeln!(f, "  first at  {at}")?;
                 writeln!(f, "  first     {}", number(*first))?;
                 write!(f, "  second    {}", number(*second))
+            }
+            Mismatch::NotBatchInvariant {
+                at,
+                here,
+                place,
+                there,
+                wrong,
+            } => {
+                writeln!(f, "output: {wrong} values of the same tokens differ in another batch")?;
+                writeln!(f, "  first at  {at}")?;
+                writeln!(f, "  here      {}", number(*here))?;
+                write!(f, "  there     {}, at {place}", number(*there))
             }
         }
     }

@@ -16,6 +16,9 @@ use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, seria
 use crate::named::Named;
 use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor};
 
+/// The tensors of the experts' weights.
+const WEIGHTS: [&str; 4] = ["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"];
+
 /// The tensors of a case.
 const PARTS: [&str; 8] = [
     "hidden_states",
@@ -127,6 +130,17 @@ pub fn read_case(path: &Path) -> Result<CaseFile, FileError> {
     parse_case(path, &read(path)?)
 }
 
+/// Reads a case whose experts' weights are in a file of their own.
+///
+/// # Errors
+/// As [`read_case`].
+pub(super) fn read_case_and_weights(case: &Path, weights: &Path) -> Result<CaseFile, FileError> {
+    let (mut tensors, metadata) = case_tensors(case, &read(case)?)?;
+    let (more, _) = case_tensors(weights, &read(weights)?)?;
+    tensors.extend(more.into_iter().filter(|(name, _)| WEIGHTS.contains(&name.as_str())));
+    case_of(tensors, &metadata)
+}
+
 /// Reads every tensor of a file.
 ///
 /// # Errors
@@ -170,7 +184,20 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<
 /// # Errors
 /// [`FileError::Io`] or [`FileError::Format`].
 pub fn write_case(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
-    with_problem!(problem, problem => write_problem(path, problem))
+    let (mut tensors, metadata) = with_problem!(problem, problem => call_tensors(problem));
+    tensors.extend(with_problem!(problem, problem => weight_tensors(problem)));
+    write(path, &tensors, Some(metadata))
+}
+
+/// Writes a case without the experts' weights.
+pub(super) fn write_call(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
+    let (tensors, metadata) = with_problem!(problem, problem => call_tensors(problem));
+    write(path, &tensors, Some(metadata))
+}
+
+/// Writes the experts' weights.
+pub(super) fn write_weights(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
+    write(path, &with_problem!(problem, problem => weight_tensors(problem)), None)
 }
 
 /// A case from the bytes of a file; `path` is for messages.
@@ -178,18 +205,27 @@ pub fn write_case(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
 /// # Errors
 /// As [`read_case`].
 pub fn parse_case(path: &Path, bytes: &[u8]) -> Result<CaseFile, FileError> {
+    let (tensors, metadata) = case_tensors(path, bytes)?;
+    case_of(tensors, &metadata)
+}
+
+/// The tensors of a case, others that can be read, and the metadata.
+fn case_tensors(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>), FileError> {
     // A tensor that is no part of a case may be of any type.
-    let (mut tensors, metadata) = parse(path, bytes, |name, view| match decoded(name, view) {
+    parse(path, bytes, |name, view| match decoded(name, view) {
         Err(error) if PARTS.contains(&name) => Err(error),
         tensor => Ok(tensor.ok().flatten()),
-    })?;
+    })
+}
+
+fn case_of(mut tensors: Tensors, metadata: &HashMap<String, String>) -> Result<CaseFile, FileError> {
     let element = match tensors.get("hidden_states") {
         Some(tensor) => tensor
             .element()
             .ok_or_else(|| wrong_type("hidden_states", "f32, f64, bf16 or f16", tensor))?,
         None => return Err(missing("hidden_states", &tensors)),
     };
-    let problem = with_element!(element, T => problem::<T>(&mut tensors, &metadata)?);
+    let problem = with_element!(element, T => problem::<T>(&mut tensors, metadata)?);
     Ok(CaseFile {
         problem,
         others: tensors,
@@ -318,26 +354,31 @@ fn wrong_type(name: &str, expected: &str, tensor: &Tensor) -> FileError {
     }
 }
 
-fn write_problem<T: CaseElement>(path: &Path, problem: &Problem<T>) -> Result<(), FileError> {
+/// The experts' weights.
+fn weight_tensors<T: CaseElement>(problem: &Problem<T>) -> Tensors {
     let weights = problem.weights();
-    let tensors = Tensors::from([
+    let tensors: [Tensor; 4] = [
+        weights.gate_up_proj().clone().into(),
+        weights.gate_up_proj_bias().clone().into(),
+        weights.down_proj().clone().into(),
+        weights.down_proj_bias().clone().into(),
+    ];
+    WEIGHTS.map(str::to_owned).into_iter().zip(tensors).collect()
+}
+
+/// All of a case but the experts' weights, and its metadata.
+fn call_tensors<T: CaseElement>(problem: &Problem<T>) -> (Tensors, HashMap<String, String>) {
+    let mut tensors = Tensors::from([
         ("hidden_states".to_owned(), problem.hidden_states().clone().into()),
         (
             "router_indices".to_owned(),
             Tensor::I64(problem.router_indices().to_owned().into_dyn()),
         ),
         ("routing_weights".to_owned(), problem.routing_weights().clone().into()),
-        ("gate_up_proj".to_owned(), weights.gate_up_proj().clone().into()),
-        (
-            "gate_up_proj_bias".to_owned(),
-            weights.gate_up_proj_bias().clone().into(),
-        ),
-        ("down_proj".to_owned(), weights.down_proj().clone().into()),
-        ("down_proj_bias".to_owned(), weights.down_proj_bias().clone().into()),
     ]);
-    let order = problem
-        .explicit_order()
-        .map(|order| ("sorted_indices".to_owned(), Tensor::indices(order)));
+    if let Some(order) = problem.explicit_order() {
+        tensors.insert("sorted_indices".to_owned(), Tensor::indices(order));
+    }
     let Activation { alpha, limit } = problem.activation();
     let metadata = [("expert_capacity", problem.capacity().to_string())]
         .into_iter()
@@ -345,7 +386,7 @@ fn write_problem<T: CaseElement>(path: &Path, problem: &Problem<T>) -> Result<()
         .chain((limit != Activation::GPT_OSS.limit).then(|| ("limit", limit.to_string())))
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
-    write(path, &tensors.into_iter().chain(order).collect(), Some(metadata))
+    (tensors, metadata)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {

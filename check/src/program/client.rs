@@ -4,13 +4,15 @@
 //! error passes through. It runs in a process group of its own, all of which is killed with it. Where this process is
 //! killed, a [guard](super::guard) does the same.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::case_file::{FileError, write_case};
+use super::case_file::{FileError, write_call, write_case, write_weights};
 use super::guard::Guard;
 use super::process::Process;
-use super::protocol::{CaseRequest, Request};
+use super::protocol::{CaseRequest, Request, WeightsRequest};
 use super::result_file::read_outcome;
 use crate::domain::{Domain, DomainError};
 use crate::engine::{Engine, Fault, MachineError, Outcome};
@@ -24,17 +26,33 @@ const MAX_NAME: usize = 40;
 /// An engine in another process.
 #[derive(Debug)]
 pub struct Program {
-    words: Vec<String>,
-    name: String,
-    domain: Domain,
-    limits: Limits,
-    stop: Stop,
+    setup: Setup,
     // Dropped in this order: the program, what ends it where this process cannot, the folder that it writes to.
     process: Option<Process>,
     guard: Guard,
     directory: tempfile::TempDir,
     /// Number of cases so far.
     cases: usize,
+    /// The weights that the process had last, where it wants them apart.
+    weights: Option<Weights>,
+}
+
+/// The experts' weights in a file of their own.
+#[derive(Debug)]
+struct Weights {
+    of: Arc<dyn Any + Send + Sync>,
+    path: PathBuf,
+}
+
+/// What each process of a program is started with.
+#[derive(Debug, Clone)]
+struct Setup {
+    words: Vec<String>,
+    name: String,
+    domain: Domain,
+    limits: Limits,
+    stop: Stop,
+    weights_apart: bool,
 }
 
 /// How long a program may take.
@@ -107,12 +125,14 @@ impl Program {
         let process = program.process.as_mut().ok_or(ProgramError::Gone)?;
         let description = process.describe(limits, stop).map_err(ProgramError::Description)?;
         description.domain.check()?;
-        program.domain = Domain {
-            tie_order: description.domain.tie_order.or(program.domain.tie_order),
+        let setup = &mut program.setup;
+        setup.weights_apart = description.weights_apart;
+        setup.domain = Domain {
+            tie_order: description.domain.tie_order.or(setup.domain.tie_order),
             ..description.domain
         };
         if let Some(name) = description.name.filter(|name| !name.is_empty()) {
-            program.name = file_name(&name);
+            setup.name = file_name(&name);
         }
         Ok(program)
     }
@@ -122,51 +142,67 @@ impl Program {
     /// # Errors
     /// [`DomainError`] if that leaves no case.
     pub fn within(mut self, domain: &Domain) -> Result<Program, DomainError> {
-        let tie_order = domain.tie_order.or(self.domain.tie_order);
-        self.domain = Domain {
-            tie_order,
-            ..self.domain.meet(domain)
+        let own = &self.setup.domain;
+        self.setup.domain = Domain {
+            tie_order: domain.tie_order.or(own.tie_order),
+            ..own.meet(domain)
         };
-        self.domain.check()?;
+        self.setup.domain.check()?;
         Ok(self)
     }
 
     fn start(command: &str, domain: Domain, limits: Limits) -> Result<Program, ProgramError> {
         let words = shlex::split(command).filter(|words| !words.is_empty());
         let words = words.ok_or_else(|| ProgramError::Syntax(command.to_owned()))?;
-        let directory = tempfile::Builder::new().prefix("binned-experts-").tempdir();
-        let directory = directory.map_err(ProgramError::Directory)?;
-        let mut program = Program {
+        let mut program = Program::at_rest(Setup {
             name: "command".to_owned(),
             domain,
             limits,
             stop: Stop::default(),
-            process: None,
-            guard: Guard::new(directory.path()).map_err(ProgramError::Guard)?,
-            directory,
-            cases: 0,
+            weights_apart: false,
             words,
-        };
+        })?;
         match program.started() {
             Ok(_) => Ok(program),
             Err(source) => Err(ProgramError::Start {
-                program: program.words.swap_remove(0),
+                program: program.setup.words.swap_remove(0),
                 source,
             }),
         }
     }
 
+    /// A program whose process starts with its first case.
+    fn at_rest(setup: Setup) -> Result<Program, ProgramError> {
+        let directory = tempfile::Builder::new().prefix("binned-experts-").tempdir();
+        let directory = directory.map_err(ProgramError::Directory)?;
+        Ok(Program {
+            setup,
+            process: None,
+            guard: Guard::new(directory.path()).map_err(ProgramError::Guard)?,
+            directory,
+            cases: 0,
+            weights: None,
+        })
+    }
+
+    /// What makes another program with the same claims, whose process starts with its first case.
+    pub fn opener(&self) -> impl Fn() -> Result<Program, ProgramError> + Send + Sync + 'static {
+        let setup = self.setup.clone();
+        move || Program::at_rest(setup.clone())
+    }
+
     /// The same program; it stops waiting for an answer when `stop` is set.
     #[must_use]
-    pub fn stopped_by(self, stop: Stop) -> Program {
-        Program { stop, ..self }
+    pub fn stopped_by(mut self, stop: Stop) -> Program {
+        self.setup.stop = stop;
+        self
     }
 
     fn started(&mut self) -> std::io::Result<&mut Process> {
         Ok(match self.process.take() {
             Some(process) => self.process.insert(process),
             None => {
-                let process = Process::start(&self.words)?;
+                let process = Process::start(&self.setup.words)?;
                 self.guard.watch(Some(process.group()));
                 self.process.insert(process)
             }
@@ -174,7 +210,10 @@ impl Program {
     }
 
     fn exchange(&mut self, request: &Request) -> Result<(), Fault> {
-        let (limits, stop, program) = (self.limits, self.stop.clone(), self.words[0].clone());
+        let Setup {
+            limits, stop, words, ..
+        } = &self.setup;
+        let (limits, stop, program) = (*limits, stop.clone(), words[0].clone());
         let process = self.started().map_err(|error| MachineError::Start {
             program,
             message: error.to_string(),
@@ -185,8 +224,34 @@ impl Program {
         {
             self.process = None;
             self.guard.watch(None);
+            // The next process has seen none.
+            self.weights = None;
         }
         answer
+    }
+
+    /// The file with a problem's weights. The same weights stay in the same file.
+    fn weights_of(&mut self, problem: &AnyProblem) -> Result<WeightsRequest, MachineError> {
+        let of = problem.weights();
+        let known = self.weights.take().filter(|known| Arc::ptr_eq(&known.of, &of));
+        let weights_changed = known.is_none();
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let path = self
+                    .directory
+                    .path()
+                    .join(format!("weights-{}.safetensors", self.cases));
+                write_weights(&path, problem).map_err(|error| own_file(&path, &error))?;
+                Weights { of, path }
+            }
+        };
+        let weights = known.path.clone();
+        self.weights = Some(known);
+        Ok(WeightsRequest {
+            weights,
+            weights_changed,
+        })
     }
 
     /// A folder for one case, so that nothing of an earlier one can pass for its result.
@@ -203,21 +268,28 @@ impl Program {
 
 impl Engine for Program {
     fn name(&self) -> &str {
-        &self.name
+        &self.setup.name
     }
 
     fn domain(&self) -> Domain {
-        self.domain.clone()
+        self.setup.domain.clone()
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
         let folder = self.folder()?;
         let case = folder.0.join("case.safetensors");
         let output = folder.0.join("output.safetensors");
-        write_case(&case, problem).map_err(|error| own_file(&case, &error))?;
+        let weights = if self.setup.weights_apart {
+            write_call(&case, problem).map_err(|error| own_file(&case, &error))?;
+            Some(self.weights_of(problem)?)
+        } else {
+            write_case(&case, problem).map_err(|error| own_file(&case, &error))?;
+            None
+        };
         let request = CaseRequest {
             case,
             output: output.clone(),
+            weights,
         };
         self.exchange(&Request::Case(request))?;
         read_outcome(&output, problem)
@@ -237,6 +309,13 @@ fn own_file(path: &Path, error: &FileError) -> MachineError {
     match error {
         FileError::Io { path, source } => MachineError::file(path, source),
         other => MachineError::file(path, other),
+    }
+}
+
+impl Drop for Weights {
+    fn drop(&mut self) {
+        // What cannot be removed now goes with the directory.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -3,7 +3,8 @@
 //! For each case it reads a line `{"case": "….safetensors", "output": "….safetensors"}` from its standard input, writes a
 //! safetensors file with the tensor `output`, and any stages, to the second path, and prints a line `{"ok": true}`,
 //! `{"skip": "…"}` or `{"error": "…"}`. A program whose start takes long may print `{"ready": true}` first: until then its
-//! start is timed, and not the first case. A line `{"describe": true}` asks for its domain.
+//! start is timed, and not the first case. A line `{"describe": true}` asks for its domain. A program that answers
+//! `"weights_apart": true` besides gets the experts' weights in a file of their own, which stays while they do.
 
 use std::fmt;
 use std::io::{BufRead, Read};
@@ -43,6 +44,18 @@ pub(super) struct CaseRequest {
     pub(super) case: PathBuf,
     /// Where the result is to be written.
     pub(super) output: PathBuf,
+    /// The experts' weights, where they are not in the case.
+    #[serde(flatten)]
+    pub(super) weights: Option<WeightsRequest>,
+}
+
+/// The experts' weights of a case, in a file of their own.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WeightsRequest {
+    /// The file.
+    pub(super) weights: PathBuf,
+    /// Whether they are others than those of the case before.
+    pub(super) weights_changed: bool,
 }
 
 /// The question what the program takes.
@@ -90,6 +103,9 @@ pub(super) struct Description {
     pub(super) name: Option<String>,
     /// What it takes.
     pub(super) domain: Domain,
+    /// Whether it wants the experts' weights apart from each case.
+    #[serde(default)]
+    pub(super) weights_apart: bool,
 }
 
 /// The next line without its end, or the start of one that is too long; none at the end of the input.

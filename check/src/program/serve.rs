@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
-use super::case_file::{FileError, read_case, write_tensors};
-use super::protocol::{Answer, CaseRequest, Description, MAX_LINE, Request, read_line, skip_line};
+use super::case_file::{FileError, read_case, read_case_and_weights, write_tensors};
+use super::protocol::{Answer, CaseRequest, Description, MAX_LINE, Request, WeightsRequest, read_line, skip_line};
 use crate::engine::{Engine, Fault, Outcome, forward};
 use crate::stage::Stage;
 use crate::tensor::{AnyProblem, Tensor};
@@ -42,6 +42,7 @@ fn answer(engine: &mut dyn Engine, line: &[u8]) -> String {
             let description = Description {
                 name: Some(engine.name().to_owned()),
                 domain: engine.domain(),
+                weights_apart: true,
             };
             match serde_json::to_string(&description) {
                 Ok(line) => return line,
@@ -55,7 +56,11 @@ fn answer(engine: &mut dyn Engine, line: &[u8]) -> String {
 /// Writes the result, or gives the answer that there is none.
 fn computed(engine: &mut dyn Engine, request: &CaseRequest) -> Result<(), Answer> {
     let file = |error: FileError| Answer::Error(error.to_string());
-    let problem = read_case(&request.case).map_err(file)?.problem;
+    let read = match &request.weights {
+        None => read_case(&request.case),
+        Some(WeightsRequest { weights, .. }) => read_case_and_weights(&request.case, weights),
+    };
+    let problem = read.map_err(file)?.problem;
     let outcome = forward(engine, &problem).map_err(|fault| match fault {
         Fault::Declined { reason } => Answer::Skip(reason),
         fault => Answer::Error(fault.to_string()),

@@ -29,6 +29,7 @@ pub fn case_json(engine: &str, result: &CaseResult) -> String {
         "engine": engine,
         "beyond": result.beyond.map(|limit| limit.to_string()),
         "verdict": result.verdict.kind(),
+        "kind": result.verdict.is_failure().then(|| result.verdict.likeness()),
         "used": used,
         "undecided": undecided,
         "stage": stage,
@@ -179,6 +180,19 @@ fn mismatch_json(mismatch: &Mismatch) -> Value {
             "at": location_json(at),
             "first": number(*first),
             "second": number(*second),
+            "wrong": wrong,
+        }),
+        Mismatch::NotBatchInvariant {
+            at,
+            here,
+            place,
+            there,
+            wrong,
+        } => json!({
+            "at": location_json(at),
+            "here": number(*here),
+            "there": number(*there),
+            "there_at": { "position": place.position, "tokens": place.tokens },
             "wrong": wrong,
         }),
     }

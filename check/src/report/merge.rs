@@ -19,8 +19,8 @@ use crate::text::clean;
 #[derive(Debug, Clone, Default)]
 pub struct Merged {
     summary: Summary,
-    /// The failure of each engine that is told in full, by its name.
-    failures: BTreeMap<String, Told>,
+    /// The failure of each engine and kind that is told in full.
+    failures: BTreeMap<(String, String), Told>,
     /// The shares of the check that are there.
     shards: BTreeSet<usize>,
     shard_count: Option<usize>,
@@ -76,10 +76,11 @@ impl Merged {
         let totals = totals.ok_or(MergeError::NoTotals)?;
         self.add_shard(&totals.shard)?;
         for told in failures {
-            let before = self.failures.get(&told.engine);
+            let kind = (told.engine.clone(), told.kind.clone());
+            let before = self.failures.get(&kind);
             // The one that was made small says more.
             if before.is_none_or(|before| before.shrunk.is_none() && told.shrunk.is_some()) {
-                self.failures.insert(told.engine.clone(), told);
+                self.failures.insert(kind, told);
             }
         }
         self.add_totals(*totals);
@@ -168,7 +169,7 @@ impl Merged {
             .collect()
     }
 
-    /// A failure of each engine in full, one that was made small where there is one.
+    /// A failure of each engine and kind in full, one that was made small where there is one.
     pub fn failures(&self) -> impl Iterator<Item = &Told> {
         self.failures.values()
     }
@@ -214,6 +215,7 @@ struct CaseLine {
     engine: String,
     beyond: Option<String>,
     verdict: String,
+    kind: Option<String>,
     detail: Option<String>,
     spec: Option<Value>,
     shrunk: Option<ShrunkLine>,
@@ -238,6 +240,7 @@ impl CaseLine {
             case: self.case,
             spec: self.spec.map(spec).transpose()?,
             text: text(self.detail),
+            kind: self.kind.unwrap_or(self.verdict),
             shrunk: self.shrunk.map(shrunk).transpose()?,
         })
     }

@@ -18,6 +18,8 @@ pub struct Told {
     pub spec: Option<CaseSpec>,
     /// The verdict.
     pub text: String,
+    /// What it has in common with others.
+    pub kind: String,
     /// The smallest case that was found to fail.
     pub shrunk: Option<ToldShrunk>,
 }
@@ -49,6 +51,7 @@ impl Told {
             case: failure.case.clone(),
             spec: failure.spec.clone(),
             text: verdict_text(&failure.verdict),
+            kind: failure.verdict.likeness(),
             shrunk: failure.shrunk.as_ref().map(shrunk),
         }
     }

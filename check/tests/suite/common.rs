@@ -7,7 +7,7 @@ use binned_experts_check::oracle::Expected;
 use binned_experts_check::oracle::Inputs;
 use binned_experts_check::{AnyProblem, CaseSpec, Domain, ElementType, Precision, Selection, Tensor};
 use binned_experts_reference::Problem;
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, ArrayView1, Axis, s};
 
 /// Cases drawn for each profile.
 const CASES: u64 = 60;
@@ -62,18 +62,24 @@ impl Loops {
         }
     }
 
-    fn dot(&self, x: impl Iterator<Item = f32>, weights: impl Iterator<Item = f32>) -> f32 {
-        let terms: Vec<f32> = x
-            .zip(weights)
-            .map(|(x, weight)| (self.operand)(x) * (self.operand)(weight))
-            .collect();
+    /// Of operands that are rounded already.
+    fn dot(&self, x: &[f32], weights: ArrayView1<f32>) -> f32 {
+        let terms: Vec<f32> = x.iter().zip(weights).map(|(x, weight)| x * weight).collect();
         self.sum(&terms)
+    }
+
+    /// The columns of each expert's matrix as rows, rounded.
+    fn columns(&self, matrices: &Array3<f32>) -> Array3<f32> {
+        let columns = matrices.view().permuted_axes([0, 2, 1]);
+        columns.as_standard_layout().mapv(self.operand)
     }
 
     pub(crate) fn output(&self, problem: &Problem<f32>) -> Array3<f32> {
         let dims = problem.dims();
         let (alpha, limit) = (problem.activation().alpha as f32, problem.activation().limit as f32);
         let weights = problem.weights();
+        let gate_up_proj = self.columns(weights.gate_up_proj());
+        let down_proj = self.columns(weights.down_proj());
         let mut taken = vec![0; dims.experts];
         let mut output = Array3::zeros(problem.hidden_states().raw_dim());
         let (_, sequence, _) = problem.hidden_states().dim();
@@ -84,12 +90,15 @@ impl Loops {
                 continue;
             }
             let at = (token / sequence, token % sequence);
-            let x = |h: usize| problem.hidden_states()[[at.0, at.1, h]];
-            let gate_up: Vec<f32> = (0..2 * dims.intermediate)
-                .map(|j| {
-                    let column = (0..dims.hidden).map(|h| weights.gate_up_proj()[[expert, h, j]]);
-                    self.dot((0..dims.hidden).map(x), column) + weights.gate_up_proj_bias()[[expert, j]]
-                })
+            let x = problem.hidden_states().slice(s![at.0, at.1, ..]);
+            let x: Vec<f32> = x.iter().map(|x| (self.operand)(*x)).collect();
+            let columns = gate_up_proj.index_axis(Axis(0), expert);
+            let biases = weights.gate_up_proj_bias().row(expert);
+            let gate_up: Vec<f32> = columns
+                .rows()
+                .into_iter()
+                .zip(biases)
+                .map(|(column, bias)| self.dot(&x, column) + bias)
                 .collect();
             let activated: Vec<f32> = gate_up
                 .chunks(2)
@@ -97,14 +106,15 @@ impl Loops {
                     let gate = if pair[0] > limit { limit } else { pair[0] };
                     let up = if pair[1] > limit { limit } else { pair[1] };
                     let up = if up < -limit { -limit } else { up };
-                    (up + 1.0) * (gate / (1.0 + (-alpha * gate).exp()))
+                    (self.operand)((up + 1.0) * (gate / (1.0 + (-alpha * gate).exp())))
                 })
                 .collect();
             let weight = problem.routing_weights()[[at.0, at.1, expert]];
-            for h in 0..dims.hidden {
-                let column = (0..dims.intermediate).map(|i| weights.down_proj()[[expert, i, h]]);
-                let row = self.dot(activated.iter().copied(), column) + weights.down_proj_bias()[[expert, h]];
-                output[[at.0, at.1, h]] += row * weight;
+            let columns = down_proj.index_axis(Axis(0), expert);
+            let biases = weights.down_proj_bias().row(expert);
+            let mut row = output.slice_mut(s![at.0, at.1, ..]);
+            for ((column, bias), sum) in columns.rows().into_iter().zip(biases).zip(&mut row) {
+                *sum += (self.dot(&activated, column) + bias) * weight;
             }
         }
         output

@@ -1,5 +1,6 @@
 //! The tests of the crate, in one program, so that it is linked once.
 
+mod batches;
 mod bounds;
 mod common;
 mod comparer;
@@ -10,8 +11,10 @@ mod generator;
 mod goldens;
 mod invariants;
 mod kernels;
+mod kinds;
 mod metamorphic;
 mod orders;
+mod several;
 mod snapshots;
 mod values;
 

@@ -20,7 +20,7 @@ const OWN: &str = "own";
 
 /// Libraries of several emulators live in one process. Of each only the C interface may be seen from outside, since the
 /// dynamic linker would let them share the static variables of inline functions.
-const FLAGS: [&str; 4] = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
+const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
 
 /// The emulator without its kernels, compiled: [`build`](EmulatorBuilder::build) adds those of the caller's choice.
 ///
@@ -48,7 +48,7 @@ impl EmulatorBuilder {
     /// Compiles the emulator with `CXX`, or `c++`, on all cores.
     ///
     /// # Errors
-    /// [`GpuError::Unavailable`] if there is no compiler of C++20.
+    /// [`GpuError::Unavailable`] if there is no compiler of C++17.
     pub fn new() -> Result<EmulatorBuilder, GpuError> {
         let builder = EmulatorBuilder {
             folder: tempfile::tempdir().map_err(refused)?,

@@ -1,6 +1,6 @@
 //! The emulator: the kernels on the CPU.
 //!
-//! Built by `build.rs` from `kernels/` and `emulator/` where a C++20 compiler is found.
+//! Built by `build.rs` from `kernels/` and `emulator/` where a C++17 compiler is found.
 
 mod build;
 mod interface;

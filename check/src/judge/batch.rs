@@ -1,0 +1,115 @@
+//! The tokens of a case in another batch, for engines that claim that a token's row has the same bits in any.
+
+use binned_experts_reference::{Error, Problem};
+use ndarray::{Array3, Axis};
+
+use super::verdict::{BatchPlace, Mismatch};
+use crate::domain::{Domain, fullest_expert};
+use crate::engine::Outcome;
+use crate::oracle::Expected;
+use crate::stage::{Location, Stage};
+use crate::tensor::{AnyProblem, CaseElement};
+
+/// A batch that is larger than the case's has at most so many times its tokens, or so many.
+const MOST_TIMES: usize = 4;
+const MOST_TOKENS: usize = 64;
+
+/// Another batch of a case's tokens, in which nothing is dropped.
+pub(super) struct Batch {
+    pub(super) problem: AnyProblem,
+    /// For each of its tokens that of the case.
+    tokens: Vec<usize>,
+}
+
+impl Batch {
+    /// A token alone, all tokens at other places, or each of them twice and more, by the sizes of the case. None where
+    /// the domain admits no such batch.
+    pub(super) fn of(problem: &AnyProblem, domain: &Domain) -> Option<Batch> {
+        let dims = problem.dims();
+        if dims.tokens == 0 {
+            return None;
+        }
+        let most = MOST_TOKENS.max(dims.tokens.saturating_mul(MOST_TIMES));
+        let size = match (dims.tokens + dims.hidden + dims.intermediate + dims.experts + dims.top_k) % 3 {
+            0 => domain.tokens.at_least(1)?,
+            1 => dims.tokens,
+            _ => domain.tokens.at_least(2 * dims.tokens + 1).unwrap_or(dims.tokens),
+        };
+        let size = if size > most { dims.tokens } else { size };
+        let tokens: Vec<usize> = (0..size).map(|at| (dims.tokens / 2 + at) % dims.tokens).collect();
+        let problem = with_problem!(problem, problem => regrouped(problem, &tokens, domain)?.ok()?);
+        Some(Batch { problem, tokens })
+    }
+
+    /// Whether the rows of the case and of the batch have the same bits, but for tokens with a dropped assignment; any
+    /// NaN equals any other.
+    pub(super) fn compare(
+        &self,
+        expected: &Expected,
+        in_batch: &Outcome,
+        in_case: &Outcome,
+    ) -> Result<(), Box<Mismatch>> {
+        if in_batch.output.shape() != self.problem.output_shape() {
+            return Err(Box::new(Mismatch::Shape {
+                stage: Stage::Output,
+                expected: self.problem.output_shape(),
+                found: in_batch.output.shape().to_vec(),
+            }));
+        }
+        let dims = expected.inputs().dims;
+        let kept = &expected.definition().kept;
+        let is_kept = |token: usize| kept[token * dims.top_k..][..dims.top_k].iter().all(|kept| *kept);
+        let (there, here) = (in_batch.output.to_f64(), in_case.output.to_f64());
+        let same = |one: f64, other: f64| one.to_bits() == other.to_bits() || (one.is_nan() && other.is_nan());
+        let mut wrong = 0;
+        let mut first = None;
+        for (position, &token) in self.tokens.iter().enumerate().filter(|(_, token)| is_kept(**token)) {
+            for column in 0..dims.hidden {
+                let (there, here) = (
+                    there[position * dims.hidden + column],
+                    here[token * dims.hidden + column],
+                );
+                if !same(there, here) {
+                    wrong += 1;
+                    first.get_or_insert((position, token, column, here, there));
+                }
+            }
+        }
+        let Some((position, token, column, here, there)) = first else {
+            return Ok(());
+        };
+        Err(Box::new(Mismatch::NotBatchInvariant {
+            at: Location {
+                token: Some(token),
+                column: Some(column),
+                ..Location::default()
+            },
+            here,
+            place: BatchPlace {
+                position,
+                tokens: self.tokens.len(),
+            },
+            there,
+            wrong,
+        }))
+    }
+}
+
+/// The problem of some of its tokens; none where the domain admits no capacity at which nothing is dropped.
+fn regrouped<T: CaseElement>(
+    problem: &Problem<T>,
+    tokens: &[usize],
+    domain: &Domain,
+) -> Option<Result<AnyProblem, Error>> {
+    let ids = problem.router_indices().select(Axis(0), tokens);
+    let fullest = fullest_expert(ids.iter().map(|id| *id as usize));
+    let capacity = domain.capacity.at_least(fullest.max(problem.capacity()))?;
+    let rows = |tensor: &Array3<T>| {
+        let (batch, sequence, width) = tensor.dim();
+        let rows = tensor.to_shape((batch * sequence, width)).ok()?;
+        Some(rows.select(Axis(0), tokens).insert_axis(Axis(0)))
+    };
+    let (hidden_states, weights) = (rows(problem.hidden_states())?, rows(problem.routing_weights())?);
+    let regrouped = Problem::new(hidden_states, ids, weights, problem.weights().clone(), capacity);
+    Some(regrouped.map(|regrouped| T::problem(regrouped.with_activation(problem.activation()))))
+}
