@@ -106,6 +106,7 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
         outside: arguments.outside,
         at_least: arguments.at_least,
         is_strict: arguments.strict,
+        repeat: arguments.repeat,
         shrink_budget: arguments.shrink_budget,
         stop: interrupts.stop.clone(),
     })

@@ -193,6 +193,9 @@ pub(crate) struct Check {
     /// The most cases tried to make the first failing case of each kind smaller; 0 leaves it as it is.
     #[arg(long, value_name = "TRIES", default_value_t = 500)]
     shrink_budget: usize,
+    /// Run the first failing case of each kind so many times more, and tell how often it fails.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    repeat: usize,
     /// Run only the I-th of N shares of the cases, as one machine of several does.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,

@@ -117,6 +117,21 @@ fn failures_are_counted_by_kind() {
 }
 
 #[test]
+fn a_failing_case_is_run_again_to_tell_how_often_it_fails() {
+    // The case of seed 0 takes two requests, of which the first is its warm-up call.
+    for (mode, said) in [
+        ("wrong", "run again, it fails 5 of 5 times"),
+        ("every-third-wrong", "run again, it fails 1 of 5 times"),
+    ] {
+        let place = Place::new();
+        let arguments = ["--cases", "1", "--shrink-budget", "0", "--repeat", "5"];
+        let left = place.check(mode, &arguments);
+        assert_eq!(left.code, Some(1), "{}", left.stderr);
+        assert!(left.stdout.contains(said), "{}", left.stdout);
+    }
+}
+
+#[test]
 fn a_run_ends_after_as_many_failures_as_are_wanted() {
     for (argument, failures) in [("--fail-fast", 1), ("--max-failures=3", 3)] {
         let place = Place::new();

@@ -16,7 +16,7 @@ pub use contender::Contender;
 pub use pool::{AnyEngine, OpenEngine, OpenError};
 pub use shapes::Shapes;
 pub use shard::Shard;
-pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Summary};
+pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Repeats, Summary};
 
 use self::source::{Case, Sources};
 use self::workers::{Judged, Workers};
@@ -56,6 +56,8 @@ pub struct CheckPlan {
     pub at_least: Option<usize>,
     /// Whether a case that an engine declines inside its domain is a failure.
     pub is_strict: bool,
+    /// How often the first failing case of each kind is run again, to tell how often it fails.
+    pub repeat: usize,
     /// The most cases that are tried to make the first failing case of each kind smaller.
     pub shrink_budget: usize,
     /// Ends the run when it is set. Programs are to be [stopped by](crate::program::Program::stopped_by) the same.
@@ -76,6 +78,7 @@ impl Default for CheckPlan {
             outside: 0,
             at_least: None,
             is_strict: false,
+            repeat: 0,
             shrink_budget: 500,
             stop: Stop::default(),
         }
@@ -176,6 +179,7 @@ pub fn check(contenders: &mut [Contender<'_>], plan: &CheckPlan, watch: &mut dyn
 /// Totals as they grow.
 struct Run {
     summary: Summary,
+    repeat: usize,
     shrink_budget: usize,
     /// Cases in a row without an answer, for each engine.
     silences: Vec<usize>,
@@ -202,6 +206,7 @@ impl Run {
         };
         Run {
             summary,
+            repeat: plan.repeat,
             shrink_budget: plan.shrink_budget,
             silences: vec![0; contenders.len()],
         }
@@ -288,6 +293,9 @@ impl Run {
         };
         if result.verdict.is_failure() {
             watch.failing(&result);
+            if of_kind == 1 {
+                result.repeats = contender.with(|engine| self.repeated(&result, engine))?;
+            }
             // Each try of a case without an answer would take the whole time limit.
             if of_kind == 1 && !result.verdict.is_time_out() {
                 result.shrunk = contender.with(|engine| self.shrunk(&result, engine, watch))?;
@@ -297,6 +305,15 @@ impl Run {
             }
         }
         Ok(result)
+    }
+
+    fn repeated(&self, result: &CaseResult, engine: &mut dyn Engine) -> Option<Repeats> {
+        let spec = result.spec.as_ref().filter(|_| self.repeat > 0)?;
+        let runs = (0..self.repeat).filter_map(|_| judge_spec(engine, spec));
+        Some(runs.fold(Repeats::default(), |repeats, verdict| Repeats {
+            runs: repeats.runs + 1,
+            failures: repeats.failures + usize::from(verdict.is_failure()),
+        }))
     }
 
     fn shrunk(&self, result: &CaseResult, engine: &mut dyn Engine, watch: &mut dyn Watch) -> Option<Shrunk> {

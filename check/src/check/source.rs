@@ -106,7 +106,7 @@ impl Sources {
         let index = self.shard.position_of(index);
         if let Some(golden) = self.golden.get(index) {
             let precisions = self.precisions(golden.problem.element(), takes_part);
-            let trial = Trial::from_problem(golden.problem.clone(), &precisions);
+            let trial = Trial::from_problem(golden.problem.clone(), &precisions).explained();
             let case = case(golden.name.clone(), None, Some(golden.case.clone()), &trial);
             return (case, trial);
         }
@@ -133,6 +133,7 @@ impl Sources {
             ..case(name, Some(spec), None, &trial)
         };
         let is_inside = case.beyond.is_none();
+        let trial = trial.explained();
         (case, if is_inside { trial } else { trial.beyond_domains() })
     }
 

@@ -8,7 +8,8 @@ use super::source::Case;
 use crate::case::{CaseSpec, Profile};
 use crate::domain::{Domain, Limit};
 use crate::engine::{Fault, MachineError};
-use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
+use crate::judge::{Judgement, Mismatch, Shrunk, SkipReason, Verdict};
+use crate::oracle::Precision;
 use crate::text::without_numbers;
 
 /// The most kinds of failures, or of reasons, that are told apart; the rest is one more.
@@ -29,6 +30,8 @@ pub struct CaseResult {
     pub verdict: Verdict,
     /// How many failures of this kind the engine had, this one included; 0 where it is none.
     pub of_kind: usize,
+    /// How the first failing case of its kind fared when it was run again.
+    pub repeats: Option<Repeats>,
     /// The first failing case of its kind, made small.
     pub shrunk: Option<Shrunk>,
     /// The limit of the domain that the case is beyond. The engine may decline it, and its failures count apart.
@@ -45,10 +48,20 @@ impl CaseResult {
             engine,
             verdict: Verdict::Skip(SkipReason::GivenUp),
             of_kind: 0,
+            repeats: None,
             shrunk: None,
             beyond: case.beyond,
         }
     }
+}
+
+/// A case that was run several times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// How often.
+    pub runs: usize,
+    /// How often it failed, in whatever way.
+    pub failures: usize,
 }
 
 /// What an engine did with cases one step beyond a limit of the domain.
@@ -136,6 +149,8 @@ pub struct EngineTotals {
     pub agree: usize,
     /// Cases on which it disagrees.
     pub disagree: usize,
+    /// For each weaker precision, those of them whose values all lie within it.
+    pub within: Vec<(Precision, usize)>,
     /// Cases on which it gave no result to compare.
     pub fault: usize,
     /// Cases that were not run, by reason.
@@ -373,11 +388,24 @@ impl EngineTotals {
                     (self.used, self.used_by) = (*used, case.name.clone());
                 }
             }
-            Verdict::Disagree(_) => self.disagree += 1,
+            Verdict::Disagree(mismatch) => {
+                self.disagree += 1;
+                if let Mismatch::Values { within, .. } = &**mismatch {
+                    within.iter().for_each(|precision| self.add_within(*precision, 1));
+                }
+            }
             Verdict::Fault(_) => self.fault += 1,
             Verdict::NotJudged(_) => {}
             Verdict::Declined(reason) => self.add_declined(&without_numbers(reason), 1, &case.name),
             Verdict::Skip(reason) => self.add_skips(&reason.to_string(), 1),
+        }
+    }
+
+    /// Adds wrong results that lie within a weaker precision.
+    pub(crate) fn add_within(&mut self, precision: Precision, cases: usize) {
+        match self.within.iter_mut().find(|(known, _)| *known == precision) {
+            Some((_, count)) => *count += cases,
+            None => self.within.push((precision, cases)),
         }
     }
 

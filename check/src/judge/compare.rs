@@ -147,6 +147,7 @@ impl Field<'_> {
             rows,
             total: shape.0 * shape.1,
             worst,
+            within: Vec::new(),
         }))
     }
 }
@@ -198,6 +199,7 @@ fn compare_indices(expected: &Expected, stage: Stage, found: &[usize]) -> Result
         rows: differing.len(),
         total: right.len(),
         worst: f64::INFINITY,
+        within: Vec::new(),
     }))
 }
 

@@ -32,6 +32,8 @@ pub struct Trial {
     bounds: Vec<(Precision, Bounds)>,
     /// Whether engines are asked although their domain does not admit the case.
     is_beyond: bool,
+    /// Whether a verdict on wrong values says which weaker precisions admit them.
+    is_explained: bool,
     /// Time spent building the problems.
     pub(crate) generating: Duration,
     /// Time spent on the definition and the bounds.
@@ -80,6 +82,7 @@ impl Trial {
             expected,
             bounds,
             is_beyond: false,
+            is_explained: false,
             generating: Duration::ZERO,
             oracle: start.elapsed(),
         }
@@ -90,6 +93,16 @@ impl Trial {
     pub fn beyond_domains(self) -> Trial {
         Trial {
             is_beyond: true,
+            ..self
+        }
+    }
+
+    /// The same case; a verdict on wrong values says which weaker precisions admit them, which takes as long as the case
+    /// for each.
+    #[must_use]
+    pub fn explained(self) -> Trial {
+        Trial {
+            is_explained: true,
             ..self
         }
     }
@@ -203,13 +216,7 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
         Err(Fault::Machine(error)) => Verdict::NotJudged(error),
         Err(Fault::Declined { reason }) => Verdict::Declined(reason),
         Err(fault) => Verdict::Fault(fault),
-        Ok(runs) => match runs.same_case() {
-            Err(mismatch) => Verdict::Disagree(mismatch),
-            Ok(()) => runs.same_rows(
-                &trial.expected,
-                compared(trial, precision, bounds, &domain, &runs.outcome),
-            ),
-        },
+        Ok(runs) => verdict_on(&runs, trial, precision, bounds, &domain),
     };
     Judgement {
         verdict,
@@ -229,14 +236,29 @@ pub(crate) fn judge_outcome(
 }
 
 fn compared(trial: &Trial, precision: Precision, bounds: &Bounds, domain: &Domain, outcome: &Outcome) -> Verdict {
-    match returned_order(domain, trial, outcome) {
-        None => compare(&trial.expected, bounds, outcome),
-        Some(ordered) => {
-            let ordered = Trial::from_problem(ordered, &[precision]);
-            let bounds = ordered.bounds(precision).unwrap_or(bounds);
-            compare(&ordered.expected, bounds, outcome)
-        }
+    let ordered = returned_order(domain, trial, outcome).map(|problem| Trial::from_problem(problem, &[precision]));
+    let (expected, bounds) = match &ordered {
+        None => (&trial.expected, bounds),
+        Some(ordered) => (&ordered.expected, ordered.bounds(precision).unwrap_or(bounds)),
+    };
+    let mut verdict = compare(expected, bounds, outcome);
+    if trial.is_explained
+        && let Verdict::Disagree(mismatch) = &mut verdict
+        && let Mismatch::Values { within, .. } = &mut **mismatch
+    {
+        *within = holding(expected, precision.weaker(), outcome);
     }
+    verdict
+}
+
+/// The precisions in whose bounds an outcome lies.
+fn holding(expected: &Expected, precisions: &[Precision], outcome: &Outcome) -> Vec<Precision> {
+    let holds = |precision: &&Precision| {
+        let roundings = Roundings::new(**precision, expected.element());
+        let bounds = Bounds::new(expected.inputs(), expected.definition(), roundings);
+        matches!(compare(expected, &bounds, outcome), Verdict::Agree { .. })
+    };
+    precisions.iter().filter(holds).copied().collect()
 }
 
 /// What an engine gave for a case, and what it must equal bit by bit as the engine claims.
@@ -246,24 +268,6 @@ struct Runs {
     earlier: Option<Outcome>,
     /// A run of its tokens in another batch.
     batch: Option<(Batch, Outcome)>,
-}
-
-impl Runs {
-    fn same_case(&self) -> Result<(), Box<Mismatch>> {
-        self.earlier
-            .as_ref()
-            .map_or(Ok(()), |earlier| compare_runs(earlier, &self.outcome))
-    }
-
-    /// The verdict of the comparison with the right results, unless that agrees and rows differ from those of the batch.
-    fn same_rows(&self, expected: &Expected, verdict: Verdict) -> Verdict {
-        match (&verdict, &self.batch) {
-            (Verdict::Agree { .. }, Some((batch, outcome))) => batch
-                .compare(expected, outcome, &self.outcome)
-                .map_or_else(Verdict::Disagree, |()| verdict),
-            _ => verdict,
-        }
-    }
 }
 
 /// Runs what the engine's claims ask for, then the warm-up call, then the case. A call before the case that is declined
@@ -286,6 +290,23 @@ fn run(engine: &mut dyn Engine, domain: &Domain, trial: &Trial) -> Result<Runs, 
         earlier: earlier.filter(|_| must_repeat),
         batch: batch.zip(in_batch),
     })
+}
+
+/// First whether two runs of the case are the same, then whether the case is right, then whether its tokens have the same
+/// rows in another batch.
+fn verdict_on(runs: &Runs, trial: &Trial, precision: Precision, bounds: &Bounds, domain: &Domain) -> Verdict {
+    if let Some(earlier) = &runs.earlier
+        && let Err(mismatch) = compare_runs(earlier, &runs.outcome)
+    {
+        return Verdict::Disagree(mismatch);
+    }
+    let verdict = compared(trial, precision, bounds, domain, &runs.outcome);
+    match (&verdict, &runs.batch) {
+        (Verdict::Agree { .. }, Some((batch, in_batch))) => batch
+            .compare(&trial.expected, in_batch, &runs.outcome)
+            .map_or_else(Verdict::Disagree, |()| verdict),
+        _ => verdict,
+    }
 }
 
 /// What a call before the case gave; none where it was declined.

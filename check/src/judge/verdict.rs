@@ -1,6 +1,7 @@
 //! The verdict on an engine's outcome.
 
 use crate::engine::{Fault, MachineError};
+use crate::oracle::Precision;
 use crate::stage::{Location, Stage, StageValues};
 use crate::tensor::ElementType;
 use crate::text::{clean, without_numbers};
@@ -50,13 +51,7 @@ impl Verdict {
     /// without its numbers.
     pub fn likeness(&self) -> String {
         match self {
-            Verdict::Disagree(mismatch) => match &**mismatch {
-                Mismatch::Shape { stage, .. } => format!("{stage}: wrong shape"),
-                Mismatch::Type { stage, .. } => format!("{stage}: wrong element type"),
-                Mismatch::Values { stage, .. } => format!("{stage}: wrong values"),
-                Mismatch::NotDeterministic { stage, .. } => format!("{stage}: not deterministic"),
-                Mismatch::NotBatchInvariant { .. } => "output: not batch-invariant".to_owned(),
-            },
+            Verdict::Disagree(mismatch) => mismatch.likeness(),
             Verdict::Fault(fault) => {
                 let text = fault.to_string();
                 let line = clean(text.lines().next().unwrap_or_default(), MAX_LIKENESS);
@@ -150,6 +145,8 @@ pub enum Mismatch {
         total: usize,
         /// The largest error in units of its bound; infinite where a value had to be met exactly.
         worst: f64,
+        /// The weaker precisions in whose bounds all that the engine shows lies, the sharpest first.
+        within: Vec<Precision>,
     },
     /// An engine that claims to be deterministic gave other bits for the same case.
     NotDeterministic {
@@ -219,6 +216,17 @@ impl Mismatch {
         }
     }
 
+    /// What mismatches that look alike have in common.
+    fn likeness(&self) -> String {
+        match self {
+            Mismatch::Shape { stage, .. } => format!("{stage}: wrong shape"),
+            Mismatch::Type { stage, .. } => format!("{stage}: wrong element type"),
+            Mismatch::Values { stage, .. } => format!("{stage}: wrong values"),
+            Mismatch::NotDeterministic { stage, .. } => format!("{stage}: not deterministic"),
+            Mismatch::NotBatchInvariant { .. } => "output: not batch-invariant".to_owned(),
+        }
+    }
+
     /// The stage that is wrong.
     pub fn stage(&self) -> Stage {
         match self {
@@ -250,22 +258,28 @@ impl std::fmt::Display for Mismatch {
                 rows,
                 total,
                 worst,
+                within,
             } => {
                 writeln!(f, "{stage}: {wrong} of {total} values wrong, in {rows} rows")?;
                 writeln!(f, "  first at  {at}")?;
                 writeln!(f, "  found     {}", value(*stage, *found))?;
                 writeln!(f, "  expected  {}", value(*stage, *expected))?;
                 if *bound == 0.0 {
-                    return write!(f, "  bound     0: to be met exactly");
+                    write!(f, "  bound     0: to be met exactly")?;
+                } else {
+                    let error = (found - expected).abs();
+                    writeln!(f, "  bound     ±{bound:.3e}")?;
+                    write!(
+                        f,
+                        "  error     {error:.3e}, {} the bound; the worst {}",
+                        times(error / bound),
+                        times(*worst)
+                    )?;
                 }
-                let error = (found - expected).abs();
-                writeln!(f, "  bound     ±{bound:.3e}")?;
-                write!(
-                    f,
-                    "  error     {error:.3e}, {} the bound; the worst {}",
-                    times(error / bound),
-                    times(*worst)
-                )
+                match within.first() {
+                    None => Ok(()),
+                    Some(precision) => write!(f, "\n  claim     every value lies within {precision}"),
+                }
             }
             Mismatch::NotDeterministic {
                 stage,

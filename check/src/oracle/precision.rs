@@ -30,6 +30,19 @@ impl Precision {
         }
     }
 
+    /// Those with coarser roundings, the sharpest first.
+    pub fn weaker(self) -> &'static [Precision] {
+        const BY_COARSENESS: [Precision; 5] = [
+            Precision::Fp64,
+            Precision::Fp32,
+            Precision::Tf32,
+            Precision::F16,
+            Precision::Bf16,
+        ];
+        let at = BY_COARSENESS.iter().position(|precision| *precision == self);
+        at.map_or(&[], |at| &BY_COARSENESS[at + 1..])
+    }
+
     /// The element type of the cases that a program of this precision is given.
     pub fn element(self) -> ElementType {
         match self {

@@ -37,6 +37,7 @@ pub fn case_json(engine: &str, result: &CaseResult) -> String {
         "mismatch": mismatch,
         "spec": result.spec.as_ref().map(spec_json),
         "golden": golden.map(|golden| json!({ "path": golden.path.to_string_lossy(), "order": golden.order })),
+        "repeats": result.repeats.map(|repeats| json!({ "runs": repeats.runs, "failures": repeats.failures })),
         "shrunk": result.shrunk.as_ref().map(shrunk_json),
     })
     .to_string()
@@ -107,10 +108,15 @@ fn engine_json(totals: &EngineTotals) -> Value {
         .declined
         .iter()
         .map(|declined| json!({ "reason": declined.reason, "cases": declined.cases, "first": declined.first }));
+    let within = totals
+        .within
+        .iter()
+        .map(|(precision, cases)| json!({ "precision": precision, "cases": cases }));
     json!({
         "engine": totals.name,
         "agree": totals.agree,
         "disagree": totals.disagree,
+        "within": within.collect::<Vec<_>>(),
         "fault": totals.fault,
         "declined": totals.declines(),
         "declines": declines.collect::<Vec<_>>(),
@@ -159,6 +165,7 @@ fn mismatch_json(mismatch: &Mismatch) -> Value {
             rows,
             total,
             worst,
+            within,
             ..
         } => json!({
             "at": location_json(at),
@@ -169,6 +176,7 @@ fn mismatch_json(mismatch: &Mismatch) -> Value {
             "rows": rows,
             "total": total,
             "worst": number(*worst),
+            "within": within,
         }),
         Mismatch::NotDeterministic {
             at,

@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::told::ToldShrunk;
 use super::{MAX_TEXT, Told};
 use crate::case::CaseSpec;
-use crate::check::{End, EngineTotals, Shard, Summary};
+use crate::check::{End, EngineTotals, Repeats, Shard, Summary};
 use crate::domain::Domain;
 use crate::engine::MachineError;
-use crate::oracle::Coverage;
+use crate::oracle::{Coverage, Precision};
 use crate::text::clean;
 
 /// Several runs as one.
@@ -218,6 +218,7 @@ struct CaseLine {
     kind: Option<String>,
     detail: Option<String>,
     spec: Option<Value>,
+    repeats: Option<RepeatsLine>,
     shrunk: Option<ShrunkLine>,
 }
 
@@ -241,6 +242,9 @@ impl CaseLine {
             spec: self.spec.map(spec).transpose()?,
             text: text(self.detail),
             kind: self.kind.unwrap_or(self.verdict),
+            repeats: self
+                .repeats
+                .map(|RepeatsLine { runs, failures }| Repeats { runs, failures }),
             shrunk: self.shrunk.map(shrunk).transpose()?,
         })
     }
@@ -269,6 +273,12 @@ fn spec(mut value: Value) -> Result<CaseSpec, String> {
         limit: limit.unwrap_or(spec.limit),
         ..spec
     })
+}
+
+#[derive(Deserialize)]
+struct RepeatsLine {
+    runs: usize,
+    failures: usize,
 }
 
 #[derive(Deserialize)]
@@ -316,6 +326,8 @@ struct EngineLine {
     engine: String,
     agree: usize,
     disagree: usize,
+    #[serde(default)]
+    within: Vec<WithinLine>,
     fault: usize,
     #[serde(default)]
     declines: Vec<DeclinedLine>,
@@ -334,6 +346,9 @@ impl EngineLine {
         totals.agree += self.agree;
         totals.disagree += self.disagree;
         totals.fault += self.fault;
+        for WithinLine { precision, cases } in self.within {
+            totals.add_within(precision, cases);
+        }
         totals.has_domain |= self.declined_inside > 0;
         for DeclinedLine { reason, cases, first } in self.declines {
             totals.add_declined(&clean(&reason, MAX_TEXT), cases, &first);
@@ -348,6 +363,12 @@ impl EngineLine {
         totals.elements += self.elements;
         totals.time += seconds(self.seconds);
     }
+}
+
+#[derive(Deserialize)]
+struct WithinLine {
+    precision: Precision,
+    cases: usize,
 }
 
 #[derive(Deserialize)]

@@ -43,6 +43,7 @@ pub fn totals(summary: &Summary) -> String {
     }
     out.push_str(&declined(summary));
     out.push_str(&kinds(summary));
+    out.push_str(&within(summary));
     out.push_str(&domain(summary));
     out.push_str(&beyond(summary));
     let _ = writeln!(
@@ -202,6 +203,21 @@ fn kinds(summary: &Summary) -> String {
             "{name}: {} {cases}, first {}: {}",
             kind.cases, kind.first, kind.text
         );
+    }
+    out
+}
+
+/// How many wrong results each weaker claim would have admitted.
+fn within(summary: &Summary) -> String {
+    let mut out = String::new();
+    for totals in summary.engines.iter().filter(|totals| !totals.within.is_empty()) {
+        let admitted = totals
+            .within
+            .iter()
+            .map(|(precision, cases)| format!("{cases} within {precision}"));
+        let admitted: Vec<String> = admitted.collect();
+        let (name, disagree) = (&totals.name, totals.disagree);
+        let _ = writeln!(out, "{name}: of {disagree} wrong results {}", admitted.join(", "));
     }
     out
 }

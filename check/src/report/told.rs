@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{indented, verdict_text};
 use crate::case::CaseSpec;
-use crate::check::CaseResult;
+use crate::check::{CaseResult, Repeats};
 use crate::judge::Shrunk;
 
 /// A failing case with everything needed to run it again.
@@ -20,6 +20,8 @@ pub struct Told {
     pub text: String,
     /// What it has in common with others.
     pub kind: String,
+    /// How it fared when it was run again.
+    pub repeats: Option<Repeats>,
     /// The smallest case that was found to fail.
     pub shrunk: Option<ToldShrunk>,
 }
@@ -52,6 +54,7 @@ impl Told {
             spec: failure.spec.clone(),
             text: verdict_text(&failure.verdict),
             kind: failure.verdict.likeness(),
+            repeats: failure.repeats,
             shrunk: failure.shrunk.as_ref().map(shrunk),
         }
     }
@@ -64,6 +67,9 @@ impl fmt::Display for Told {
             writeln!(f, "  {}", spec.summary())?;
         }
         writeln!(f, "{}", indented(&self.text))?;
+        if let Some(Repeats { runs, failures }) = self.repeats {
+            writeln!(f, "run again, it fails {failures} of {runs} times")?;
+        }
         if let Some(shrunk) = &self.shrunk {
             let cut_short = if shrunk.is_smallest { "" } else { " and not to the end" };
             let (tries, summary) = (shrunk.tries, shrunk.spec.summary());

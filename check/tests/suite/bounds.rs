@@ -119,3 +119,33 @@ fn operands_rounded_to_bf16_are_refused_in_the_tf32_class() {
     let refused = cases.iter().filter(refused).count();
     assert!(refused >= 10, "refused on {refused} of 100 gentle cases with H ≥ 64");
 }
+
+/// Whoever claims too much is told which claim would have held.
+#[test]
+fn coarser_classes_that_hold_are_named() {
+    for (operand, precision) in [(tf32 as fn(f32) -> f32, Precision::Tf32), (bf16, Precision::Bf16)] {
+        let mut plan = f32_cases(60, &[ValueProfile::Gentle]);
+        plan.shrink_budget = 0;
+        let summary = check_engine(&mut Loops { operand, ..Loops::FP32 }, &plan);
+        let totals = &summary.engines[0];
+        assert!(totals.disagree >= 20, "{summary}");
+        // Some results of a coarser class lie within a sharper one as well, by chance; all lie within their own.
+        let of = |wanted| {
+            totals
+                .within
+                .iter()
+                .find(|(precision, _)| *precision == wanted)
+                .map(|(_, cases)| *cases)
+        };
+        assert_eq!(of(precision), Some(totals.disagree), "{summary}");
+        assert!(of(Precision::Fp32).is_none(), "{summary}");
+        assert!(
+            precision == Precision::Tf32 || of(Precision::Tf32) < Some(totals.disagree),
+            "{summary}"
+        );
+        assert!(
+            summary.to_string().contains("claim     every value lies within"),
+            "{summary}"
+        );
+    }
+}

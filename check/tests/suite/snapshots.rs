@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::common::Spoiled;
 use binned_experts_check::case::{Profile, RoutingProfile, ValueProfile};
 use binned_experts_check::engine::{Fault, Reference};
-use binned_experts_check::judge::{Mismatch, SkipReason};
+use binned_experts_check::judge::{BatchPlace, Mismatch, SkipReason};
 use binned_experts_check::{
-    CaseSpec, CheckPlan, ElementType, Location, Selection, Stage, Summary, Verdict, check_engine, report,
+    CaseSpec, CheckPlan, ElementType, Location, Precision, Selection, Stage, Summary, Verdict, check_engine, report,
 };
 use binned_experts_reference::{Error, sort_tokens_by_expert};
 
@@ -111,6 +111,7 @@ fn verdict_texts() {
         rows: 2,
         total: 96,
         worst,
+        within: Vec::new(),
     };
     let position = Location {
         position: Some(2),
@@ -143,6 +144,19 @@ fn verdict_texts() {
             rows: 1,
             total: 96,
             worst: f64::INFINITY,
+            within: Vec::new(),
+        },
+        Mismatch::Values {
+            stage: Stage::Output,
+            at,
+            found: 1.0,
+            expected: 1.5,
+            bound: 0.25,
+            wrong: 1,
+            rows: 1,
+            total: 96,
+            worst: 2.0,
+            within: vec![Precision::Tf32, Precision::Bf16],
         },
         Mismatch::NotDeterministic {
             stage: Stage::Output,
@@ -150,6 +164,13 @@ fn verdict_texts() {
             first: 0.5,
             second: -0.5,
             wrong: 7,
+        },
+        Mismatch::NotBatchInvariant {
+            at,
+            here: 0.5,
+            place: BatchPlace { position: 4, tokens: 7 },
+            there: -0.5,
+            wrong: 3,
         },
     ];
     let disagreements = mismatches
