@@ -189,6 +189,12 @@ impl Run {
     fn new(contenders: &[Contender<'_>], plan: &CheckPlan, sources: &Sources) -> Run {
         let totals = |contender: &Contender<'_>| EngineTotals {
             name: contender.claims().name.clone(),
+            precisions: contender
+                .claims()
+                .precisions
+                .iter()
+                .map(|(_, precision)| *precision)
+                .collect(),
             has_domain: !contender.claims().domain.conditions().is_empty(),
             ..EngineTotals::default()
         };

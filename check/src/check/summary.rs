@@ -145,6 +145,8 @@ pub struct Declined {
 pub struct EngineTotals {
     /// The engine's name.
     pub name: String,
+    /// What it claims on the element types that it takes.
+    pub precisions: Vec<Precision>,
     /// Cases on which it agrees.
     pub agree: usize,
     /// Cases on which it disagrees.

@@ -114,6 +114,7 @@ fn engine_json(totals: &EngineTotals) -> Value {
         .map(|(precision, cases)| json!({ "precision": precision, "cases": cases }));
     json!({
         "engine": totals.name,
+        "precision": totals.precisions,
         "agree": totals.agree,
         "disagree": totals.disagree,
         "within": within.collect::<Vec<_>>(),

@@ -324,6 +324,8 @@ enum EndLine {
 #[derive(Deserialize)]
 struct EngineLine {
     engine: String,
+    #[serde(default)]
+    precision: Vec<Precision>,
     agree: usize,
     disagree: usize,
     #[serde(default)]
@@ -343,6 +345,7 @@ struct EngineLine {
 
 impl EngineLine {
     fn add_to(self, totals: &mut EngineTotals) {
+        totals.precisions = self.precision;
         totals.agree += self.agree;
         totals.disagree += self.disagree;
         totals.fault += self.fault;
