@@ -316,7 +316,9 @@ impl Run {
     fn repeated(&self, result: &CaseResult, engine: &mut dyn Engine) -> Option<Repeats> {
         let spec = result.spec.as_ref().filter(|_| self.repeat > 0)?;
         let runs = (0..self.repeat).filter_map(|_| judge_spec(engine, spec));
-        Some(runs.fold(Repeats::default(), |repeats, verdict| Repeats {
+        // What the machine kept from being judged says nothing of the engine.
+        let judged = runs.filter(|verdict| !matches!(verdict, Verdict::NotJudged(_)));
+        Some(judged.fold(Repeats::default(), |repeats, verdict| Repeats {
             runs: repeats.runs + 1,
             failures: repeats.failures + usize::from(verdict.is_failure()),
         }))
