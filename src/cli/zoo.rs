@@ -38,7 +38,7 @@ pub(super) fn zoo(arguments: &Zoo, interrupts: &Interrupts) -> Result<Conclusion
     let progress = Progress::new(animals.len() + paths.len(), false);
     let visits = zoo::visit(&machine, &animals, &budget, |_| progress.step())?;
     let controls = paths.par_iter().map(|path| {
-        let failure = zoo::control(&machine, *path, &zoo::control_budget(&visits, *path, &budget));
+        let failure = zoo::control(&machine, *path, &visits, &budget);
         progress.step();
         failure.map(|failure| (path.name(), failure))
     });

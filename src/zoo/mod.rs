@@ -21,7 +21,7 @@ use crate::engines::PipelineEngine;
 
 pub use machine::{BuildError, Machine};
 pub use report::{classes, slowest, summary, table};
-pub use visit::{Budget, Catch, Visit, control, control_budget, visit};
+pub use visit::{Budget, Catch, Visit, control, visit};
 
 /// Kernels by file name, with their text.
 pub type Kernels = Vec<(&'static str, String)>;

@@ -1,5 +1,6 @@
 //! Builds kernels with a bug, and runs cases until one fails.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -7,6 +8,9 @@ use rayon::prelude::*;
 use super::{Animal, KernelPath, Machine, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
 use binned_experts_check::{CaseSpec, Domain, Engine, Fault, MachineError, Selection, Stop, Verdict};
+
+/// A bug that cannot show is given one case in so many: its file says why, and cases can only contradict that.
+const EQUIVALENT_SHARE: usize = 10;
 
 /// How many cases a bug has until it must have shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,45 +108,55 @@ fn visit_one(machine: &Machine, animal: &Animal, budget: &Budget) -> Result<Visi
     }
     let mut engine = machine.engine(Some(animal), animal.path)?;
     let start = Instant::now();
+    let cases = match animal.equivalent {
+        None => budget.cases,
+        Some(_) => budget.cases.div_ceil(EQUIVALENT_SHARE),
+    };
     Ok(Visit {
-        catch: hunt(&mut *engine, animal.path, budget)?,
+        catch: hunt(&mut *engine, animal.path, 1..=cases, budget)?,
         time: start.elapsed(),
         may_be_missed: machine.may_miss(animal),
         animal: animal.clone(),
     })
 }
 
-/// The cases that the bugs of these kernels were given: up to the last that caught one, or all where one was not caught.
-pub fn control_budget(visits: &[Visit], path: KernelPath, budget: &Budget) -> Budget {
-    let of_path = visits.iter().filter(|visit| visit.animal.path == path);
-    let cases = of_path.map(|visit| visit.catch.as_ref().map_or(budget.cases, |catch| catch.case));
-    Budget {
-        cases: cases.max().unwrap_or(0),
-        ..budget.clone()
-    }
-}
-
-/// Runs the same cases on the kernels as they are, which must agree: the first failure, if there is one.
+/// Runs every case that caught a bug of these kernels on the kernels as they are, which must agree: the first failure, if
+/// there is one.
 ///
 /// # Errors
 /// [`ZooError::Build`] or [`ZooError::Judge`].
-pub fn control(machine: &Machine, path: KernelPath, budget: &Budget) -> Result<Option<Catch>, ZooError> {
+pub fn control(
+    machine: &Machine,
+    path: KernelPath,
+    visits: &[Visit],
+    budget: &Budget,
+) -> Result<Option<Catch>, ZooError> {
+    let of_path = visits.iter().filter(|visit| visit.animal.path == path);
+    let cases: BTreeSet<usize> = of_path.filter_map(|visit| Some(visit.catch.as_ref()?.case)).collect();
+    if cases.is_empty() {
+        return Ok(None);
+    }
     let mut engine = machine.engine(None, path)?;
-    hunt(&mut *engine, path, budget)
+    hunt(&mut *engine, path, cases, budget)
 }
 
-/// The first case of a check that fails.
-fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: &Budget) -> Result<Option<Catch>, ZooError> {
+/// The first case that fails of those with these numbers, counted from 1.
+fn hunt(
+    engine: &mut dyn Engine,
+    path: KernelPath,
+    cases: impl IntoIterator<Item = usize>,
+    budget: &Budget,
+) -> Result<Option<Catch>, ZooError> {
     let selection = Selection {
         domain: path.domain().meet(&budget.domain),
         elements: vec![path.element()],
         ..Selection::default()
     };
-    for index in 0..budget.cases {
+    for case in cases {
         if budget.stop.is_set() {
             return Err(MachineError::Interrupted.into());
         }
-        let spec = CaseSpec::from_seed(budget.seed.wrapping_add(index as u64), &selection);
+        let spec = CaseSpec::from_seed(budget.seed.wrapping_add(case as u64 - 1), &selection);
         if !path.takes(&spec) {
             // Another path would serve.
             continue;
@@ -152,7 +166,7 @@ fn hunt(engine: &mut dyn Engine, path: KernelPath, budget: &Budget) -> Result<Op
             return Err(ZooError::Judge(error));
         }
         if let Some(by) = verdict.as_ref().and_then(caught_by) {
-            return Ok(Some(Catch { by, case: index + 1 }));
+            return Ok(Some(Catch { by, case }));
         }
     }
     Ok(None)

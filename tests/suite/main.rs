@@ -7,6 +7,7 @@ mod command;
 mod dependencies;
 mod domains;
 mod fuzz_bodies;
+mod inside;
 mod needs;
 mod planted;
 mod python;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         dependencies::trials(),
         domains::trials(),
         fuzz_bodies::trials(),
+        inside::trials(),
         python::trials(),
         #[cfg(feature = "emulator")]
         tensor_cores::trials(),

@@ -138,7 +138,7 @@ fn every_animal(_name: &str, machine: &Machine) -> Result<(), Failed> {
     let budget = Budget::default();
     let visits = zoo::visit(machine, &animals()?, &budget, |_| {})?;
     for path in KernelPath::ALL {
-        if let Some(catch) = zoo::control(machine, path, &zoo::control_budget(&visits, path, &budget))? {
+        if let Some(catch) = zoo::control(machine, path, &visits, &budget)? {
             return Err(format!("{}: fails without a patch: {}", path.name(), catch.by).into());
         }
     }
