@@ -184,7 +184,7 @@ fn caught_by(verdict: &Verdict) -> Option<String> {
         Verdict::Fault(fault) => {
             // Such as `refused: gate_up: gate_up: out of bounds: row_starts[4] of length 3`.
             let text = match fault {
-                Fault::InWarmup { fault } => fault.to_string(),
+                Fault::InWarmup { fault, .. } => fault.to_string(),
                 fault => fault.to_string(),
             };
             let parts = text.trim_start_matches("refused: ").split(": ");

@@ -180,12 +180,14 @@ pub struct Special {
 }
 
 named_enum! {
-    /// A call that the engine gets just before a case, to leave state behind.
+    /// Calls that the engine gets just before a case, to leave state behind. Their results are judged too.
     pub enum Warmup {
         /// The same case: an engine that claims to be deterministic must give the same bits.
         Same = "same",
         /// A case of the same shape with other values.
         OtherValues = "other-values",
+        /// Three cases of the same shape with other values, one after the other.
+        ThreeOthers = "three-others",
         /// A larger case.
         Larger = "larger",
     }

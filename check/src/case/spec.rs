@@ -70,7 +70,7 @@ pub struct CaseSpec {
     /// A special value in one place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub special: Option<Special>,
-    /// A call that the engine gets just before the case, to leave state behind.
+    /// Calls that the engine gets just before the case, to leave state behind.
     #[serde(default, alias = "after", skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Warmup>,
     /// An explicit order of the assignments, which decides what is dropped; none for the stable sort.
@@ -169,20 +169,23 @@ impl CaseSpec {
         format!("{element} T={batch}·{sequence} H={hidden} I={intermediate} E={experts} K={top_k} C={capacity}")
     }
 
-    /// The case of the warm-up call; none where there is no such call.
-    pub fn predecessor(&self) -> Option<CaseSpec> {
+    /// The cases of the warm-up calls, the first first.
+    pub fn predecessors(&self) -> Vec<CaseSpec> {
         let alone = CaseSpec {
             warmup: None,
             larger: None,
             ..self.clone()
         };
-        Some(match self.warmup? {
-            Warmup::Same => alone,
-            Warmup::OtherValues => CaseSpec {
-                seed: self.seed ^ 0x5eed,
-                ..alone
-            },
-            Warmup::Larger => {
+        let with_other_values = |call: u32| CaseSpec {
+            seed: self.seed ^ (call * 0x5eed),
+            ..alone.clone()
+        };
+        match self.warmup {
+            None => Vec::new(),
+            Some(Warmup::Same) => vec![alone],
+            Some(Warmup::OtherValues) => vec![with_other_values(1)],
+            Some(Warmup::ThreeOthers) => (1..=3).map(with_other_values).collect(),
+            Some(Warmup::Larger) => {
                 let (batch, sequence, capacity) = match self.larger {
                     Some(Larger { tokens, capacity }) => (1, tokens, capacity),
                     None => {
@@ -190,17 +193,16 @@ impl CaseSpec {
                         (self.batch, sequence, self.capacity.saturating_add(5))
                     }
                 };
-                CaseSpec {
+                vec![CaseSpec {
                     batch,
                     sequence,
                     routing: Routing::Profile(RoutingProfile::Uniform),
                     capacity,
                     special: None,
-                    larger: None,
                     ..alone
-                }
+                }]
             }
-        })
+        }
     }
 }
 

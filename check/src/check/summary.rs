@@ -8,7 +8,7 @@ use super::source::Case;
 use crate::case::{CaseSpec, Profile};
 use crate::domain::{Domain, Limit};
 use crate::engine::{Fault, MachineError};
-use crate::judge::{Judgement, Mismatch, Shrunk, SkipReason, Verdict};
+use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
 use crate::oracle::Precision;
 use crate::text::without_numbers;
 
@@ -392,9 +392,8 @@ impl EngineTotals {
             }
             Verdict::Disagree(mismatch) => {
                 self.disagree += 1;
-                if let Mismatch::Values { within, .. } = &**mismatch {
-                    within.iter().for_each(|precision| self.add_within(*precision, 1));
-                }
+                let within = mismatch.within();
+                within.iter().for_each(|precision| self.add_within(*precision, 1));
             }
             Verdict::Fault(_) => self.fault += 1,
             Verdict::NotJudged(_) => {}

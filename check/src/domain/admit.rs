@@ -9,7 +9,7 @@ use crate::oracle::Inputs;
 
 /// Why a case is not inside a domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: expected {expected}, found {found}{}", if *.is_warmup { " in the warm-up call" } else { "" })]
+#[error("{field}: expected {expected}, found {found}{}", if *.is_warmup { " in a warm-up call" } else { "" })]
 pub struct Outside {
     /// The field of the domain.
     pub field: &'static str,
@@ -17,7 +17,7 @@ pub struct Outside {
     pub expected: String,
     /// What the case has.
     pub found: String,
-    /// Whether it is the warm-up call that is outside.
+    /// Whether it is a warm-up call that is outside.
     pub is_warmup: bool,
 }
 
@@ -34,18 +34,17 @@ struct Facts<'a> {
 }
 
 impl Domain {
-    /// Whether a case and its warm-up call are inside.
+    /// Whether a case and its warm-up calls are inside.
     ///
     /// # Errors
     /// [`Outside`] with the first field that is not fulfilled. A case that cannot be built is outside too.
     pub fn admits(&self, spec: &CaseSpec) -> Result<(), Outside> {
         self.admits_alone(spec)?;
-        let Some(before) = spec.predecessor() else {
-            return Ok(());
-        };
-        self.admits_alone(&before).map_err(|outside| Outside {
-            is_warmup: true,
-            ..outside
+        spec.predecessors().iter().try_for_each(|before| {
+            self.admits_alone(before).map_err(|outside| Outside {
+                is_warmup: true,
+                ..outside
+            })
         })
     }
 

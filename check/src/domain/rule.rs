@@ -147,7 +147,7 @@ impl Rules {
     pub(crate) fn allow_warmup(&self, profile: Warmup) -> bool {
         match profile {
             Warmup::Larger => self.axes.tokens.at_least(self.axes.least().tokens + 1).is_some(),
-            Warmup::Same | Warmup::OtherValues => true,
+            Warmup::Same | Warmup::OtherValues | Warmup::ThreeOthers => true,
         }
     }
 

@@ -18,9 +18,11 @@ pub enum Fault {
         /// Why.
         reason: String,
     },
-    /// The warm-up call before the case failed, so that the case was not run.
-    #[error("in the warm-up call before the case: {fault}")]
+    /// A warm-up call before the case failed, so that the case was not run.
+    #[error("in {call}: {fault}")]
     InWarmup {
+        /// Which call.
+        call: WarmupCall,
         /// What happened there.
         fault: Box<Fault>,
     },
@@ -82,6 +84,24 @@ pub enum Fault {
     Machine(#[from] MachineError),
 }
 
+/// One of the calls that an engine gets just before a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WarmupCall {
+    /// Its number, from 1.
+    pub number: usize,
+    /// Number of warm-up calls of the case.
+    pub of: usize,
+}
+
+impl std::fmt::Display for WarmupCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            WarmupCall { of: 1, .. } => f.write_str("the warm-up call before the case"),
+            WarmupCall { number, of } => write!(f, "warm-up call {number} of {of} before the case"),
+        }
+    }
+}
+
 impl Fault {
     /// An engine's own error.
     pub fn refused(message: impl std::fmt::Display) -> Fault {
@@ -102,7 +122,7 @@ impl Fault {
         match self {
             Fault::Refused { .. } => "refused",
             Fault::Declined { .. } => "declined",
-            Fault::InWarmup { fault } => fault.kind(),
+            Fault::InWarmup { fault, .. } => fault.kind(),
             Fault::Panicked { .. } => "panicked",
             Fault::NotReady { .. } => "not-ready",
             Fault::TimedOut { .. } => "timed-out",
@@ -117,7 +137,7 @@ impl Fault {
     /// Whether the engine did not answer at all.
     pub(crate) fn is_silence(&self) -> bool {
         match self {
-            Fault::InWarmup { fault } => fault.is_silence(),
+            Fault::InWarmup { fault, .. } => fault.is_silence(),
             fault => fault.is_time_out() || matches!(fault, Fault::Crashed { .. }),
         }
     }
@@ -125,7 +145,7 @@ impl Fault {
     /// Whether a time limit passed without an answer.
     pub(crate) fn is_time_out(&self) -> bool {
         match self {
-            Fault::InWarmup { fault } => fault.is_time_out(),
+            Fault::InWarmup { fault, .. } => fault.is_time_out(),
             fault => matches!(fault, Fault::NotReady { .. } | Fault::TimedOut { .. }),
         }
     }

@@ -6,7 +6,7 @@ mod reference;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use fault::Fault;
+pub use fault::{Fault, WarmupCall};
 pub use machine::MachineError;
 pub use reference::{DefinitionEngine, Reference};
 

@@ -106,17 +106,20 @@ impl Source<'_> {
         axes.capacity.at_least(needed).unwrap_or(capacity)
     }
 
-    /// The capacity at which nothing is dropped, in a call before with other values neither.
+    /// The capacity at which nothing is dropped, in calls before of the same shape neither.
     fn needed_capacity(&self, spec: &CaseSpec, fullest: usize) -> usize {
-        let before = spec.predecessor().filter(|_| spec.warmup == Some(Warmup::OtherValues));
-        fullest.max(before.as_ref().map_or(0, fullest_of))
+        if spec.warmup == Some(Warmup::Larger) {
+            return fullest;
+        }
+        spec.predecessors().iter().map(fullest_of).fold(fullest, usize::max)
     }
 
     /// Sets the sizes of a larger case before, where the usual ones are outside.
     pub(super) fn settle_warmup(&self, spec: &mut CaseSpec) {
         let is_outside = |spec: &CaseSpec| {
-            let before = spec.predecessor().filter(|_| spec.warmup == Some(Warmup::Larger));
-            before.is_some_and(|before| self.rules.domain().admits(&before).is_err())
+            let is_larger = spec.warmup == Some(Warmup::Larger);
+            let is_outside = |before: &CaseSpec| self.rules.domain().admits(before).is_err();
+            is_larger && spec.predecessors().iter().any(is_outside)
         };
         if !is_outside(spec) {
             return;
@@ -133,7 +136,7 @@ impl Source<'_> {
             return;
         };
         spec.larger = Some(Larger { tokens, capacity: 0 });
-        let fullest = spec.predecessor().as_ref().map_or(0, fullest_of);
+        let fullest = spec.predecessors().iter().map(fullest_of).max().unwrap_or(0);
         let capacity = self.capacity_inside(spec.capacity.saturating_add(5), spec, fullest);
         spec.larger = Some(Larger { tokens, capacity });
         if is_outside(spec) {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod compare;
+mod prepared;
 mod shrink;
 mod verdict;
 
@@ -15,21 +16,19 @@ pub use shrink::{Shrunk, shrink};
 pub use verdict::{BatchPlace, Mismatch, SkipReason, Verdict};
 
 use self::batch::Batch;
+use self::prepared::Prepared;
 use crate::case::{CaseSpec, SpecError, Warmup};
-use crate::domain::{Domain, TieOrder};
-use crate::engine::{Engine, Fault, Outcome, caught, forward, precisions_of};
-use crate::oracle::{Bounds, Expected, Inputs, Precision, Roundings};
-use crate::stage::{Stage, StageValues, Stages};
+use crate::domain::Domain;
+use crate::engine::{Engine, Fault, Outcome, WarmupCall, caught, forward, precisions_of};
+use crate::oracle::{Bounds, Expected, Precision};
+use crate::stage::{Stage, Stages};
 use crate::tensor::{AnyProblem, ElementType, Tensor};
 
 /// A case with all that is needed to judge engines on it.
 #[derive(Debug, Clone)]
 pub struct Trial {
-    problem: AnyProblem,
-    /// The warm-up call before the case.
-    warmup: Option<(Warmup, AnyProblem)>,
-    expected: Expected,
-    bounds: Vec<(Precision, Bounds)>,
+    case: Prepared,
+    before: Before,
     /// Whether engines are asked although their domain does not admit the case.
     is_beyond: bool,
     /// Whether a verdict on wrong values says which weaker precisions admit them.
@@ -40,6 +39,15 @@ pub struct Trial {
     pub(crate) oracle: Duration,
 }
 
+/// The warm-up calls before a case.
+#[derive(Debug, Clone)]
+enum Before {
+    /// These, which may be none.
+    Calls(Vec<Prepared>),
+    /// The case itself.
+    Same,
+}
+
 impl Trial {
     /// Builds a spec, and prepares it for engines of some precisions.
     ///
@@ -48,39 +56,35 @@ impl Trial {
     pub fn from_spec(spec: &CaseSpec, precisions: &[Precision]) -> Result<Trial, SpecError> {
         let start = Instant::now();
         let problem = spec.build()?;
-        let warmup = match (spec.warmup, spec.predecessor()) {
-            (Some(Warmup::Same), _) => Some((Warmup::Same, problem.clone())),
-            (Some(warmup), Some(predecessor)) => Some((warmup, predecessor.build()?)),
-            _ => None,
+        let before = match spec.warmup {
+            Some(Warmup::Same) => None,
+            _ => Some(
+                spec.predecessors()
+                    .iter()
+                    .map(CaseSpec::build)
+                    .collect::<Result<Vec<_>, _>>()?,
+            ),
         };
         let generating = start.elapsed();
+        let prepared = |problem| Prepared::new(problem, precisions);
         Ok(Trial {
-            warmup,
+            before: before.map_or(Before::Same, |calls| {
+                Before::Calls(calls.into_iter().map(prepared).collect())
+            }),
+            case: prepared(problem),
+            is_beyond: false,
+            is_explained: false,
             generating,
-            ..Trial::from_problem(problem, precisions)
+            oracle: start.elapsed() - generating,
         })
     }
 
     /// Prepares a problem for engines of some precisions.
     pub fn from_problem(problem: AnyProblem, precisions: &[Precision]) -> Trial {
         let start = Instant::now();
-        let element = problem.element();
-        let expected = Expected::new(Inputs::new(&problem), problem.output_shape(), element);
-        let bounds = precisions
-            .iter()
-            .map(|&precision| {
-                let roundings = Roundings::new(precision, element);
-                (
-                    precision,
-                    Bounds::new(expected.inputs(), expected.definition(), roundings),
-                )
-            })
-            .collect();
         Trial {
-            problem,
-            warmup: None,
-            expected,
-            bounds,
+            case: Prepared::new(problem, precisions),
+            before: Before::Calls(Vec::new()),
             is_beyond: false,
             is_explained: false,
             generating: Duration::ZERO,
@@ -109,20 +113,24 @@ impl Trial {
 
     /// The problem.
     pub fn problem(&self) -> &AnyProblem {
-        &self.problem
+        &self.case.problem
     }
 
     /// The right results.
     pub fn expected(&self) -> &Expected {
-        &self.expected
+        &self.case.expected
     }
 
     /// The bounds of a precision that the case was prepared for.
     pub fn bounds(&self, precision: Precision) -> Option<&Bounds> {
-        self.bounds
-            .iter()
-            .find(|(known, _)| *known == precision)
-            .map(|(_, bounds)| bounds)
+        self.case.bounds(precision)
+    }
+
+    fn calls_before(&self) -> &[Prepared] {
+        match &self.before {
+            Before::Calls(calls) => calls,
+            Before::Same => std::slice::from_ref(&self.case),
+        }
     }
 }
 
@@ -133,29 +141,29 @@ impl Trial {
     pub fn tensors(&self, precision: Precision) -> Option<BTreeMap<String, Tensor>> {
         let bounds = self.bounds(precision)?;
         let (mut values, mut distances) = (Stages::default(), Stages::default());
-        values = values.with(Stage::SortedIndices, self.expected.sorted_indices().to_vec());
-        values = values.with(Stage::Bins, self.expected.bins().to_vec());
+        values = values.with(Stage::SortedIndices, self.case.expected.sorted_indices().to_vec());
+        values = values.with(Stage::Bins, self.case.expected.bins().to_vec());
         for &stage in Stage::ALL {
-            if let Some(right) = self.expected.rows(stage) {
+            if let Some(right) = self.case.expected.rows(stage) {
                 values = values.with(stage, right.value.select(Axis(0), &right.rows));
                 if let Some(bound) = bounds.of(stage) {
                     distances = distances.with(stage, bound.select(Axis(0), &right.rows));
                 }
             }
         }
-        let shaped = |stages: Stages| stages.tensors(&self.problem, ElementType::F64, usize::MAX);
+        let shaped = |stages: Stages| stages.tensors(&self.case.problem, ElementType::F64, usize::MAX);
         let mut tensors = shaped(values);
         tensors.extend(
             shaped(distances)
                 .into_iter()
                 .map(|(name, bound)| (bound_name(&name), bound)),
         );
-        let output = self.expected.definition().output.clone();
+        let output = self.case.expected.definition().output.clone();
         for (name, rows) in [
             ("output".to_owned(), output),
             (bound_name("output"), bounds.output.clone()),
         ] {
-            let shaped = rows.into_shape_with_order(IxDyn(self.expected.shape()));
+            let shaped = rows.into_shape_with_order(IxDyn(self.case.expected.shape()));
             tensors.extend(
                 shaped
                     .ok()
@@ -194,17 +202,18 @@ impl Judgement {
 
 /// Runs an engine on a case, after its warm-up call, and compares. A case outside its domain is skipped.
 pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
-    let element = trial.problem.element();
+    let case = &trial.case;
+    let element = case.problem.element();
     let precision = engine.precision(element);
-    let Some((precision, bounds)) = precision.and_then(|precision| Some((precision, trial.bounds(precision)?))) else {
+    let Some(precision) = precision.filter(|precision| case.bounds(*precision).is_some()) else {
         return Judgement::skipped(SkipReason::ElementType(element));
     };
     let domain = engine.domain();
-    let has_order = trial.problem.has_explicit_order();
+    let has_order = case.problem.has_explicit_order();
     if has_order && !domain.takes_order() && !trial.is_beyond {
         return Judgement::skipped(SkipReason::Order);
     }
-    if let Err(outside) = domain.admits_inputs(trial.expected.inputs(), has_order)
+    if let Err(outside) = domain.admits_inputs(case.expected.inputs(), has_order)
         && !trial.is_beyond
     {
         return Judgement::skipped(SkipReason::Outside(outside.field));
@@ -216,7 +225,7 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
         Err(Fault::Machine(error)) => Verdict::NotJudged(error),
         Err(Fault::Declined { reason }) => Verdict::Declined(reason),
         Err(fault) => Verdict::Fault(fault),
-        Ok(runs) => verdict_on(&runs, trial, precision, bounds, &domain),
+        Ok(runs) => verdict_on(&runs, trial, precision, &domain),
     };
     Judgement {
         verdict,
@@ -232,103 +241,95 @@ pub(crate) fn judge_outcome(
     domain: &Domain,
     outcome: &Outcome,
 ) -> Option<Verdict> {
-    Some(compared(trial, precision, trial.bounds(precision)?, domain, outcome))
+    trial.case.verdict(precision, domain, outcome, trial.is_explained)
 }
 
-fn compared(trial: &Trial, precision: Precision, bounds: &Bounds, domain: &Domain, outcome: &Outcome) -> Verdict {
-    let ordered = returned_order(domain, trial, outcome).map(|problem| Trial::from_problem(problem, &[precision]));
-    let (expected, bounds) = match &ordered {
-        None => (&trial.expected, bounds),
-        Some(ordered) => (&ordered.expected, ordered.bounds(precision).unwrap_or(bounds)),
-    };
-    let mut verdict = compare(expected, bounds, outcome);
-    if trial.is_explained
-        && let Verdict::Disagree(mismatch) = &mut verdict
-        && let Mismatch::Values { within, .. } = &mut **mismatch
-    {
-        *within = holding(expected, precision.weaker(), outcome);
-    }
-    verdict
-}
-
-/// The precisions in whose bounds an outcome lies.
-fn holding(expected: &Expected, precisions: &[Precision], outcome: &Outcome) -> Vec<Precision> {
-    let holds = |precision: &&Precision| {
-        let roundings = Roundings::new(**precision, expected.element());
-        let bounds = Bounds::new(expected.inputs(), expected.definition(), roundings);
-        matches!(compare(expected, &bounds, outcome), Verdict::Agree { .. })
-    };
-    precisions.iter().filter(holds).copied().collect()
-}
-
-/// What an engine gave for a case, and what it must equal bit by bit as the engine claims.
+/// What an engine gave for a case, and for the calls before it.
 struct Runs {
     outcome: Outcome,
-    /// An earlier run of the case.
-    earlier: Option<Outcome>,
-    /// A run of its tokens in another batch.
+    /// A run for each warm-up call; none where it was declined.
+    before: Vec<Option<Outcome>>,
+    /// A run of the case's tokens in another batch.
     batch: Option<(Batch, Outcome)>,
 }
 
-/// Runs what the engine's claims ask for, then the warm-up call, then the case. A call before the case that is declined
+/// Runs what the engine's claims ask for, then the warm-up calls, then the case. A call before the case that is declined
 /// is left out.
 fn run(engine: &mut dyn Engine, domain: &Domain, trial: &Trial) -> Result<Runs, Fault> {
     let claims_batches = domain.is_batch_invariant() && !trial.is_beyond;
-    let batch = claims_batches.then(|| Batch::of(&trial.problem, domain)).flatten();
+    let batch = claims_batches.then(|| Batch::of(&trial.case.problem, domain)).flatten();
     let in_batch = match &batch {
         None => None,
-        Some(batch) => before(forward(engine, &batch.problem))?,
+        Some(batch) => before(forward(engine, &batch.problem), WarmupCall { number: 1, of: 1 })?,
     };
-    let must_repeat = domain.is_deterministic() && matches!(trial.warmup, Some((Warmup::Same, _)));
-    let earlier = match &trial.warmup {
-        None => None,
-        Some((_, problem)) if must_repeat => before(caught(|| engine.rerun(problem)))?,
-        Some((_, problem)) => before(forward(engine, problem))?,
-    };
+    let is_rerun = domain.is_deterministic() && matches!(trial.before, Before::Same);
+    let calls = trial.calls_before();
+    let mut runs_before = Vec::new();
+    for (number, call) in (1..).zip(calls) {
+        let outcome = if is_rerun {
+            caught(|| engine.rerun(&call.problem))
+        } else {
+            forward(engine, &call.problem)
+        };
+        let call = WarmupCall {
+            number,
+            of: calls.len(),
+        };
+        runs_before.push(before(outcome, call)?);
+    }
     Ok(Runs {
-        outcome: forward(engine, &trial.problem)?,
-        earlier: earlier.filter(|_| must_repeat),
+        outcome: forward(engine, &trial.case.problem)?,
+        before: runs_before,
         batch: batch.zip(in_batch),
     })
 }
 
-/// First whether two runs of the case are the same, then whether the case is right, then whether its tokens have the same
-/// rows in another batch.
-fn verdict_on(runs: &Runs, trial: &Trial, precision: Precision, bounds: &Bounds, domain: &Domain) -> Verdict {
-    if let Some(earlier) = &runs.earlier
+/// First whether two runs of the case are the same, then whether the calls before are right, then whether the case is,
+/// then whether its tokens have the same rows in another batch.
+fn verdict_on(runs: &Runs, trial: &Trial, precision: Precision, domain: &Domain) -> Verdict {
+    if domain.is_deterministic()
+        && matches!(trial.before, Before::Same)
+        && let [Some(earlier)] = &runs.before[..]
         && let Err(mismatch) = compare_runs(earlier, &runs.outcome)
     {
         return Verdict::Disagree(mismatch);
     }
-    let verdict = compared(trial, precision, bounds, domain, &runs.outcome);
+    let verdict_on = |prepared: &Prepared, outcome: &Outcome| {
+        let verdict = prepared.verdict(precision, domain, outcome, trial.is_explained);
+        verdict.expect("every problem is prepared for the same precisions")
+    };
+    let calls = trial.calls_before();
+    for (number, (call, outcome)) in (1..).zip(calls.iter().zip(&runs.before)) {
+        if let Some(outcome) = outcome
+            && let Verdict::Disagree(mismatch) = verdict_on(call, outcome)
+        {
+            let call = WarmupCall {
+                number,
+                of: calls.len(),
+            };
+            return Verdict::Disagree(Box::new(Mismatch::InWarmup { call, mismatch }));
+        }
+    }
+    let verdict = verdict_on(&trial.case, &runs.outcome);
     match (&verdict, &runs.batch) {
         (Verdict::Agree { .. }, Some((batch, in_batch))) => batch
-            .compare(&trial.expected, in_batch, &runs.outcome)
+            .compare(&trial.case.expected, in_batch, &runs.outcome)
             .map_or_else(Verdict::Disagree, |()| verdict),
         _ => verdict,
     }
 }
 
 /// What a call before the case gave; none where it was declined.
-fn before(outcome: Result<Outcome, Fault>) -> Result<Option<Outcome>, Fault> {
+fn before(outcome: Result<Outcome, Fault>, call: WarmupCall) -> Result<Option<Outcome>, Fault> {
     match outcome {
         Ok(outcome) => Ok(Some(outcome)),
         Err(Fault::Declined { .. }) => Ok(None),
         Err(Fault::Machine(error)) => Err(error.into()),
-        Err(fault) => Err(Fault::InWarmup { fault: Box::new(fault) }),
+        Err(fault) => Err(Fault::InWarmup {
+            call,
+            fault: Box::new(fault),
+        }),
     }
-}
-
-/// The problem in the order that an engine shows, where its domain says that it is judged by it and the order is one that
-/// a sort can give.
-fn returned_order(domain: &Domain, trial: &Trial, outcome: &Outcome) -> Option<AnyProblem> {
-    let Some(StageValues::Indices(order)) = outcome.stages.get(Stage::SortedIndices) else {
-        return None;
-    };
-    if domain.tie_order != Some(TieOrder::Returned) || order == trial.problem.bins().sorted_indices() {
-        return None;
-    }
-    trial.problem.clone().with_order(order.clone()).ok()
 }
 
 /// An engine's verdict on a spec; none where the spec cannot be built.

@@ -107,15 +107,16 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
         change(&mut changed);
         changed
     };
-    let mut all = vec![
-        with(&|spec| spec.order = None),
-        with(&|spec| spec.warmup = None),
+    let mut all = vec![with(&|spec| spec.order = None), with(&|spec| spec.warmup = None)];
+    // A call before may be wrong by itself.
+    all.extend(spec.predecessors());
+    all.extend([
         with(&|spec| spec.larger = None),
         with(&|spec| spec.special = None),
         with(&|spec| spec.routing = written_out(spec)),
         with(&|spec| (spec.batch, spec.sequence) = (1, spec.tokens())),
         with(&|spec| spec.element = ElementType::F32),
-    ];
+    ]);
     let fewer_tokens = smaller(&domain.tokens, spec.tokens(), 0);
     all.extend(
         fewer_tokens

@@ -1,6 +1,6 @@
 //! The verdict on an engine's outcome.
 
-use crate::engine::{Fault, MachineError};
+use crate::engine::{Fault, MachineError, WarmupCall};
 use crate::oracle::Precision;
 use crate::stage::{Location, Stage, StageValues};
 use crate::tensor::ElementType;
@@ -52,6 +52,8 @@ impl Verdict {
     pub fn likeness(&self) -> String {
         match self {
             Verdict::Disagree(mismatch) => mismatch.likeness(),
+            // A call that fails by itself is the same failure.
+            Verdict::Fault(Fault::InWarmup { fault, .. }) => Verdict::Fault((**fault).clone()).likeness(),
             Verdict::Fault(fault) => {
                 let text = fault.to_string();
                 let line = clean(text.lines().next().unwrap_or_default(), MAX_LIKENESS);
@@ -148,6 +150,13 @@ pub enum Mismatch {
         /// The weaker precisions in whose bounds all that the engine shows lies, the sharpest first.
         within: Vec<Precision>,
     },
+    /// A call before the case gave a wrong result.
+    InWarmup {
+        /// Which call.
+        call: WarmupCall,
+        /// What is wrong with it.
+        mismatch: Box<Mismatch>,
+    },
     /// An engine that claims to be deterministic gave other bits for the same case.
     NotDeterministic {
         /// The first stage that differs.
@@ -211,6 +220,7 @@ impl Mismatch {
             Mismatch::Shape { .. } => "wrong-shape",
             Mismatch::Type { .. } => "wrong-type",
             Mismatch::Values { .. } => "disagree",
+            Mismatch::InWarmup { mismatch, .. } => mismatch.kind(),
             Mismatch::NotDeterministic { .. } => "not-deterministic",
             Mismatch::NotBatchInvariant { .. } => "not-batch-invariant",
         }
@@ -222,8 +232,19 @@ impl Mismatch {
             Mismatch::Shape { stage, .. } => format!("{stage}: wrong shape"),
             Mismatch::Type { stage, .. } => format!("{stage}: wrong element type"),
             Mismatch::Values { stage, .. } => format!("{stage}: wrong values"),
+            // A call that is wrong by itself is the same failure.
+            Mismatch::InWarmup { mismatch, .. } => mismatch.likeness(),
             Mismatch::NotDeterministic { stage, .. } => format!("{stage}: not deterministic"),
             Mismatch::NotBatchInvariant { .. } => "output: not batch-invariant".to_owned(),
+        }
+    }
+
+    /// The weaker precisions that admit what was shown, the sharpest first.
+    pub fn within(&self) -> &[Precision] {
+        match self {
+            Mismatch::Values { within, .. } => within,
+            Mismatch::InWarmup { mismatch, .. } => mismatch.within(),
+            _ => &[],
         }
     }
 
@@ -234,6 +255,7 @@ impl Mismatch {
             | Mismatch::Type { stage, .. }
             | Mismatch::Values { stage, .. }
             | Mismatch::NotDeterministic { stage, .. } => *stage,
+            Mismatch::InWarmup { mismatch, .. } => mismatch.stage(),
             Mismatch::NotBatchInvariant { .. } => Stage::Output,
         }
     }
@@ -281,6 +303,7 @@ impl std::fmt::Display for Mismatch {
                     Some(precision) => write!(f, "\n  claim     every value lies within {precision}"),
                 }
             }
+            Mismatch::InWarmup { call, mismatch } => write!(f, "in {call}: {mismatch}"),
             Mismatch::NotDeterministic {
                 stage,
                 at,

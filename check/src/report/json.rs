@@ -155,6 +155,11 @@ fn detail(verdict: &Verdict) -> Option<String> {
 
 fn mismatch_json(mismatch: &Mismatch) -> Value {
     match mismatch {
+        Mismatch::InWarmup { call, mismatch } => {
+            let mut value = mismatch_json(mismatch);
+            value["warmup_call"] = json!({ "number": call.number, "of": call.of });
+            value
+        }
         Mismatch::Shape { expected, found, .. } => json!({ "expected_shape": expected, "found_shape": found }),
         Mismatch::Type { expected, found, .. } => json!({ "expected_type": expected, "found_type": found }),
         Mismatch::Values {

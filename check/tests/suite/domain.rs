@@ -73,7 +73,7 @@ fn what_is_built_is_inside() {
     for text in [MULTIPLES, SQUARE, ONE_SHAPE] {
         let domain = domain(text);
         for spec in drawn(&domain, 0..60) {
-            let before = spec.predecessor();
+            let before = spec.predecessors();
             for spec in before.iter().chain([&spec]) {
                 let problem = spec.build().unwrap();
                 let inputs = Inputs::new(&problem);

@@ -1,6 +1,6 @@
 //! The generator keeps its promises: always valid, the same everywhere, and each profile makes what its name says.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::common::share;
 use binned_experts_check::case::{
@@ -235,17 +235,19 @@ fn special_values_stand_where_their_profiles_say() {
 fn what_comes_before_differs_as_its_profile_says() {
     for profile in Warmup::ALL.iter().copied() {
         let promised = share(Profile::Warmup(profile), |spec, _| {
-            let before = spec.predecessor().unwrap();
-            let same_shape = (before.tokens(), before.hidden) == (spec.tokens(), spec.hidden);
+            let before = spec.predecessors();
+            let alone = |seed| CaseSpec {
+                warmup: None,
+                seed,
+                ..spec.clone()
+            };
+            let others = before.iter().all(|before| *before == alone(before.seed));
+            let seeds: BTreeSet<u32> = before.iter().map(|before| before.seed).chain([spec.seed]).collect();
             match profile {
-                Warmup::Same => {
-                    CaseSpec {
-                        warmup: None,
-                        ..spec.clone()
-                    } == before
-                }
-                Warmup::OtherValues => same_shape && before.seed != spec.seed,
-                Warmup::Larger => before.tokens() > spec.tokens(),
+                Warmup::Same => before == [alone(spec.seed)],
+                Warmup::OtherValues => others && seeds.len() == 2,
+                Warmup::ThreeOthers => others && seeds.len() == 4,
+                Warmup::Larger => before.len() == 1 && before[0].tokens() > spec.tokens(),
             }
         });
         assert_eq!(promised, 100, "{profile:?}");

@@ -1,16 +1,17 @@
 //! What a check makes of kernels that take some cases only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use binned_experts_check::case::Warmup;
+use binned_experts_check::case::{Profile, SizeProfile, ValueProfile, Warmup};
 use binned_experts_check::check::{CaseResult, CheckError, Contender, Shapes};
-use binned_experts_check::domain::TieOrder;
+use binned_experts_check::domain::{Sizes, TieOrder};
 use binned_experts_check::engine::Reference;
+use binned_experts_check::judge::Mismatch;
 use binned_experts_check::oracle::Inputs;
 use binned_experts_check::{
-    AnyProblem, CaseSpec, CheckPlan, Domain, Engine, Fault, Outcome, Selection, Stage, Stages, Summary, Verdict, check,
-    check_engine, judge_spec,
+    AnyProblem, CaseSpec, CheckPlan, Domain, ElementType, Engine, Fault, Outcome, Precision, Selection, Stage, Stages,
+    Summary, Tensor, Verdict, check, check_engine, judge_spec,
 };
 
 /// The reference, but for what `change` does to the problem or refuses.
@@ -175,7 +176,11 @@ fn a_fault_of_the_warmup_call_is_said_to_be_one() {
         matches!(&verdict, Verdict::Fault(fault) if fault.to_string() == text),
         "{verdict:?}"
     );
-    assert_eq!((verdict.kind(), verdict.likeness()), ("refused", text.to_owned()));
+    // It is of one kind with the same fault of a case.
+    assert_eq!(
+        (verdict.kind(), verdict.likeness()),
+        ("refused", "refused: T is odd".to_owned())
+    );
     // What is declined there leaves the case as it is.
     let verdict = judge_spec(&mut fails_first(Fault::declined("T is odd")), &spec).unwrap();
     assert!(matches!(verdict, Verdict::Agree { .. }), "{verdict:?}");
@@ -183,6 +188,92 @@ fn a_fault_of_the_warmup_call_is_said_to_be_one() {
     let verdict = judge_spec(&mut fails_first(Fault::declined("T is odd")), &alone).unwrap();
     assert_eq!(verdict, Verdict::Declined("T is odd".to_owned()));
     assert!(!verdict.is_failure());
+}
+
+/// The reference, but every value of an output that `is_wrong` chooses is 1 more.
+fn wrong_where(
+    mut is_wrong: impl FnMut(&AnyProblem) -> bool,
+) -> Kernel<impl FnMut(&AnyProblem) -> Result<Outcome, Fault>> {
+    Kernel {
+        domain: Domain::of(Precision::Fp32),
+        forward: move |problem: &AnyProblem| {
+            let mut outcome = Reference.forward(problem)?;
+            if let (true, Tensor::F32(output)) = (is_wrong(problem), &mut outcome.output) {
+                output.mapv_inplace(|value| value + 1.0);
+            }
+            Ok(outcome)
+        },
+    }
+}
+
+fn gentle(warmup: Warmup) -> CaseSpec {
+    let selection = Selection::default().with_profiles([
+        Profile::Size(SizeProfile::Tiny),
+        Profile::Values(ValueProfile::Gentle),
+        Profile::Warmup(warmup),
+    ]);
+    let cases = (0..).map(|seed| CaseSpec::from_seed(seed, &selection));
+    let plain = |spec: &CaseSpec| spec.element == ElementType::F32 && spec.special.is_none() && spec.order.is_none();
+    cases.into_iter().find(plain).unwrap()
+}
+
+#[test]
+fn every_call_before_a_case_is_judged() {
+    for (warmup, calls) in [
+        (Warmup::Same, 1),
+        (Warmup::OtherValues, 1),
+        (Warmup::ThreeOthers, 3),
+        (Warmup::Larger, 1),
+    ] {
+        let spec = gentle(warmup);
+        for wrong in 1..=calls {
+            let mut call = 0;
+            let mut kernel = wrong_where(|_| {
+                call += 1;
+                call == wrong
+            });
+            let Some(Verdict::Disagree(mismatch)) = judge_spec(&mut kernel, &spec) else {
+                panic!("{warmup}, call {wrong}: expected a wrong result");
+            };
+            let Mismatch::InWarmup { call, .. } = *mismatch else {
+                panic!("{warmup}, call {wrong}: expected a call before the case, found {mismatch}");
+            };
+            assert_eq!((call.number, call.of), (wrong, calls), "{warmup}");
+        }
+    }
+}
+
+/// A captured graph that keeps the pointers of the first calls.
+#[test]
+fn a_kernel_that_is_wrong_from_the_third_call_of_a_shape_on_is_caught() {
+    let mut calls = BTreeMap::new();
+    let mut kernel = wrong_where(move |problem: &AnyProblem| {
+        let dims = problem.dims();
+        let shape = (dims.tokens, dims.hidden, dims.intermediate, dims.experts, dims.top_k);
+        let count = calls.entry(shape).or_insert(0);
+        *count += 1;
+        *count > 2 && dims.tokens > 0
+    });
+    let summary = check_engine(&mut kernel, &plan(300));
+    assert!(summary.engines[0].disagree > 2, "{summary}");
+}
+
+/// A call before that is wrong by itself becomes a case without calls before it.
+#[test]
+fn what_is_wrong_in_a_call_before_is_shrunk_to_that_call() {
+    let wrong_where_long = |problem: &AnyProblem| problem.dims().tokens > 20;
+    let mut plan = plan(60);
+    plan.shrink_budget = 200;
+    plan.selection = Selection::default().with_profiles([
+        Profile::Size(SizeProfile::Tiny),
+        Profile::Values(ValueProfile::Gentle),
+        Profile::Warmup(Warmup::Larger),
+    ]);
+    plan.selection.domain.tokens = Sizes::within(12, 60);
+    let mut kernel = wrong_where(wrong_where_long);
+    let summary = check_engine(&mut kernel, &plan);
+    let shrunk = summary.failures[0].shrunk.as_ref().unwrap();
+    assert_eq!((shrunk.spec.warmup, shrunk.spec.tokens()), (None, 21), "{summary}");
 }
 
 /// A kernel whose domain is `declared`, and that does something else outside.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::Spoiled;
 use binned_experts_check::case::{Profile, RoutingProfile, ValueProfile};
-use binned_experts_check::engine::{Fault, Reference};
+use binned_experts_check::engine::{Fault, Reference, WarmupCall};
 use binned_experts_check::judge::{BatchPlace, Mismatch, SkipReason};
 use binned_experts_check::{
     CaseSpec, CheckPlan, ElementType, Location, Precision, Selection, Stage, Summary, Verdict, check_engine, report,
@@ -158,6 +158,14 @@ fn verdict_texts() {
             worst: 2.0,
             within: vec![Precision::Tf32, Precision::Bf16],
         },
+        Mismatch::InWarmup {
+            call: WarmupCall { number: 1, of: 1 },
+            mismatch: Box::new(Mismatch::Type {
+                stage: Stage::Output,
+                expected: "f32".to_owned(),
+                found: "f64".to_owned(),
+            }),
+        },
         Mismatch::NotDeterministic {
             stage: Stage::Output,
             at,
@@ -187,6 +195,7 @@ fn verdict_texts() {
         },
         Verdict::Fault(Fault::refused("no memory")),
         Verdict::Fault(Fault::InWarmup {
+            call: WarmupCall { number: 2, of: 3 },
             fault: Box::new(Fault::refused("no memory")),
         }),
         Verdict::Declined("H is no multiple of 64".to_owned()),

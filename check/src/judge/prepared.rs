@@ -1,0 +1,85 @@
+//! A problem with its right results.
+
+use super::compare::compare;
+use super::verdict::{Mismatch, Verdict};
+use crate::domain::{Domain, TieOrder};
+use crate::engine::Outcome;
+use crate::oracle::{Bounds, Expected, Inputs, Precision, Roundings};
+use crate::stage::{Stage, StageValues};
+use crate::tensor::AnyProblem;
+
+/// A problem, what is right, and how far engines of some precisions may be from it.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    pub(super) problem: AnyProblem,
+    pub(super) expected: Expected,
+    bounds: Vec<(Precision, Bounds)>,
+}
+
+impl Prepared {
+    pub(super) fn new(problem: AnyProblem, precisions: &[Precision]) -> Prepared {
+        let expected = Expected::new(Inputs::new(&problem), problem.output_shape(), problem.element());
+        let bounds = precisions
+            .iter()
+            .map(|&precision| (precision, bounds_of(&expected, precision)));
+        Prepared {
+            bounds: bounds.collect(),
+            problem,
+            expected,
+        }
+    }
+
+    /// The bounds of a precision that the problem was prepared for.
+    pub(super) fn bounds(&self, precision: Precision) -> Option<&Bounds> {
+        let known = self.bounds.iter().find(|(known, _)| *known == precision);
+        known.map(|(_, bounds)| bounds)
+    }
+
+    /// The verdict on an outcome; none where the problem is not prepared for the precision. Where `is_explained`, one on
+    /// wrong values says which weaker precisions admit them.
+    pub(super) fn verdict(
+        &self,
+        precision: Precision,
+        domain: &Domain,
+        outcome: &Outcome,
+        is_explained: bool,
+    ) -> Option<Verdict> {
+        let ordered = self.returned_order(domain, outcome);
+        let ordered = ordered.map(|problem| Prepared::new(problem, &[precision]));
+        let prepared = ordered.as_ref().unwrap_or(self);
+        let mut verdict = compare(&prepared.expected, prepared.bounds(precision)?, outcome);
+        if is_explained
+            && let Verdict::Disagree(mismatch) = &mut verdict
+            && let Mismatch::Values { within, .. } = &mut **mismatch
+        {
+            *within = prepared.holding(precision.weaker(), outcome);
+        }
+        Some(verdict)
+    }
+
+    /// The precisions in whose bounds an outcome lies.
+    fn holding(&self, precisions: &[Precision], outcome: &Outcome) -> Vec<Precision> {
+        let holds = |precision: &&Precision| {
+            let bounds = bounds_of(&self.expected, **precision);
+            matches!(compare(&self.expected, &bounds, outcome), Verdict::Agree { .. })
+        };
+        precisions.iter().filter(holds).copied().collect()
+    }
+
+    /// The problem in the order that an engine shows, where its domain says that it is judged by it and the order is one
+    /// that a sort can give.
+    fn returned_order(&self, domain: &Domain, outcome: &Outcome) -> Option<AnyProblem> {
+        let Some(StageValues::Indices(order)) = outcome.stages.get(Stage::SortedIndices) else {
+            return None;
+        };
+        if domain.tie_order != Some(TieOrder::Returned) || order == self.problem.bins().sorted_indices() {
+            return None;
+        }
+        self.problem.clone().with_order(order.clone()).ok()
+    }
+}
+
+fn bounds_of(expected: &Expected, precision: Precision) -> Bounds {
+    let roundings = Roundings::new(precision, expected.element());
+    Bounds::new(expected.inputs(), expected.definition(), roundings)
+}
