@@ -4,6 +4,8 @@
 //! `BINNED_EXPERTS_GPU_CASES` is the number of generated cases. The folder of the sources is taken from `BINNED_EXPERTS_ROOT`
 //! where the binary runs on another machine than the one it was built on.
 
+#[path = "gpu/on_device.rs"]
+mod on_device;
 #[path = "suite/trials.rs"]
 mod trials;
 
@@ -24,7 +26,7 @@ use trials::{Need, trial};
 fn main() -> ExitCode {
     let gpu = Need::new("a GPU", Some("BINNED_EXPERTS_REQUIRE_GPU"), || reason(Cuda::new()));
     let nvrtc = Need::new("NVRTC", None, || reason(cuda::compiler_version()));
-    trials::run(vec![
+    let mut trials = vec![
         trial(&[&gpu], generated_cases_agree),
         trial(&[&gpu], generated_cases_agree_in_bf16),
         trial(&[&gpu], goldens_agree_in_every_order),
@@ -37,7 +39,9 @@ fn main() -> ExitCode {
         trial(&[&gpu], out_of_memory_is_an_error_and_nothing_is_lost),
         trial(&[&gpu, &nvrtc], compiled_kernels_agree),
         trial(&[&gpu, &nvrtc], a_race_fails_on_the_gpu),
-    ])
+    ];
+    trials.extend(on_device::trials(&gpu));
+    trials::run(trials)
 }
 
 /// Why something is not there.

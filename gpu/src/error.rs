@@ -86,6 +86,25 @@ pub enum GpuError {
         /// The size of the transfer.
         found: usize,
     },
+    /// A tensor on the device has another length.
+    #[error("{what}: expected {sizes:?} elements, found {found}")]
+    Length {
+        /// The tensor's name.
+        what: &'static str,
+        /// The sizes whose product its length has to be.
+        sizes: Vec<usize>,
+        /// Its length.
+        found: usize,
+    },
+    /// A tensor is on another device than the pipeline.
+    #[error("expected tensors on the pipeline's device, found one on another")]
+    OtherDevice,
+    /// A path keeps tensors in another element type than the caller's, and takes them from the host alone.
+    #[error("{path}: expected tensors in the host's memory, found them on the device")]
+    HostOnly {
+        /// The path's name.
+        path: &'static str,
+    },
     /// A kernel failed.
     #[error("{kernel}: {report}")]
     Launch {

@@ -30,12 +30,32 @@ impl<M: Machine> Memory<M> {
         }
     }
 
-    /// Makes every buffer of a plan at least as large as it asks for, and the contents undefined or zeros.
-    pub(crate) fn prepare(&mut self, machine: &mut M, plan: &Plan) -> Result<(), GpuError> {
+    /// Buffers that are there already, and their sizes.
+    pub(crate) fn of(buffers: impl IntoIterator<Item = (BufferId, M::Buffer, usize)>) -> Memory<M> {
+        let region = |(id, buffer, bytes)| {
+            let region = Region {
+                buffer,
+                capacity: bytes,
+                bytes,
+            };
+            (id, region)
+        };
+        Memory {
+            regions: buffers.into_iter().map(region).collect(),
+        }
+    }
+
+    /// Makes every buffer of a plan that `lent` does not have at least as large as it asks for, and the contents
+    /// undefined or zeros.
+    pub(crate) fn prepare(&mut self, machine: &mut M, plan: &Plan, lent: &Memory<M>) -> Result<(), GpuError> {
         for region in self.regions.values_mut() {
             region.bytes = 0;
         }
-        for &Buffer { id, bytes, zeroed, .. } in &plan.buffers {
+        let own = plan
+            .buffers
+            .iter()
+            .filter(|buffer| !lent.regions.contains_key(&buffer.id));
+        for &Buffer { id, bytes, zeroed, .. } in own {
             if self.regions.get(&id).is_none_or(|region| region.capacity < bytes) {
                 // Given back first: the machine may not hold both.
                 self.regions.remove(&id);

@@ -118,6 +118,11 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
     }
 
     /// The machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The machine.
     pub fn machine_mut(&mut self) -> &mut M {
         &mut self.machine
     }
@@ -204,16 +209,31 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
         if !Arc::ptr_eq(problem.weights(), &self.layer.weights) {
             return Err(GpuError::OtherWeights);
         }
-        let call = Call::new(problem, with_stages, self.machine.capabilities())?;
-        let plan = (self.layer.path.forward)(&call)?;
-        self.workspace.prepare(&mut self.machine, &plan)?;
+        let call = Call {
+            has_order: problem.explicit_order().is_some(),
+            with_stages,
+            ..Call::new(problem.dims(), problem.activation(), self.machine.capabilities())?
+        };
+        let plan = self.plan(&call, &Memory::new())?;
         self.upload_inputs(problem)?;
         Ok((call, plan))
     }
 
+    /// The plan of a forward, and a workspace of the right size for what is not lent.
+    pub(crate) fn plan(&mut self, call: &Call, lent: &Memory<M>) -> Result<Plan, GpuError> {
+        let plan = (self.layer.path.forward)(call)?;
+        self.workspace.prepare(&mut self.machine, &plan, lent)?;
+        Ok(plan)
+    }
+
     /// Launches every kernel on inputs that are already there.
     fn run(&mut self, plan: &Plan) -> Result<(), GpuError> {
-        run(&mut self.machine, plan, &[&self.workspace, &self.layer.memory])
+        self.run_on(plan, &Memory::new())
+    }
+
+    /// Launches every kernel, on lent buffers before those of the workspace.
+    pub(crate) fn run_on(&mut self, plan: &Plan, lent: &Memory<M>) -> Result<(), GpuError> {
+        run(&mut self.machine, plan, &[lent, &self.workspace, &self.layer.memory])
     }
 
     fn upload_inputs(&mut self, problem: &Problem<T>) -> Result<(), GpuError> {
@@ -348,7 +368,7 @@ impl<M: Machine, T: PathElement> Layer<M, T> {
         let path = wish.serving(machine.capabilities(), dims);
         let plan = (path.weights)(dims)?;
         let mut memory = Memory::new();
-        memory.prepare(machine, &plan)?;
+        memory.prepare(machine, &plan, &Memory::new())?;
         let mut upload = |id, bytes: &[u8]| memory.upload(machine, id, bytes);
         with_kept_bytes(path, weights.gate_up_proj(), |bytes| upload(GATE_UP_PROJ, bytes))?;
         with_kept_bytes(path, weights.gate_up_proj_bias(), |bytes| {

@@ -2,9 +2,15 @@
 
 mod compile;
 mod images;
+mod on_device;
+
+/// The crate whose streams and device memory the types of this module are made of. Its feature `f16` lets it fill tensors
+/// in bf16.
+pub use cudarc;
 
 pub use compile::{Compiled, compile, compiler_version};
 pub use images::{ARCHITECTURES, architecture_for, prebuilt, source};
+pub use on_device::{Captured, DeviceInputs};
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -39,8 +45,16 @@ struct Kernel {
 
 /// Memory of the device.
 pub struct CudaBuffer {
-    slice: CudaSlice<u8>,
+    memory: DeviceMemory,
+    pointer: sys::CUdeviceptr,
     bytes: usize,
+}
+
+/// Whose memory it is.
+enum DeviceMemory {
+    Own(CudaSlice<u8>),
+    /// The caller's, who sees to it that it lives and is used in order.
+    Lent,
 }
 
 impl Cuda {
@@ -189,6 +203,23 @@ impl Kernel {
 }
 
 impl CudaBuffer {
+    /// Memory of the caller's, to which kernels alone have access.
+    fn lent(pointer: sys::CUdeviceptr, bytes: usize) -> CudaBuffer {
+        CudaBuffer {
+            memory: DeviceMemory::Lent,
+            pointer,
+            bytes,
+        }
+    }
+
+    /// No transfers: the caller has its own ways.
+    fn not_lent(&self) -> GpuError {
+        GpuError::Transfer {
+            bytes: 0,
+            found: self.bytes,
+        }
+    }
+
     fn expect(&self, bytes: usize) -> Result<(), GpuError> {
         if bytes <= self.bytes {
             Ok(())
@@ -216,7 +247,12 @@ unsafe impl Machine for Cuda {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfMemory { machine: NAME, bytes },
             _ => driver(error),
         })?;
-        Ok(CudaBuffer { slice, bytes })
+        let pointer = slice.device_ptr(&self.stream).0;
+        Ok(CudaBuffer {
+            memory: DeviceMemory::Own(slice),
+            pointer,
+            bytes,
+        })
     }
 
     fn upload(&mut self, buffer: &mut CudaBuffer, bytes: &[u8]) -> Result<(), GpuError> {
@@ -224,8 +260,12 @@ unsafe impl Machine for Cuda {
         if bytes.is_empty() {
             return Ok(());
         }
+        let not_lent = buffer.not_lent();
+        let DeviceMemory::Own(slice) = &mut buffer.memory else {
+            return Err(not_lent);
+        };
         self.stream
-            .memcpy_htod(bytes, &mut buffer.slice.slice_mut(..bytes.len()))
+            .memcpy_htod(bytes, &mut slice.slice_mut(..bytes.len()))
             .map_err(driver)
     }
 
@@ -233,8 +273,11 @@ unsafe impl Machine for Cuda {
         let end = first.saturating_add(bytes.len());
         buffer.expect(end)?;
         if !bytes.is_empty() {
+            let DeviceMemory::Own(slice) = &buffer.memory else {
+                return Err(buffer.not_lent());
+            };
             self.stream
-                .memcpy_dtoh(&buffer.slice.slice(first..end), bytes)
+                .memcpy_dtoh(&slice.slice(first..end), bytes)
                 .map_err(driver)?;
         }
         self.stream.synchronize().map_err(driver)
@@ -244,9 +287,8 @@ unsafe impl Machine for Cuda {
         let Some(poison) = self.poison else { return Ok(()) };
         // The pipeline's arrays are made of words of 32 bits.
         let words = buffer.bytes / size_of::<u32>();
-        let (pointer, _guard) = buffer.slice.device_ptr(&self.stream);
         // SAFETY: the buffer holds that many words and is borrowed mutably; the stream orders the fill.
-        unsafe { sys::cuMemsetD32Async(pointer, poison, words, self.stream.cu_stream()) }
+        unsafe { sys::cuMemsetD32Async(buffer.pointer, poison, words, self.stream.cu_stream()) }
             .result()
             .map_err(driver)
     }
@@ -272,7 +314,8 @@ unsafe impl Machine for Cuda {
             values.push(match *arg {
                 Arg::Buffer(buffer, bytes) => {
                     buffer.expect(bytes)?;
-                    buffer.slice.device_ptr(&self.stream).0
+                    // Its own memory is used on this stream alone, so there is nothing else to wait for.
+                    buffer.pointer
                 }
                 Arg::Null => 0,
                 Arg::I64(value) => value as u64,

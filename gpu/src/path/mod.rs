@@ -8,7 +8,7 @@ mod portable;
 
 use std::marker::PhantomData;
 
-use binned_experts_reference::{Activation, Dims, Element, Problem};
+use binned_experts_reference::{Activation, Dims, Element};
 use bytemuck::Pod;
 use half::bf16;
 
@@ -122,26 +122,11 @@ impl<T> std::fmt::Debug for Path<T> {
 }
 
 impl Call {
-    /// Checks the limits that all paths share.
-    pub(crate) fn new<T: Element>(
-        problem: &Problem<T>,
-        with_stages: bool,
-        capabilities: Capabilities,
-    ) -> Result<Call, GpuError> {
-        let call = Call {
-            dims: problem.dims(),
-            activation: problem.activation(),
-            has_order: problem.explicit_order().is_some(),
-            with_stages,
-            multiprocessors: capabilities.multiprocessors as usize,
-        };
-        call.checked()
-    }
-
-    fn checked(self) -> Result<Call, GpuError> {
+    /// A call in the stable order, of which only the output is asked for. Checks the limits that all paths share.
+    pub(crate) fn new(dims: Dims, activation: Activation, capabilities: Capabilities) -> Result<Call, GpuError> {
         let Dims {
             tokens, experts, top_k, ..
-        } = self.dims;
+        } = dims;
         let assignments = tokens
             .checked_mul(top_k)
             .filter(|&assignments| assignments < INDEX_LIMIT)
@@ -150,9 +135,14 @@ impl Call {
             return Err(GpuError::TooManyExperts { experts });
         }
         // No expert has more assignments than there are, so a larger capacity means the same.
-        let capacity = self.dims.capacity.min(assignments);
-        let dims = Dims { capacity, ..self.dims };
-        Ok(Call { dims, ..self })
+        let capacity = dims.capacity.min(assignments);
+        Ok(Call {
+            dims: Dims { capacity, ..dims },
+            activation,
+            has_order: false,
+            with_stages: false,
+            multiprocessors: capabilities.multiprocessors as usize,
+        })
     }
 
     /// T·K.

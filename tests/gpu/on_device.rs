@@ -1,0 +1,243 @@
+//! Forwards on tensors that are on the device already, and as a CUDA graph: the same bits as from the host's memory.
+
+use std::sync::Arc;
+
+use binned_experts_check::case::{Routing, RoutingProfile, ValueProfile};
+use binned_experts_check::{AnyProblem, CaseSpec, ElementType};
+use binned_experts_gpu::cuda::DeviceInputs;
+use binned_experts_gpu::{Cuda, GpuError, PORTABLE_BF16, PathElement, Pipeline};
+use binned_experts_reference::{Activation, Problem};
+use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut};
+use half::bf16;
+use libtest_mimic::{Failed, Trial};
+use ndarray::{Array2, Array3};
+
+use crate::trials::{Need, trial};
+use crate::{bf16_cases, f32_cases};
+
+pub(crate) fn trials(gpu: &Need) -> Vec<Trial> {
+    vec![
+        trial(&[gpu], tensors_on_the_device_give_the_same_bits),
+        trial(&[gpu], a_captured_forward_takes_other_routings),
+        trial(&[gpu], tensors_that_do_not_fit_are_refused),
+    ]
+}
+
+fn bytes_of<T: PathElement>(values: impl Iterator<Item = T>) -> Vec<u8> {
+    bytemuck::cast_slice(&Vec::from_iter(values)).to_vec()
+}
+
+fn bits<T: PathElement>(tensor: &Array3<T>) -> Vec<u8> {
+    bytes_of(tensor.iter().copied())
+}
+
+/// Bytes on the device, as elements of a type.
+fn view<T: PathElement>(bytes: &CudaSlice<u8>) -> CudaView<'_, T> {
+    #[expect(unsafe_code, reason = "cudarc does not know bf16 without a feature")]
+    // SAFETY: bytes of any value make such an element.
+    let view = unsafe { bytes.transmute(bytes.len() / size_of::<T>()) };
+    view.expect("as many bytes as the elements have")
+}
+
+fn view_mut<T: PathElement>(bytes: &mut CudaSlice<u8>) -> CudaViewMut<'_, T> {
+    let elements = bytes.len() / size_of::<T>();
+    #[expect(unsafe_code, reason = "cudarc does not know bf16 without a feature")]
+    // SAFETY: bytes of any value make such an element.
+    let view = unsafe { bytes.transmute_mut(elements) };
+    view.expect("as many bytes as the elements have")
+}
+
+/// A problem's tensors on the device.
+struct OnDevice {
+    hidden_states: CudaSlice<u8>,
+    router_indices: CudaSlice<i64>,
+    routing_weights: CudaSlice<u8>,
+}
+
+/// Room for a problem's output.
+fn room<T: PathElement>(stream: &Arc<CudaStream>, problem: &Problem<T>) -> Result<CudaSlice<u8>, Failed> {
+    Ok(stream.alloc_zeros(size_of::<T>() * problem.hidden_states().len())?)
+}
+
+impl OnDevice {
+    fn of<T: PathElement>(stream: &Arc<CudaStream>, problem: &Problem<T>) -> Result<OnDevice, Failed> {
+        Ok(OnDevice {
+            hidden_states: stream.clone_htod(&bits(problem.hidden_states()))?,
+            router_indices: stream.clone_htod(&Vec::from_iter(problem.router_indices().iter().copied()))?,
+            routing_weights: stream.clone_htod(&bits(problem.routing_weights()))?,
+        })
+    }
+
+    fn inputs<T: PathElement>(&self, problem: &Problem<T>) -> DeviceInputs<'_, T> {
+        DeviceInputs {
+            hidden_states: view(&self.hidden_states),
+            router_indices: self.router_indices.as_view(),
+            routing_weights: view(&self.routing_weights),
+            top_k: problem.dims().top_k,
+            capacity: problem.capacity(),
+            activation: problem.activation(),
+        }
+    }
+}
+
+/// The tensors belong to another stream than the pipeline's, and one pipeline takes problems of all sizes.
+fn same_bits_on_device<T: PathElement>(problem: &Problem<T>) -> Result<(), Failed> {
+    if problem.hidden_states().is_empty() || problem.explicit_order().is_some() {
+        return Ok(());
+    }
+    let machine = Cuda::new()?;
+    let other = machine.stream().context().new_stream()?;
+    let mut pipeline = Pipeline::new(problem.weights().clone(), machine)?;
+    let expected = bits(&pipeline.forward(problem)?);
+    let tensors = OnDevice::of(&other, problem)?;
+    for run in 0..3 {
+        let mut output = room(&other, problem)?;
+        #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
+        // SAFETY: they are those of a `Problem`.
+        unsafe { pipeline.forward_on_device(&tensors.inputs(problem), &mut view_mut(&mut output)) }?;
+        if other.clone_dtoh(&output)? != expected {
+            return Err(format!("run {run} differs from the forward from the host, {:?}", problem.dims()).into());
+        }
+    }
+    Ok(())
+}
+
+fn tensors_on_the_device_give_the_same_bits() -> Result<(), Failed> {
+    let mut compared = [0; 2];
+    for seed in 0..60 {
+        for (at, plan) in [f32_cases(0, Vec::new()), bf16_cases(0, Vec::new())].iter().enumerate() {
+            let spec = CaseSpec::from_seed(seed, &plan.selection);
+            compared[at] += usize::from(spec.tokens() > 0 && spec.order.is_none());
+            match spec.build()? {
+                AnyProblem::F32(problem) => same_bits_on_device(&problem)?,
+                AnyProblem::Bf16(problem) => same_bits_on_device(&problem)?,
+                other => return Err(format!("expected f32 or bf16, found {}", other.element()).into()),
+            }
+        }
+    }
+    if compared.iter().any(|compared| *compared < 40) {
+        return Err(format!("expected 40 comparisons of each type or more, found {compared:?}").into());
+    }
+    Ok(())
+}
+
+const TOKENS: usize = 48;
+const TOP_K: usize = 3;
+const CAPACITY: usize = 20;
+
+/// The tokens of the case at other places, with experts that depend on the call.
+fn with_other_routing<T: PathElement>(problem: &Problem<T>, call: usize) -> Result<Problem<T>, Failed> {
+    let dims = problem.dims();
+    let ids = Array2::from_shape_fn((TOKENS, TOP_K), |(token, slot)| {
+        ((token * (call % 7) + slot * (1 + call % 5) + call) % dims.experts) as i64
+    });
+    let hidden_states = problem.hidden_states();
+    let moved = Array3::from_shape_fn(hidden_states.raw_dim(), |(batch, token, column)| {
+        hidden_states[[batch, (token + call) % TOKENS, column]]
+    });
+    let other = Problem::new(
+        moved,
+        ids,
+        problem.routing_weights().clone(),
+        problem.weights().clone(),
+        CAPACITY,
+    )?;
+    Ok(other.with_activation(problem.activation()))
+}
+
+fn replay<T: PathElement>(problem: &Problem<T>, calls: usize) -> Result<(), Failed> {
+    let mut host = Pipeline::new(problem.weights().clone(), Cuda::new()?)?;
+    let stream = host.machine().stream().context().new_stream()?;
+    let mut pipeline = Pipeline::new(problem.weights().clone(), Cuda::on_stream(stream.clone())?)?;
+    let mut captured = pipeline.capture(TOKENS, TOP_K, CAPACITY, problem.activation())?;
+    for call in 0..calls {
+        let other = with_other_routing(problem, call)?;
+        let expected = bits(&host.forward(&other)?);
+        let tensors = OnDevice::of(&stream, &other)?;
+        stream.memcpy_dtod(&view::<T>(&tensors.hidden_states), &mut captured.hidden_states())?;
+        stream.memcpy_dtod(&tensors.router_indices, &mut captured.router_indices())?;
+        stream.memcpy_dtod(&view::<T>(&tensors.routing_weights), &mut captured.routing_weights())?;
+        #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
+        // SAFETY: they are those of a `Problem`.
+        unsafe { captured.launch() }?;
+        let mut found = room(&stream, problem)?;
+        stream.memcpy_dtod(&captured.output(), &mut view_mut::<T>(&mut found))?;
+        if stream.clone_dtoh(&found)? != expected {
+            return Err(format!("launch {call} of {calls} differs from the forward from the host").into());
+        }
+    }
+    Ok(())
+}
+
+fn captured_case(element: ElementType) -> Result<AnyProblem, Failed> {
+    let plan = if element == ElementType::F32 {
+        f32_cases(0, Vec::new())
+    } else {
+        bf16_cases(0, Vec::new())
+    };
+    let spec = CaseSpec {
+        element,
+        batch: 1,
+        sequence: TOKENS,
+        hidden: 136,
+        intermediate: 200,
+        experts: 6,
+        top_k: TOP_K,
+        capacity: CAPACITY,
+        routing: Routing::Profile(RoutingProfile::Uniform),
+        values: ValueProfile::Gentle,
+        special: None,
+        warmup: None,
+        larger: None,
+        order: None,
+        distinct: false,
+        ..CaseSpec::from_seed(0, &plan.selection)
+    };
+    Ok(spec.build()?)
+}
+
+fn a_captured_forward_takes_other_routings() -> Result<(), Failed> {
+    for element in [ElementType::F32, ElementType::Bf16] {
+        match captured_case(element)? {
+            AnyProblem::F32(problem) => replay(&problem, 1000)?,
+            AnyProblem::Bf16(problem) => replay(&problem, 1000)?,
+            other => return Err(format!("expected f32 or bf16, found {}", other.element()).into()),
+        }
+    }
+    Ok(())
+}
+
+fn tensors_that_do_not_fit_are_refused() -> Result<(), Failed> {
+    let AnyProblem::Bf16(problem) = captured_case(ElementType::Bf16)? else {
+        return Err("expected bf16".into());
+    };
+    let mut pipeline = Pipeline::new(problem.weights().clone(), Cuda::new()?)?;
+    let stream = pipeline.machine().stream().clone();
+    let tensors = OnDevice::of(&stream, &problem)?;
+    let mut output = room(&stream, &problem)?;
+    let mut short = stream.alloc_zeros(output.len() - size_of::<bf16>())?;
+    #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
+    // SAFETY: nothing is launched.
+    let refused = unsafe { pipeline.forward_on_device(&tensors.inputs(&problem), &mut view_mut(&mut short)) };
+    let expected = "output: expected [48, 136] elements, found 6527";
+    if refused.as_ref().err().map(ToString::to_string).as_deref() != Some(expected) {
+        return Err(format!("expected {expected}; found {refused:?}").into());
+    }
+    // The pipeline stays usable.
+    #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
+    // SAFETY: they are those of a `Problem`.
+    unsafe { pipeline.forward_on_device(&tensors.inputs(&problem), &mut view_mut(&mut output)) }?;
+    if stream.clone_dtoh(&output)? != bits(&pipeline.forward(&problem)?) {
+        return Err("the forward after an error differs".into());
+    }
+    // The default stream cannot be captured, and the portable path keeps f32.
+    let captured = pipeline.capture(TOKENS, TOP_K, CAPACITY, Activation::GPT_OSS).err();
+    if !matches!(captured, Some(GpuError::Driver { .. })) {
+        return Err(format!("expected an error of the driver, found {captured:?}").into());
+    }
+    let mut portable = Pipeline::with_path(problem.weights().clone(), Cuda::new()?, &PORTABLE_BF16)?;
+    match portable.capture(TOKENS, TOP_K, CAPACITY, Activation::GPT_OSS).err() {
+        Some(GpuError::HostOnly { path: "portable_bf16" }) => Ok(()),
+        found => Err(format!("expected the portable path to be refused, found {found:?}").into()),
+    }
+}
