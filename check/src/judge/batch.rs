@@ -22,27 +22,31 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// A token alone, all tokens at other places, or each of them twice and more, by the sizes of the case. None where
-    /// the domain admits no such batch.
-    pub(super) fn of(problem: &AnyProblem, domain: &Domain) -> Option<Batch> {
+    /// One of the tokens of which nothing is dropped alone, all of them at other places, or each of them twice and more,
+    /// by the sizes of the case. None where there is no such token, or the domain admits no such batch.
+    pub(super) fn of(problem: &AnyProblem, expected: &Expected, domain: &Domain) -> Option<Batch> {
         let dims = problem.dims();
-        if dims.tokens == 0 {
+        let kept = &expected.definition().kept;
+        let is_whole = |token: &usize| kept[token * dims.top_k..][..dims.top_k].iter().all(|kept| *kept);
+        let whole: Vec<usize> = (0..dims.tokens).filter(is_whole).collect();
+        let all = whole.len();
+        if all == 0 {
             return None;
         }
-        let most = MOST_TOKENS.max(dims.tokens.saturating_mul(MOST_TIMES));
+        let most = MOST_TOKENS.max(all.saturating_mul(MOST_TIMES));
+        let nearest = domain.tokens.at_least(all)?;
         let size = match (dims.tokens + dims.hidden + dims.intermediate + dims.experts + dims.top_k) % 3 {
             0 => domain.tokens.at_least(1)?,
-            1 => dims.tokens,
-            _ => domain.tokens.at_least(2 * dims.tokens + 1).unwrap_or(dims.tokens),
+            1 => nearest,
+            _ => domain.tokens.at_least(2 * all + 1).unwrap_or(nearest),
         };
-        let size = if size > most { dims.tokens } else { size };
-        let tokens: Vec<usize> = (0..size).map(|at| (dims.tokens / 2 + at) % dims.tokens).collect();
+        let size = if size > most { nearest } else { size };
+        let tokens: Vec<usize> = (0..size).map(|at| whole[(all / 2 + at) % all]).collect();
         let problem = with_problem!(problem, problem => regrouped(problem, &tokens, domain)?.ok()?);
         Some(Batch { problem, tokens })
     }
 
-    /// Whether the rows of the case and of the batch have the same bits, but for tokens with a dropped assignment; any
-    /// NaN equals any other.
+    /// Whether the rows of the case and of the batch have the same bits; any NaN equals any other.
     pub(super) fn compare(
         &self,
         expected: &Expected,
@@ -57,13 +61,11 @@ impl Batch {
             }));
         }
         let dims = expected.inputs().dims;
-        let kept = &expected.definition().kept;
-        let is_kept = |token: usize| kept[token * dims.top_k..][..dims.top_k].iter().all(|kept| *kept);
         let (there, here) = (in_batch.output.to_f64(), in_case.output.to_f64());
         let same = |one: f64, other: f64| one.to_bits() == other.to_bits() || (one.is_nan() && other.is_nan());
         let mut wrong = 0;
         let mut first = None;
-        for (position, &token) in self.tokens.iter().enumerate().filter(|(_, token)| is_kept(**token)) {
+        for (position, &token) in self.tokens.iter().enumerate() {
             for column in 0..dims.hidden {
                 let (there, here) = (
                     there[position * dims.hidden + column],

@@ -257,7 +257,8 @@ struct Runs {
 /// is left out.
 fn run(engine: &mut dyn Engine, domain: &Domain, trial: &Trial) -> Result<Runs, Fault> {
     let claims_batches = domain.is_batch_invariant() && !trial.is_beyond;
-    let batch = claims_batches.then(|| Batch::of(&trial.case.problem, domain)).flatten();
+    let Prepared { problem, expected, .. } = &trial.case;
+    let batch = claims_batches.then(|| Batch::of(problem, expected, domain)).flatten();
     let in_batch = match &batch {
         None => None,
         Some(batch) => before(forward(engine, &batch.problem), WarmupCall { number: 1, of: 1 })?,

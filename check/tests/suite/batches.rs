@@ -1,10 +1,12 @@
 //! What a check makes of the claim that a token's row has the same bits in any batch.
 
+use binned_experts_check::case::CapacityProfile;
 use binned_experts_check::engine::Reference;
 use binned_experts_check::find::find;
-use binned_experts_check::judge::Mismatch;
+use binned_experts_check::judge::{Mismatch, Trial, judge};
 use binned_experts_check::{
-    AnyProblem, CheckPlan, Domain, Engine, Fault, Outcome, Precision, Selection, Tensor, Verdict, check_engine,
+    AnyProblem, CaseSpec, CheckPlan, Domain, Engine, Fault, Outcome, Precision, Selection, Tensor, Verdict,
+    check_engine,
 };
 
 /// The reference, whose last bit hangs on something else in some cases. Every value stays within its bound.
@@ -90,6 +92,51 @@ fn a_row_that_depends_on_its_neighbours_is_caught_where_the_claim_is_made() {
         "{summary}"
     );
     assert!(shrunk.spec.tokens() <= 8, "{summary}");
+}
+
+/// Whatever is dropped, a token of which nothing is dropped is tried in another batch.
+#[test]
+fn every_case_with_a_whole_token_is_tried() {
+    let mut tried = 0;
+    let mut selection = plan(0).selection;
+    selection.capacities = vec![
+        CapacityProfile::CapacityOne,
+        CapacityProfile::FarOver,
+        CapacityProfile::OneOver,
+    ];
+    for seed in 0..60 {
+        let spec = CaseSpec {
+            warmup: None,
+            ..CaseSpec::from_seed(seed, &selection)
+        };
+        let trial = Trial::from_spec(&spec, &[Precision::Fp32]).unwrap();
+        let (top_k, kept) = (spec.top_k, &trial.expected().definition().kept);
+        let has_whole = kept.chunks(top_k).any(|kept| kept.iter().all(|kept| *kept));
+        let mut kernel = kernel(true, "", |_| true);
+        let mut calls = Calls(&mut kernel, 0);
+        judge(&mut calls, &trial);
+        assert_eq!(calls.1, 1 + usize::from(has_whole), "{spec}");
+        tried += usize::from(has_whole);
+    }
+    assert!(tried >= 20, "{tried} of 60 cases");
+}
+
+/// Counts the calls of an engine.
+struct Calls<'a>(&'a mut dyn Engine, usize);
+
+impl Engine for Calls<'_> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn domain(&self) -> Domain {
+        self.0.domain()
+    }
+
+    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+        self.1 += 1;
+        self.0.forward(problem)
+    }
 }
 
 #[test]
