@@ -89,7 +89,7 @@ impl Rounding {
         self.unit * value.abs() + self.step
     }
 
-    fn coarser(self, other: Rounding) -> Rounding {
+    pub(crate) fn coarser(self, other: Rounding) -> Rounding {
         Rounding {
             unit: self.unit.max(other.unit),
             step: self.step.max(other.step),

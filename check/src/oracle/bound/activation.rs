@@ -24,6 +24,10 @@ pub(super) fn swiglu_bound(
     if gate_error == f64::INFINITY || up_error == f64::INFINITY {
         return f64::INFINITY;
     }
+    let is_factor_zero = (gate == 0.0 && gate_error == 0.0) || (up == -1.0 && up_error == 0.0 && limit >= 1.0);
+    if is_factor_zero && value == 0.0 {
+        return 0.0;
+    }
     let store = Rounding {
         unit: roundings.store.unit + Rounding::F64.unit,
         ..roundings.store
@@ -155,6 +159,20 @@ mod tests {
         assert_eq!(bound((2.0, 1e-6), (infinity, 0.0), unlimited), 0.0);
         assert_eq!(bound((1e30, 1e23), (1e30, 1e23), unlimited), infinity);
         assert!(bound((1e15, 1e8), (-1e15, 1e8), unlimited) < 1e24);
+    }
+
+    #[test]
+    fn a_factor_of_exactly_zero_leaves_zero() {
+        assert_eq!(bound((0.0, 0.0), (3.0, 0.5), Activation::GPT_OSS), 0.0);
+        assert_eq!(bound((-2.0, 0.5), (-1.0, 0.0), Activation::GPT_OSS), 0.0);
+        assert!(bound((0.0, 1e-9), (3.0, 0.5), Activation::GPT_OSS) > 0.0);
+        assert!(bound((-2.0, 0.5), (-1.0, 1e-9), Activation::GPT_OSS) > 0.0);
+        // A clamp moves what was −1.
+        let low = Activation {
+            alpha: 1.702,
+            limit: 0.5,
+        };
+        assert!(bound((-2.0, 0.5), (-1.0, 0.0), low) > 0.0);
     }
 
     /// However large a gate far below zero and its error are, its sigmoid is 0 for every engine.
