@@ -74,6 +74,7 @@ mod activation;
 mod affine;
 mod combination;
 mod exact;
+mod shift;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -84,6 +85,7 @@ use ndarray::{Array2, ArrayView1, Axis};
 use self::activation::{EVALUATION, swiglu_bound};
 use self::affine::Affine;
 use self::combination::{Slot, combination_bound};
+use self::shift::carried;
 use super::{Definition, Inputs, Roundings};
 use crate::stage::Stage;
 
@@ -127,16 +129,26 @@ impl Bounds {
             expert_output: Array2::zeros(definition.expert_output.raw_dim()),
             output: Array2::zeros((tokens, hidden)),
         };
-        for flat in (0..tokens * top_k).filter(|flat| definition.kept[*flat]) {
-            bounds.bound_assignment(inputs, definition, roundings, flat);
-        }
+        let carried: Vec<Option<Vec<f64>>> = (0..tokens * top_k)
+            .map(|flat| {
+                let is_kept = definition.kept[flat];
+                is_kept.then(|| bounds.bound_assignment(inputs, definition, roundings, flat))?
+            })
+            .collect();
         for token in 0..tokens {
-            bounds.bound_output(inputs, definition, roundings, token);
+            bounds.bound_output(inputs, definition, roundings, &carried, token);
         }
         bounds
     }
 
-    fn bound_assignment(&mut self, inputs: &Inputs, definition: &Definition, roundings: Roundings, flat: usize) {
+    /// Returns by how much each element of the expert's row shrinks with the first product.
+    fn bound_assignment(
+        &mut self,
+        inputs: &Inputs,
+        definition: &Definition,
+        roundings: Roundings,
+        flat: usize,
+    ) -> Option<Vec<f64>> {
         let (token, _, expert) = inputs.assignment(flat);
         let exact = vec![0.0; inputs.dims.hidden];
         let mut gate_up = self.gate_up.row_mut(flat);
@@ -147,6 +159,7 @@ impl Bounds {
             bias: inputs.gate_up_proj_bias.row(expert),
             value: definition.gate_up.row(flat),
             systematic: 0.0,
+            carried: None,
             roundings,
         }
         .bound(gate_up.view_mut());
@@ -159,19 +172,29 @@ impl Bounds {
             *bound = swiglu_bound(gate, up, definition.activated[[flat, i]], inputs.activation, roundings);
         }
 
+        let carried = carried(inputs, definition, roundings, flat);
         Affine {
             x: definition.activated.row(flat),
             error: activated.view(),
             matrix: inputs.down_proj.index_axis(Axis(0), expert),
             bias: inputs.down_proj_bias.row(expert),
             value: definition.expert_output.row(flat),
-            systematic: EVALUATION * roundings.store.unit,
+            systematic: EVALUATION * roundings.between.unit,
+            carried: carried.as_deref(),
             roundings,
         }
         .bound(self.expert_output.row_mut(flat));
+        carried
     }
 
-    fn bound_output(&mut self, inputs: &Inputs, definition: &Definition, roundings: Roundings, token: usize) {
+    fn bound_output(
+        &mut self,
+        inputs: &Inputs,
+        definition: &Definition,
+        roundings: Roundings,
+        carried: &[Option<Vec<f64>>],
+        token: usize,
+    ) {
         let top_k = inputs.dims.top_k;
         let slots: Vec<(usize, f64)> = (0..top_k)
             .map(|slot| {
@@ -189,10 +212,15 @@ impl Bounds {
         let mut terms = Vec::with_capacity(slots.len());
         for (column, bound) in self.output.row_mut(token).iter_mut().enumerate() {
             terms.clear();
-            terms.extend(slots.iter().map(|&(flat, weight)| Slot {
-                value: definition.expert_output[[flat, column]],
-                error: self.expert_output[[flat, column]],
-                weight,
+            terms.extend(slots.iter().map(|&(flat, weight)| {
+                let value = definition.expert_output[[flat, column]];
+                let sum = value - inputs.down_proj_bias[[inputs.assignment(flat).2, column]];
+                Slot {
+                    value,
+                    error: self.expert_output[[flat, column]],
+                    weight,
+                    shifts: [carried[flat].as_ref().map_or(0.0, |carried| carried[column]), sum],
+                }
             }));
             *bound = combination_bound(&terms, definition.output[[token, column]], roundings);
         }
