@@ -1,5 +1,7 @@
 //! A problem with its right results.
 
+use std::collections::BTreeSet;
+
 use super::compare::compare;
 use super::verdict::{Mismatch, Verdict};
 use crate::domain::{Domain, TieOrder};
@@ -52,18 +54,31 @@ impl Prepared {
             && let Verdict::Disagree(mismatch) = &mut verdict
             && let Mismatch::Values { within, .. } = &mut **mismatch
         {
-            *within = prepared.holding(precision.weaker(), outcome);
+            *within = prepared.holding(precision, outcome);
         }
         Some(verdict)
     }
 
-    /// The precisions in whose bounds an outcome lies.
-    fn holding(&self, precisions: &[Precision], outcome: &Outcome) -> Vec<Precision> {
-        let holds = |precision: &&Precision| {
-            let bounds = bounds_of(&self.expected, **precision);
+    /// The weaker claims in whose bounds an outcome lies: of the same preset those with one loosening modifier more, or
+    /// if none is enough with two, and then coarser presets.
+    fn holding(&self, precision: Precision, outcome: &Outcome) -> Vec<Precision> {
+        let roundings = |precision: Precision| Roundings::new(precision, self.expected.element());
+        let holds = |weaker: &Precision| {
+            let bounds = bounds_of(&self.expected, *weaker);
             matches!(compare(&self.expected, &bounds, outcome), Verdict::Agree { .. })
         };
-        precisions.iter().filter(holds).copied().collect()
+        let changes = |weaker: &Precision| roundings(*weaker) != roundings(precision);
+        let mut within = Vec::new();
+        // Most wrong results lie within none of them, which one comparison tells.
+        if holds(&precision.loosest()) {
+            within.extend(precision.loosened().filter(changes).filter(holds));
+            if within.is_empty() {
+                let twice: BTreeSet<Precision> = precision.loosened().flat_map(Precision::loosened).collect();
+                within.extend(twice.into_iter().filter(changes).filter(holds));
+            }
+        }
+        within.extend(precision.coarser().filter(holds));
+        within
     }
 
     /// The problem in the order that an engine shows, where its domain says that it is judged by it and the order is one

@@ -42,7 +42,7 @@ fn kernel(claims: bool, more: &str, is_other: fn(&AnyProblem) -> bool) -> Kernel
     let domain: Domain = more.parse().unwrap();
     Kernel {
         domain: Domain {
-            precision: Some(vec![Precision::Fp32]),
+            precision: Some(vec![Precision::FP32]),
             batch_invariant: Some(claims),
             ..domain
         },
@@ -109,7 +109,7 @@ fn every_case_with_a_whole_token_is_tried() {
             warmup: None,
             ..CaseSpec::from_seed(seed, &selection)
         };
-        let trial = Trial::from_spec(&spec, &[Precision::Fp32]).unwrap();
+        let trial = Trial::from_spec(&spec, &[Precision::FP32]).unwrap();
         let (top_k, kept) = (spec.top_k, &trial.expected().definition().kept);
         let has_whole = kept.chunks(top_k).any(|kept| kept.iter().all(|kept| *kept));
         let mut kernel = kernel(true, "", |_| true);

@@ -46,7 +46,7 @@ fn f32_cases(cases: usize, profiles: &[ValueProfile]) -> CheckPlan {
 fn honest() -> Vec<Loops> {
     let orders = [Order::Forward, Order::Backward, Order::Pairwise, Order::Blocked];
     let orders = orders.map(|order| Loops { order, ..Loops::FP32 });
-    let coarser = [(Precision::Tf32, tf32 as fn(f32) -> f32), (Precision::Bf16, bf16)];
+    let coarser = [(Precision::TF32, tf32 as fn(f32) -> f32), (Precision::BF16, bf16)];
     let coarser = coarser.map(|(precision, operand)| Loops {
         precision,
         operand,
@@ -111,7 +111,7 @@ fn operands_rounded_to_tf32_are_refused_in_the_fp32_class() {
 fn operands_rounded_to_bf16_are_refused_in_the_tf32_class() {
     let cases = gentle_cases(64, 100);
     let mut engine = Loops {
-        precision: Precision::Tf32,
+        precision: Precision::TF32,
         operand: bf16,
         ..Loops::FP32
     };
@@ -123,7 +123,7 @@ fn operands_rounded_to_bf16_are_refused_in_the_tf32_class() {
 /// Whoever claims too much is told which claim would have held.
 #[test]
 fn coarser_classes_that_hold_are_named() {
-    for (operand, precision) in [(tf32 as fn(f32) -> f32, Precision::Tf32), (bf16, Precision::Bf16)] {
+    for (operand, precision) in [(tf32 as fn(f32) -> f32, Precision::TF32), (bf16, Precision::BF16)] {
         let mut plan = f32_cases(60, &[ValueProfile::Gentle]);
         plan.shrink_budget = 0;
         let summary = check_engine(&mut Loops { operand, ..Loops::FP32 }, &plan);
@@ -138,9 +138,9 @@ fn coarser_classes_that_hold_are_named() {
                 .map(|(_, cases)| *cases)
         };
         assert_eq!(of(precision), Some(totals.disagree), "{summary}");
-        assert!(of(Precision::Fp32).is_none(), "{summary}");
+        assert!(of(Precision::FP32).is_none(), "{summary}");
         assert!(
-            precision == Precision::Tf32 || of(Precision::Tf32) < Some(totals.disagree),
+            precision == Precision::TF32 || of(Precision::TF32) < Some(totals.disagree),
             "{summary}"
         );
         assert!(

@@ -44,7 +44,7 @@ pub(crate) struct Loops {
 
 impl Loops {
     pub(crate) const FP32: Loops = Loops {
-        precision: Precision::Fp32,
+        precision: Precision::FP32,
         operand: |value| value,
         order: Order::Forward,
     };
@@ -173,7 +173,7 @@ impl<F: FnMut(&Problem<f32>, Array2<f32>) -> Array2<f32>> Engine for Spoiled<F> 
     }
 
     fn domain(&self) -> Domain {
-        Domain::of(Precision::Fp32)
+        Domain::of(Precision::FP32)
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

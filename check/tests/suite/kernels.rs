@@ -195,7 +195,7 @@ fn wrong_where(
     mut is_wrong: impl FnMut(&AnyProblem) -> bool,
 ) -> Kernel<impl FnMut(&AnyProblem) -> Result<Outcome, Fault>> {
     Kernel {
-        domain: Domain::of(Precision::Fp32),
+        domain: Domain::of(Precision::FP32),
         forward: move |problem: &AnyProblem| {
             let mut outcome = Reference.forward(problem)?;
             if let (true, Tensor::F32(output)) = (is_wrong(problem), &mut outcome.output) {

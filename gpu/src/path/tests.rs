@@ -18,14 +18,14 @@ const SMALL: Dims = Dims {
 };
 
 fn call(dims: Dims, with_stages: bool) -> Result<Call, GpuError> {
-    let call = Call {
-        dims,
-        activation: Activation::GPT_OSS,
-        has_order: false,
-        with_stages,
+    let capabilities = Capabilities {
         multiprocessors: 3,
+        has_hopper: true,
     };
-    call.checked()
+    Ok(Call {
+        with_stages,
+        ..Call::new(dims, Activation::GPT_OSS, capabilities)?
+    })
 }
 
 /// Sizes that the tensor cores take in bf16.

@@ -43,6 +43,26 @@
 //!
 //! **Combination.** The same again over the K slots, with the routing weights as exact factors.
 //!
+//! # Where nothing is rounded
+//!
+//! A bound is exactly 0 where the exact value is one that is stored, and no order of summation rounds on the way to it.
+//! Let q be a power of two that all terms of a sum are multiples of. Every partial sum is then a multiple of q, of a
+//! magnitude of at most Σ|term|; where that is at most 2^b · q, b the significant bits of the accumulator, and q at least
+//! its smallest step, every partial sum is a value of the accumulator, and so is every term. The bias is a term like the
+//! products, since some engines begin with it. The quantum of a product is that of its factors multiplied, each its
+//! lowest bit. The bound is 0 where besides
+//!
+//! - the terms carry no error: their factors are inputs, or have a bound of 0;
+//! - rounding the operands leaves them as they are;
+//! - each stored result is one of the element type: the sum and the sum with its bias; over the slots, each row times its
+//!   weight, and the sum;
+//! - the row of the first factor has few quanta, Σ|x| ≤ 2^11 · q_x. This is not needed, but tells at once that most rows
+//!   cannot be exact. It also lets an engine emulate products of f32 by tensor cores: x is then one operand of TF32, and
+//!   no product of low parts is left out.
+//!
+//! The activation is exactly 0 where its gate is exactly 0, or up is exactly −1, and the other is finite: each engine has
+//! 0 as a factor. +0 and −0 are equal in a comparison.
+//!
 //! # Special values
 //!
 //! NaN and infinities must be in the same places. The bound of such an element is 0: its value must be met exactly.
@@ -51,14 +71,22 @@
 //! that of everything computed from it. These elements are counted apart.
 
 mod activation;
+mod affine;
+mod combination;
+mod exact;
+mod shift;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 use binned_experts_reference::Dims;
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
+use ndarray::{Array2, ArrayView1, Axis};
 
 use self::activation::{EVALUATION, swiglu_bound};
-use super::{Definition, Inputs, Rounding, Roundings};
+use self::affine::Affine;
+use self::combination::{Slot, combination_bound};
+use self::shift::carried;
+use super::{Definition, Inputs, Roundings};
 use crate::stage::Stage;
 
 /// Number of standard deviations that a sum of rounding errors may reach.
@@ -101,16 +129,26 @@ impl Bounds {
             expert_output: Array2::zeros(definition.expert_output.raw_dim()),
             output: Array2::zeros((tokens, hidden)),
         };
-        for flat in (0..tokens * top_k).filter(|flat| definition.kept[*flat]) {
-            bounds.bound_assignment(inputs, definition, roundings, flat);
-        }
+        let carried: Vec<Option<Vec<f64>>> = (0..tokens * top_k)
+            .map(|flat| {
+                let is_kept = definition.kept[flat];
+                is_kept.then(|| bounds.bound_assignment(inputs, definition, roundings, flat))?
+            })
+            .collect();
         for token in 0..tokens {
-            bounds.bound_output(inputs, definition, roundings, token);
+            bounds.bound_output(inputs, definition, roundings, &carried, token);
         }
         bounds
     }
 
-    fn bound_assignment(&mut self, inputs: &Inputs, definition: &Definition, roundings: Roundings, flat: usize) {
+    /// Returns by how much each element of the expert's row shrinks with the first product.
+    fn bound_assignment(
+        &mut self,
+        inputs: &Inputs,
+        definition: &Definition,
+        roundings: Roundings,
+        flat: usize,
+    ) -> Option<Vec<f64>> {
         let (token, _, expert) = inputs.assignment(flat);
         let exact = vec![0.0; inputs.dims.hidden];
         let mut gate_up = self.gate_up.row_mut(flat);
@@ -121,6 +159,7 @@ impl Bounds {
             bias: inputs.gate_up_proj_bias.row(expert),
             value: definition.gate_up.row(flat),
             systematic: 0.0,
+            carried: None,
             roundings,
         }
         .bound(gate_up.view_mut());
@@ -133,19 +172,29 @@ impl Bounds {
             *bound = swiglu_bound(gate, up, definition.activated[[flat, i]], inputs.activation, roundings);
         }
 
+        let carried = carried(inputs, definition, roundings, flat);
         Affine {
             x: definition.activated.row(flat),
             error: activated.view(),
             matrix: inputs.down_proj.index_axis(Axis(0), expert),
             bias: inputs.down_proj_bias.row(expert),
             value: definition.expert_output.row(flat),
-            systematic: EVALUATION * roundings.store.unit,
+            systematic: EVALUATION * roundings.between.unit,
+            carried: carried.as_deref(),
             roundings,
         }
         .bound(self.expert_output.row_mut(flat));
+        carried
     }
 
-    fn bound_output(&mut self, inputs: &Inputs, definition: &Definition, roundings: Roundings, token: usize) {
+    fn bound_output(
+        &mut self,
+        inputs: &Inputs,
+        definition: &Definition,
+        roundings: Roundings,
+        carried: &[Option<Vec<f64>>],
+        token: usize,
+    ) {
         let top_k = inputs.dims.top_k;
         let slots: Vec<(usize, f64)> = (0..top_k)
             .map(|slot| {
@@ -160,213 +209,20 @@ impl Bounds {
             // A token whose assignments are all dropped is exactly zero.
             return;
         }
+        let mut terms = Vec::with_capacity(slots.len());
         for (column, bound) in self.output.row_mut(token).iter_mut().enumerate() {
-            let mut terms = Terms::default();
-            for &(flat, weight) in &slots {
-                terms.add(
-                    definition.expert_output[[flat, column]],
-                    self.expert_output[[flat, column]],
+            terms.clear();
+            terms.extend(slots.iter().map(|&(flat, weight)| {
+                let value = definition.expert_output[[flat, column]];
+                let sum = value - inputs.down_proj_bias[[inputs.assignment(flat).2, column]];
+                Slot {
+                    value,
+                    error: self.expert_output[[flat, column]],
                     weight,
-                );
-            }
-            let value = definition.output[[token, column]];
-            let products = LAMBDA.min((slots.len() as f64).sqrt()) * roundings.store.unit * terms.root;
-            let stored = products + slots.len() as f64 * roundings.store.step + roundings.store.error(value);
-            *bound = terms.bound(value, slots.len(), stored, roundings);
+                    shifts: [carried[flat].as_ref().map_or(0.0, |carried| carried[column]), sum],
+                }
+            }));
+            *bound = combination_bound(&terms, definition.output[[token, column]], roundings);
         }
     }
-}
-
-/// One row of a product with its bias: value = x · matrix + bias, x known up to `error`.
-struct Affine<'a> {
-    x: ArrayView1<'a, f64>,
-    error: ArrayView1<'a, f64>,
-    matrix: ArrayView2<'a, f64>,
-    bias: ArrayView1<'a, f64>,
-    value: ArrayView1<'a, f64>,
-    /// Relative error that all of x may have in common.
-    systematic: f64,
-    roundings: Roundings,
-}
-
-impl Affine<'_> {
-    fn bound(&self, mut bounds: ArrayViewMut1<f64>) {
-        if self.error.iter().any(|error| *error == f64::INFINITY) {
-            bounds.fill(f64::INFINITY);
-            return;
-        }
-        let mut columns = Columns::new(self.bias.len());
-        let propagates = self.error.iter().any(|error| *error != 0.0);
-        for ((&x, &error), row) in self.x.iter().zip(&self.error).zip(self.matrix.rows()) {
-            columns.add_products(x, row);
-            if propagates {
-                columns.add_propagated(error, row);
-            }
-        }
-        for (column, bound) in bounds.iter_mut().enumerate() {
-            let sums = columns.at(column);
-            *bound = if self.is_plain(column, &sums) {
-                self.finite(column, &sums)
-            } else {
-                self.special(column)
-            };
-        }
-    }
-
-    /// Whether all terms and all partial sums are finite.
-    fn is_plain(&self, column: usize, sums: &Sums) -> bool {
-        let terms = (self.x.len() as f64).sqrt() * (sums.square_sum.sqrt() + sums.error_square_sum.sqrt());
-        self.value[column].is_finite() && terms + self.bias[column].abs() <= 0.5 * self.roundings.max
-    }
-
-    fn finite(&self, column: usize, sums: &Sums) -> f64 {
-        let Roundings { operand, store, .. } = self.roundings;
-        let value = self.value[column];
-        let sum = value - self.bias[column];
-        let root = sums.square_sum.sqrt();
-        let propagated = sums.error_square_sum.sqrt() + sums.error_sum.abs() + self.systematic * sum.abs();
-        let operands = operand_error(operand, sum, root) + LAMBDA * operand.step * self.operand_norm(column);
-        let stored = store.error(sum) + store.error(value);
-        propagated + product_error(self.x.len() + 1, value, sum, root, self.roundings) + operands + stored
-    }
-
-    /// The norm of both operands together; needed only if they are rounded.
-    fn operand_norm(&self, column: usize) -> f64 {
-        if self.roundings.operand.step == 0.0 {
-            return 0.0;
-        }
-        let square = |value: &f64| value * value;
-        let norm = self.x.iter().map(square).sum::<f64>() + self.matrix.column(column).iter().map(square).sum::<f64>();
-        norm.sqrt()
-    }
-
-    /// Term by term, where values are not finite or sums can overflow.
-    fn special(&self, column: usize) -> f64 {
-        let mut terms = Terms::default();
-        for ((&x, &error), &weight) in self.x.iter().zip(&self.error).zip(self.matrix.column(column)) {
-            terms.add(x, error, weight);
-        }
-        terms.add(self.bias[column], 0.0, 1.0);
-        let value = self.value[column];
-        let sum = value - self.bias[column];
-        let stored = self.roundings.store.error(sum) + self.roundings.store.error(value);
-        let operands = operand_error(self.roundings.operand, sum, terms.root);
-        terms.bound(
-            value,
-            self.x.len() + 1,
-            stored + operands + self.systematic * sum.abs(),
-            self.roundings,
-        )
-    }
-}
-
-/// The sums that a column's bound is made of.
-struct Sums {
-    square_sum: f64,
-    error_square_sum: f64,
-    error_sum: f64,
-}
-
-/// [`Sums`] for all columns of a product.
-struct Columns {
-    square_sum: Vec<f64>,
-    error_square_sum: Vec<f64>,
-    error_sum: Vec<f64>,
-}
-
-impl Columns {
-    fn new(width: usize) -> Columns {
-        Columns {
-            square_sum: vec![0.0; width],
-            error_square_sum: vec![0.0; width],
-            error_sum: vec![0.0; width],
-        }
-    }
-
-    fn add_products(&mut self, x: f64, row: ArrayView1<f64>) {
-        for (sum, &weight) in self.square_sum.iter_mut().zip(row) {
-            let product = x * weight;
-            *sum += product * product;
-        }
-    }
-
-    fn add_propagated(&mut self, error: f64, row: ArrayView1<f64>) {
-        for ((squares, sum), &weight) in self.error_square_sum.iter_mut().zip(&mut self.error_sum).zip(row) {
-            let product = error * weight;
-            *squares += product * product;
-            *sum += product;
-        }
-    }
-
-    fn at(&self, column: usize) -> Sums {
-        Sums {
-            square_sum: self.square_sum[column],
-            error_square_sum: self.error_square_sum[column],
-            error_sum: self.error_sum[column],
-        }
-    }
-}
-
-/// A sum of terms (value ± error) · weight whose values need not be finite.
-#[derive(Default)]
-struct Terms {
-    positive: f64,
-    negative: f64,
-    /// Root of the sum of the squared terms. A square can exceed the range of f64.
-    root: f64,
-    error_root: f64,
-    error_sum: f64,
-    undecided: bool,
-}
-
-impl Terms {
-    fn add(&mut self, value: f64, error: f64, weight: f64) {
-        let product = value * weight;
-        let certain = error == 0.0 || value.abs() > error;
-        // An uncertain sign or zero times an infinity is an infinity of either sign or NaN.
-        self.undecided |= error == f64::INFINITY || (!weight.is_finite() && value.is_finite() && !certain);
-        if !product.is_finite() {
-            // The sum of f64 products of finite values of a narrower type is finite.
-            self.undecided |= value.is_finite() && weight.is_finite();
-            return;
-        }
-        let error = error * weight;
-        let magnitude = product.abs() + error.abs();
-        if product > 0.0 || error != 0.0 {
-            self.positive += magnitude;
-        }
-        if product < 0.0 || error != 0.0 {
-            self.negative += magnitude;
-        }
-        self.root = self.root.hypot(product);
-        self.error_root = self.error_root.hypot(error);
-        self.error_sum += error;
-    }
-
-    /// `stored` is the error of the results stored on the way.
-    fn bound(&self, value: f64, length: usize, stored: f64, roundings: Roundings) -> f64 {
-        let slack = 1.0 + 2.0 * length as f64 * roundings.accumulate.unit + 4.0 * roundings.store.unit;
-        let overflows = self.positive.max(self.negative) * slack > roundings.max;
-        if self.undecided || (overflows && !value.is_nan()) {
-            return f64::INFINITY;
-        }
-        if !value.is_finite() {
-            return 0.0;
-        }
-        let propagated = self.error_root + self.error_sum.abs();
-        propagated + product_error(length, value, value, self.root, roundings) + stored
-    }
-}
-
-/// λ · u · sqrt(n) · (|S| + r), for the engine and for the oracle's own f64 arithmetic.
-fn product_error(length: usize, value: f64, sum: f64, root: f64, roundings: Roundings) -> f64 {
-    let oracle = Rounding::F64;
-    let size = sum.abs().max(value.abs()) + root;
-    let per_step = (roundings.accumulate.unit + oracle.unit) * size + roundings.accumulate.step;
-    LAMBDA * (length as f64).sqrt() * per_step
-}
-
-/// u · (λ · sqrt(2) · r + 2·|S|): both operands of each product rounded.
-fn operand_error(operand: Rounding, sum: f64, root: f64) -> f64 {
-    operand.unit * (LAMBDA * 2f64.sqrt() * root + 2.0 * sum.abs())
 }

@@ -3,8 +3,10 @@
 use binned_experts_reference::{Activation, Dims};
 use ndarray::{Array2, Array3, array};
 
+use super::terms::Terms;
 use super::*;
-use crate::oracle::Precision;
+use crate::judge::share_used;
+use crate::oracle::{Precision, Rounding};
 use crate::tensor::ElementType;
 use crate::tensor::power_of_two;
 
@@ -15,10 +17,25 @@ const NAN: f64 = f64::NAN;
 pub(super) const EXACT: Roundings = Roundings {
     operand: Rounding::NONE,
     accumulate: Rounding::NONE,
+    partial: Rounding::NONE,
+    between: Rounding::NONE,
+    activated: Rounding::NONE,
+    combine: Rounding::NONE,
     store: Rounding::NONE,
+    flushes: false,
     max: f64::MAX,
     sigmoid_step: 0.0,
+    sigmoid_error: 0.0,
 };
+
+/// One that rounds each result that it stores.
+const fn stored(store: Rounding) -> Roundings {
+    Roundings {
+        between: store,
+        store,
+        ..EXACT
+    }
+}
 
 const fn unit(unit: f64) -> Rounding {
     Rounding { unit, step: 0.0 }
@@ -54,15 +71,16 @@ fn affine<const N: usize>(
         bias: array![bias].view(),
         value: array![value].view(),
         systematic,
+        carried: None,
         roundings,
     }
     .bound(bound.view_mut());
     bound[0]
 }
 
-/// 1·3 − 2·1 + 2·½ = 2, with r² = 9 + 4 + 1.
-const X: [(f64, f64); 3] = [(1.0, 0.0), (2.0, 0.0), (2.0, 0.0)];
-const COLUMN: [f64; 3] = [3.0, -1.0, 0.5];
+/// ⅓·9 − ⅔·3 + ⅔·1½ = 2, with r² = 9 + 4 + 1. Thirds have too many bits for the sum to be exact.
+const X: [(f64, f64); 3] = [(1.0 / 3.0, 0.0), (2.0 / 3.0, 0.0), (2.0 / 3.0, 0.0)];
+const COLUMN: [f64; 3] = [9.0, -3.0, 1.5];
 
 #[test]
 fn a_sum_bears_the_roundings_of_its_steps() {
@@ -112,7 +130,7 @@ fn a_product_bears_the_roundings_of_its_operands() {
         ..EXACT
     };
     // λ · t · sqrt(Σa² + Σb²).
-    let expected = 3.0 * 0.25 * (9f64 + 10.25).sqrt();
+    let expected = 3.0 * 0.25 * (1f64 + 92.25).sqrt();
     assert_close(affine(X, COLUMN, 5.0, 0.0, roundings), expected);
 }
 
@@ -122,7 +140,7 @@ fn a_product_and_its_bias_are_stored_once_each() {
         unit: 0.25,
         step: 0.125,
     };
-    let roundings = Roundings { store, ..EXACT };
+    let roundings = stored(store);
     assert_close(
         affine(X, COLUMN, -5.0, 0.0, roundings),
         0.25 * (2.0 + 3.0) + 2.0 * 0.125,
@@ -131,8 +149,8 @@ fn a_product_and_its_bias_are_stored_once_each() {
 
 #[test]
 fn errors_of_the_operands_propagate_as_if_independent_and_as_if_equal() {
-    let x = [(1.0, 0.5), (2.0, 0.25), (2.0, 0.0)];
-    // Their effects: 0.5 · 3 and 0.25 · −1.
+    let x = [(1.0 / 3.0, 0.5 / 3.0), (2.0 / 3.0, 0.25 / 3.0), (2.0 / 3.0, 0.0)];
+    // Their effects: 0.5 / 3 · 9 and 0.25 / 3 · −3.
     let propagated = 1.5f64.hypot(0.25) + 1.25;
     assert_close(affine(x, COLUMN, 5.0, 0.0, EXACT), propagated);
     assert_close(affine(x, COLUMN.map(|weight| -weight), 5.0, 0.0, EXACT), propagated);
@@ -157,8 +175,8 @@ fn near_overflow_a_bound_has_the_same_parts() {
         3.0 * 3f64.sqrt() * (150.0 + root) / 1024.0,
     );
     let roundings = Roundings {
-        store: unit(1.0 / 64.0),
-        ..small
+        max: small.max,
+        ..stored(unit(1.0 / 64.0))
     };
     assert_close(affine(exact, column, bias, 0.0, roundings), (sum + 150.0) / 64.0);
     let roundings = Roundings {
@@ -197,7 +215,7 @@ fn terms(terms: &[(f64, f64, f64)], value: f64, roundings: Roundings) -> f64 {
     for &(value, error, weight) in terms {
         sum.add(value, error, weight);
     }
-    sum.bound(value, terms.len(), 0.0, roundings)
+    sum.bound(value, terms.len(), 0.0, roundings.accumulate, roundings)
 }
 
 #[test]
@@ -251,11 +269,82 @@ fn roundings_can_carry_a_sum_over_the_largest_value() {
     assert_eq!(of_four(700.0, accumulate), INF);
     // 1 + 4 / 16 = 1.25.
     let store = Roundings {
-        store: unit(1.0 / 16.0),
-        ..small
+        max: small.max,
+        ..stored(unit(1.0 / 16.0))
     };
     assert!(of_four(800.0, store) < INF);
     assert_eq!(of_four(850.0, store), INF);
+}
+
+/// A sum of a few small integers is rounded nowhere.
+#[test]
+fn a_sum_of_small_integers_is_met_exactly() {
+    let bf16 = Roundings::new(Precision::BF16, ElementType::Bf16);
+    let of = |x: [f64; 3], column: [f64; 3], bias| affine(x.map(|x| (x, 0.0)), column, bias, 0.0, bf16);
+    assert_eq!(of([0.0; 3], [0.1, 7.0, 1e30], 256.0), 0.0);
+    assert_eq!(of([0.0, 1.0, 0.0], [0.1, -0.75, 3.0], 0.5), 0.0);
+    assert_eq!(of([3.0, -2.0, 5.0], [1.0, 64.0, 0.5], 2.0), 0.0);
+    // A term on the way to 1 is lost in a sum of 24 bits; of 23 it is kept.
+    assert!(of([1.0, 1.0, 1.0], [2f64.powi(24), 1.0, -(2f64.powi(24))], 0.0) > 0.0);
+    assert_eq!(of([1.0, 1.0, 1.0], [2f64.powi(22), 1.0, -(2f64.powi(22))], 0.0), 0.0);
+    // 257 has nine bits: as a sum that is stored before its bias is added, and as a result.
+    assert!(of([1.0, 1.0, 0.0], [256.0, 1.0, 0.0], -1.0) > 0.0);
+    assert!(of([1.0, 0.0, 0.0], [256.0, 1.0, 0.0], 1.0) > 0.0);
+    // What is known up to an error is rounded.
+    assert!(affine([(1.0, 1e-9)], [1.0], 0.0, 0.0, bf16) > 0.0);
+}
+
+#[test]
+fn operands_that_are_rounded_are_not_exact() {
+    let tf32 = Roundings::new(Precision::TF32, ElementType::F32);
+    let of = |x: f64, weight: f64| affine([(x, 0.0)], [weight], 0.0, 0.0, tf32);
+    assert_eq!((of(1.0, 2047.0), of(2047.0, 1.0)), (0.0, 0.0));
+    assert!(of(1.0, 2049.0) > 0.0 && of(2049.0, 1.0) > 0.0);
+    let fp32 = Roundings::new(Precision::FP32, ElementType::F32);
+    assert_eq!(affine([(1.0, 0.0)], [2049.0], 0.0, 0.0, fp32), 0.0);
+}
+
+/// A token of zeros leaves the biases of its experts, whose sum no rounding in f32 changes.
+fn zero_token(second_biases: [f64; 3], weights: [f64; 3]) -> Inputs {
+    Inputs {
+        dims: Dims {
+            tokens: 1,
+            hidden: 1,
+            intermediate: 1,
+            experts: 3,
+            top_k: 3,
+            capacity: 1,
+        },
+        activation: Activation::GPT_OSS,
+        hidden_states: array![[0.0]],
+        router_indices: array![[0, 1, 2]],
+        routing_weights: array![weights],
+        gate_up_proj: Array3::from_elem((3, 1, 2), 0.3),
+        gate_up_proj_bias: array![[0.0, 0.7], [2.5, -1.0], [0.0, 0.0]],
+        down_proj: Array3::from_elem((3, 1, 1), 0.9),
+        down_proj_bias: Array2::from_shape_fn((3, 1), |(expert, _)| second_biases[expert]),
+        order: (0..3).collect(),
+    }
+}
+
+#[test]
+fn biases_that_cancel_over_the_slots_are_met_exactly() {
+    let bf16 = Roundings::new(Precision::BF16, ElementType::Bf16);
+    let of = |biases, weights| {
+        let (definition, bounds) = bounds(&zero_token(biases, weights), bf16);
+        (definition.output[[0, 0]], bounds.output[[0, 0]])
+    };
+    let (value, bound) = of([256.0, 1.0, -256.0], [1.0; 3]);
+    assert_eq!((value, bound), (1.0, 0.0));
+    // Summed in bf16, 256 + 1 is 256.
+    assert_eq!(share_used(0.0, value, bound), None);
+    assert_eq!(share_used(1.0, value, bound), Some(0.0));
+    // The sum, or the product that is stored, has nine bits.
+    assert!(of([256.0, 1.0, 0.0], [1.0; 3]).1 > 0.0);
+    assert!(of([3.0, 1.0, 0.0], [171.0, 1.0, 1.0]).1 > 0.0);
+    // A quantum of 2^-17 below 256 does not fit f32.
+    assert!(of([256.0, 2f64.powi(-17), -256.0], [1.0; 3]).1 > 0.0);
+    assert_eq!(of([64.0, 2f64.powi(-16), -64.0], [1.0; 3]).1, 0.0);
 }
 
 /// T = 2, H = 2, I = 2, E = 2, K = 2, nothing dropped.
@@ -296,16 +385,11 @@ fn bounds(inputs: &Inputs, roundings: Roundings) -> (Definition, Bounds) {
 fn each_stage_takes_the_bounds_of_the_one_before() {
     let inputs = inputs();
     for roundings in [
-        Roundings {
-            store: unit(1.0 / 256.0),
-            ..EXACT
-        },
-        Roundings {
-            store: step(1.0 / 256.0),
-            ..EXACT
-        },
+        stored(unit(1.0 / 256.0)),
+        stored(step(1.0 / 256.0)),
         Roundings {
             accumulate: unit(1.0 / 256.0),
+            combine: unit(1.0 / 256.0),
             ..EXACT
         },
     ] {
@@ -357,7 +441,7 @@ fn each_stage_takes_the_bounds_of_the_one_before() {
 fn what_is_dropped_is_zero_and_to_be_met_exactly() {
     let mut inputs = inputs();
     inputs.dims.capacity = 1;
-    let roundings = Roundings::new(Precision::Fp32, ElementType::F32);
+    let roundings = Roundings::new(Precision::FP32, ElementType::F32);
     // Token 1 finds both experts full.
     let (definition, bounds) = bounds(&inputs, roundings);
     assert_eq!(definition.kept, [true, true, false, false]);

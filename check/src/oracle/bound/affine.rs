@@ -1,0 +1,197 @@
+//! The bound of a row of a product.
+
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1};
+
+use super::LAMBDA;
+use super::exact::{ExactSum, exact_columns};
+use super::shift::COMMON;
+use super::terms::Terms;
+use crate::oracle::Roundings;
+
+/// The most parts that a product is split into.
+const MOST_PARTS: usize = 16;
+
+/// One row of a product with its bias: value = x · matrix + bias, x known up to `error`.
+pub(super) struct Affine<'a> {
+    pub(super) x: ArrayView1<'a, f64>,
+    pub(super) error: ArrayView1<'a, f64>,
+    pub(super) matrix: ArrayView2<'a, f64>,
+    pub(super) bias: ArrayView1<'a, f64>,
+    pub(super) value: ArrayView1<'a, f64>,
+    /// Relative error that all of x may have in common.
+    pub(super) systematic: f64,
+    /// By how much each column shrinks for each unit of the common shift of the product before.
+    pub(super) carried: Option<&'a [f64]>,
+    pub(super) roundings: Roundings,
+}
+
+impl Affine<'_> {
+    pub(super) fn bound(&self, mut bounds: ArrayViewMut1<f64>) {
+        if self.error.iter().any(|error| *error == f64::INFINITY) {
+            bounds.fill(f64::INFINITY);
+            return;
+        }
+        let mut columns = Columns::new(self.bias.len());
+        let propagates = self.error.iter().any(|error| *error != 0.0);
+        let exact = if propagates {
+            None
+        } else {
+            exact_columns(self.x, self.matrix, self.bias, self.roundings)
+        };
+        for ((&x, &error), row) in self.x.iter().zip(&self.error).zip(self.matrix.rows()) {
+            columns.add_products(x, row);
+            if propagates {
+                columns.add_propagated(error, row);
+            }
+        }
+        for (column, bound) in bounds.iter_mut().enumerate() {
+            let sums = columns.at(column);
+            *bound = if !self.is_plain(column, &sums) {
+                self.special(column)
+            } else if exact
+                .as_ref()
+                .is_some_and(|exact| self.is_exact(column, &exact[column]))
+            {
+                0.0
+            } else {
+                self.finite(column, &sums)
+            };
+        }
+    }
+
+    /// Whether neither the sum nor what is stored of it is rounded.
+    fn is_exact(&self, column: usize, sum: &ExactSum) -> bool {
+        let Roundings {
+            accumulate,
+            partial,
+            between: store,
+            max,
+            ..
+        } = self.roundings;
+        let value = self.value[column];
+        sum.fits(accumulate.coarser(partial), max)
+            && store.represents(value - self.bias[column])
+            && store.represents(value)
+    }
+
+    /// Whether all terms and all partial sums are finite.
+    fn is_plain(&self, column: usize, sums: &Sums) -> bool {
+        let terms = (self.x.len() as f64).sqrt() * (sums.square_sum.sqrt() + sums.error_square_sum.sqrt());
+        self.value[column].is_finite() && terms + self.bias[column].abs() <= 0.5 * self.roundings.max
+    }
+
+    fn finite(&self, column: usize, sums: &Sums) -> f64 {
+        let value = self.value[column];
+        let sum = value - self.bias[column];
+        let root = sums.square_sum.sqrt();
+        let length = self.x.len() + 1;
+        let propagated = sums.error_square_sum.sqrt() + sums.error_sum.abs() + self.systematic * sum.abs();
+        let size = sum.abs().max(value.abs()) + root;
+        let summed = self.roundings.sum_error(self.roundings.accumulate, length, size);
+        propagated + summed + self.rounded(column, value, sum, root)
+    }
+
+    /// The error of what is rounded besides the steps of the sum: the operands, the sums of parts, and what is stored.
+    fn rounded(&self, column: usize, value: f64, sum: f64, root: f64) -> f64 {
+        let Roundings {
+            operand,
+            partial,
+            between,
+            ..
+        } = self.roundings;
+        let parts = MOST_PARTS.min(self.x.len() + 1) as f64;
+        let random = LAMBDA * parts.sqrt();
+        let lost = if self.roundings.flushes { parts } else { random };
+        let size = sum.abs().max(value.abs()) + root;
+        let carried = self.carried.map_or(0.0, |carried| carried[column].abs());
+        operand.unit * (LAMBDA * 2f64.sqrt() * root + COMMON * (sum.abs() + carried))
+            + self.lost_operands(column)
+            + random * partial.unit * size
+            + lost * partial.step
+            + between.error(sum)
+            + between.error(value)
+    }
+
+    /// The error of operands that are rounded below the smallest values, or taken as 0 below the smallest normal one.
+    fn lost_operands(&self, column: usize) -> f64 {
+        let step = self.roundings.operand.step;
+        if step == 0.0 {
+            return 0.0;
+        }
+        let weights = self.matrix.column(column);
+        if self.roundings.flushes {
+            let lost = |value: f64, error: f64| {
+                let is_certain = value.abs() - error >= step;
+                if is_certain { 0.0 } else { step.min(value.abs() + error) }
+            };
+            let terms = self.x.iter().zip(self.error).zip(weights);
+            let lost = terms
+                .map(|((x, error), weight)| lost(*x, *error) * weight.abs() + lost(*weight, 0.0) * (x.abs() + error));
+            return lost.sum();
+        }
+        let square = |value: &f64| value * value;
+        let norm = self.x.iter().map(square).sum::<f64>() + weights.iter().map(square).sum::<f64>();
+        LAMBDA * step * norm.sqrt()
+    }
+
+    /// Term by term, where values are not finite or sums can overflow.
+    fn special(&self, column: usize) -> f64 {
+        let mut terms = Terms::default();
+        for ((&x, &error), &weight) in self.x.iter().zip(&self.error).zip(self.matrix.column(column)) {
+            terms.add(x, error, weight);
+        }
+        terms.add(self.bias[column], 0.0, 1.0);
+        let value = self.value[column];
+        let sum = value - self.bias[column];
+        let besides = self.rounded(column, value, sum, terms.root) + self.systematic * sum.abs();
+        let length = self.x.len() + 1;
+        terms.bound(value, length, besides, self.roundings.accumulate, self.roundings)
+    }
+}
+
+/// The sums that a column's bound is made of.
+struct Sums {
+    square_sum: f64,
+    error_square_sum: f64,
+    error_sum: f64,
+}
+
+/// [`Sums`] for all columns of a product.
+struct Columns {
+    square_sum: Vec<f64>,
+    error_square_sum: Vec<f64>,
+    error_sum: Vec<f64>,
+}
+
+impl Columns {
+    fn new(width: usize) -> Columns {
+        Columns {
+            square_sum: vec![0.0; width],
+            error_square_sum: vec![0.0; width],
+            error_sum: vec![0.0; width],
+        }
+    }
+
+    fn add_products(&mut self, x: f64, row: ArrayView1<f64>) {
+        for (sum, &weight) in self.square_sum.iter_mut().zip(row) {
+            let product = x * weight;
+            *sum += product * product;
+        }
+    }
+
+    fn add_propagated(&mut self, error: f64, row: ArrayView1<f64>) {
+        for ((squares, sum), &weight) in self.error_square_sum.iter_mut().zip(&mut self.error_sum).zip(row) {
+            let product = error * weight;
+            *squares += product * product;
+            *sum += product;
+        }
+    }
+
+    fn at(&self, column: usize) -> Sums {
+        Sums {
+            square_sum: self.square_sum[column],
+            error_square_sum: self.error_square_sum[column],
+            error_sum: self.error_sum[column],
+        }
+    }
+}

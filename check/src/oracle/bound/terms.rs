@@ -1,0 +1,75 @@
+//! The bound of a sum of a few terms, and the parts that all sums have.
+
+use super::LAMBDA;
+use crate::oracle::{Rounding, Roundings};
+
+/// A sum of terms (value ± error) · weight whose values need not be finite.
+#[derive(Default)]
+pub(super) struct Terms {
+    positive: f64,
+    negative: f64,
+    /// Root of the sum of the squared terms. A square can exceed the range of f64.
+    pub(super) root: f64,
+    error_root: f64,
+    error_sum: f64,
+    undecided: bool,
+}
+
+impl Terms {
+    pub(super) fn add(&mut self, value: f64, error: f64, weight: f64) {
+        let product = value * weight;
+        let certain = error == 0.0 || value.abs() > error;
+        // An uncertain sign or zero times an infinity is an infinity of either sign or NaN.
+        self.undecided |= error == f64::INFINITY || (!weight.is_finite() && value.is_finite() && !certain);
+        if !product.is_finite() {
+            // The sum of f64 products of finite values of a narrower type is finite.
+            self.undecided |= value.is_finite() && weight.is_finite();
+            return;
+        }
+        let error = error * weight;
+        let magnitude = product.abs() + error.abs();
+        if product > 0.0 || error != 0.0 {
+            self.positive += magnitude;
+        }
+        if product < 0.0 || error != 0.0 {
+            self.negative += magnitude;
+        }
+        self.root = self.root.hypot(product);
+        self.error_root = self.error_root.hypot(error);
+        self.error_sum += error;
+    }
+
+    /// `besides` is the error of what is rounded besides the steps of the sum.
+    pub(super) fn bound(
+        &self,
+        value: f64,
+        length: usize,
+        besides: f64,
+        accumulate: Rounding,
+        roundings: Roundings,
+    ) -> f64 {
+        let slack = 1.0 + 2.0 * length as f64 * accumulate.unit + 4.0 * roundings.store.unit;
+        let overflows = self.positive.max(self.negative) * slack > roundings.max;
+        if self.undecided || (overflows && !value.is_nan()) {
+            return f64::INFINITY;
+        }
+        if !value.is_finite() {
+            return 0.0;
+        }
+        let propagated = self.error_root + self.error_sum.abs();
+        let summed = roundings.sum_error(accumulate, length, value.abs() + self.root);
+        propagated + summed + besides
+    }
+}
+
+impl Roundings {
+    /// λ · u · sqrt(n) · (|S| + r), `size` the sum in brackets, for the engine and for the oracle's own f64 arithmetic.
+    pub(super) fn sum_error(&self, accumulate: Rounding, length: usize, size: f64) -> f64 {
+        let length = length as f64;
+        let steps = LAMBDA * length.sqrt();
+        // A term below half a step of the sum is lost whole; so are its neighbours, to the same side.
+        let together = (length * accumulate.unit).max(1.0);
+        let lost = if self.flushes { 2.0 * length } else { steps } * accumulate.step;
+        steps * (accumulate.unit * together + Rounding::F64.unit) * size + lost
+    }
+}
