@@ -142,6 +142,7 @@ fn a_token_has_the_same_bits_in_any_batch_in_bf16() -> Result<(), Failed> {
         routing: Routing::Profile(RoutingProfile::Uniform),
         values: ValueProfile::Gentle,
         special: None,
+        against: None,
         warmup: None,
         order: None,
         ..CaseSpec::from_seed(0, &bf16_cases(0, Vec::new()).selection)

@@ -187,6 +187,7 @@ fn captured_case(element: ElementType) -> Result<AnyProblem, Failed> {
         routing: Routing::Profile(RoutingProfile::Uniform),
         values: ValueProfile::Gentle,
         special: None,
+        against: None,
         warmup: None,
         larger: None,
         order: None,

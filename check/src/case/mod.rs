@@ -1,13 +1,21 @@
 //! A case as printable text.
 
+use std::ops::RangeInclusive;
+
 mod profile;
 mod spec;
 
 /// The least H and I that kernels for tensor cores take.
 pub(crate) const DEEP: usize = 32;
+/// The rows that kernels for tensor cores take together.
+pub(crate) const PANEL: usize = 128;
+/// The long one of H and I in long cases.
+pub(crate) const LONG: RangeInclusive<usize> = 639..=8193;
+/// H and I in medium cases.
+pub(crate) const MEDIUM: RangeInclusive<usize> = 258..=1024;
 
 pub use profile::{
-    CapacityProfile, OrderProfile, Place, Profile, RoutingProfile, SizeProfile, Special, SpecialValue, ValueProfile,
-    Warmup, WeightProfile,
+    Against, CapacityProfile, OrderProfile, Place, Profile, RoutingProfile, SizeProfile, Special, SpecialValue,
+    ValueProfile, Warmup, WeightProfile,
 };
 pub use spec::{CaseSpec, Larger, Routing, SpecError};

@@ -17,6 +17,10 @@ named_enum! {
         ManyExperts = "many-experts",
         /// More than eight panels of 128 rows on one expert, in more than one tile of columns.
         ManyRows = "many-rows",
+        /// One of H and I from 640 to 8,193, the other at most 8. Up to 1,024 tokens.
+        Long = "long",
+        /// H and I from 258 to 1,024, and more than one panel of 128 rows on an expert.
+        Medium = "medium",
         /// No token at all.
         NoTokens = "no-tokens",
     }
@@ -116,6 +120,10 @@ named_enum! {
         /// overflow (2^-12 and 2^6 in f16). The first biases are far below the sums. The second biases are as large as
         /// the sums, or zero.
         LostSquares = "lost-squares",
+        /// Every value of every stage is exact in every precision: one product in each sum of the first matrix, gates
+        /// of 0 or ups of −1, and second biases of few bits. With the routing weights `powers-of-two`, which it is
+        /// drawn with, any order of summation in f32 gives the same bits.
+        Exact = "exact",
     }
 }
 
@@ -132,6 +140,9 @@ named_enum! {
         SomeZero = "some-zero",
         /// One expert of each token has all the weight; its weight is not 1.
         OneHot = "one-hot",
+        /// Powers of two of either sign. Those of two slots are up to 2^12 times as large as the others; their sum,
+        /// in the scale of each expert, is 0.
+        PowersOfTwo = "powers-of-two",
     }
 }
 
@@ -180,6 +191,18 @@ pub struct Special {
 }
 
 named_enum! {
+    /// What a [`Special`] value meets in a product or in the sum over the slots. Without it, it meets values of the
+    /// case.
+    pub enum Against {
+        /// The other factor of its product is exactly 0: what it is multiplied with in the first product, an
+        /// activation, or the row of an expert.
+        Zero = "zero",
+        /// Another slot of the same token has the opposite infinity.
+        Opposite = "opposite",
+    }
+}
+
+named_enum! {
     /// Calls that the engine gets just before a case, to leave state behind. Their results are judged too.
     pub enum Warmup {
         /// The same case: an engine that claims to be deterministic must give the same bits.
@@ -219,6 +242,8 @@ pub enum Profile {
     Weights(WeightProfile),
     /// A special value in a place.
     Special(Special),
+    /// What the special value meets.
+    Against(Against),
     /// A call before the case.
     Warmup(Warmup),
     /// An explicit order.
@@ -235,6 +260,7 @@ impl Profile {
             .chain(ValueProfile::ALL.iter().copied().map(Profile::Values))
             .chain(WeightProfile::ALL.iter().copied().map(Profile::Weights))
             .chain(Special::all().into_iter().map(Profile::Special))
+            .chain(Against::ALL.iter().copied().map(Profile::Against))
             .chain(Warmup::ALL.iter().copied().map(Profile::Warmup))
             .chain(OrderProfile::ALL.iter().copied().map(Profile::Order))
             .collect()
@@ -249,6 +275,7 @@ impl Profile {
             Profile::Values(profile) => profile.to_string(),
             Profile::Weights(profile) => profile.to_string(),
             Profile::Special(special) => String::from(special),
+            Profile::Against(profile) => format!("against-{profile}"),
             Profile::Warmup(profile) => format!("warmup-{profile}"),
             Profile::Order(profile) => profile.to_string(),
         }
@@ -263,6 +290,7 @@ impl Profile {
             Profile::Values(profile) => profile.about(),
             Profile::Weights(profile) => profile.about(),
             Profile::Special(Special { value, place }) => format!("{} In: {}", value.about(), place.about()),
+            Profile::Against(profile) => format!("NaN or an infinity. {}", profile.about()),
             Profile::Warmup(profile) => format!("Just before: {}", profile.about()),
             Profile::Order(profile) => profile.about(),
         }
@@ -277,6 +305,7 @@ impl Profile {
             Profile::Values(_) => "values",
             Profile::Weights(_) => "routing weights",
             Profile::Special(_) => "a special value",
+            Profile::Against(_) => "what a special value meets",
             Profile::Warmup(_) => "a call before the case",
             Profile::Order(_) => "an explicit order",
         }
@@ -302,6 +331,20 @@ impl Special {
     pub fn all() -> Vec<Special> {
         let places = |&value: &SpecialValue| Place::ALL.iter().map(move |&place| Special { value, place });
         SpecialValue::ALL.iter().flat_map(places).collect()
+    }
+}
+
+impl Against {
+    /// Whether a special value can meet it in its place.
+    pub(crate) fn meets(self, special: Special) -> bool {
+        let is_infinite = matches!(special.value, SpecialValue::Inf | SpecialValue::NegativeInf);
+        match self {
+            Against::Zero => {
+                (is_infinite || special.value == SpecialValue::Nan)
+                    && matches!(special.place, Place::Token | Place::Expert | Place::Weight)
+            }
+            Against::Opposite => is_infinite && matches!(special.place, Place::Expert | Place::Weight),
+        }
     }
 }
 

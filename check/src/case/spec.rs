@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OrderProfile, RoutingProfile, Special, ValueProfile, Warmup, WeightProfile};
+use super::{Against, OrderProfile, RoutingProfile, Special, ValueProfile, Warmup, WeightProfile};
 use crate::tensor::ElementType;
 
 /// A whole case, printable, from which the same problem is built on every machine.
@@ -70,6 +70,9 @@ pub struct CaseSpec {
     /// A special value in one place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub special: Option<Special>,
+    /// What the special value meets; ignored where it [cannot meet](Against) that in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
     /// Calls that the engine gets just before the case, to leave state behind.
     #[serde(default, alias = "after", skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Warmup>,
@@ -199,6 +202,7 @@ impl CaseSpec {
                     routing: Routing::Profile(RoutingProfile::Uniform),
                     capacity,
                     special: None,
+                    against: None,
                     ..alone
                 }]
             }

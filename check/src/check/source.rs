@@ -168,6 +168,7 @@ fn beyond(selection: &Selection, plan: &CheckPlan) -> Vec<(Limit, CaseSpec)> {
     let small = Selection {
         sizes: vec![SizeProfile::Tiny],
         specials: Vec::new(),
+        against: Vec::new(),
         ..selection.clone()
     };
     let limits = domain.limits();

@@ -1,9 +1,12 @@
 //! The sizes of a domain, with what one axis asks of another worked in.
 
 use super::{Axis, Domain, Sizes};
-use crate::case::{CaseSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use crate::case::{CaseSpec, LONG, Routing, RoutingProfile, ValueProfile, WeightProfile};
 use crate::draw::MAX_SIZE;
 use crate::tensor::ElementType;
+
+/// The largest least size of an axis that is short beside a long one.
+const MOST_SHORT: usize = 64;
 
 /// The sizes that cases are drawn with. For every E there is a K that goes with it, and the other way round.
 #[derive(Debug, Clone)]
@@ -87,6 +90,15 @@ impl Axes {
         if self.distinct { tokens } else { self.most_assignments() }
     }
 
+    /// Whether H can be long beside a short I, and I beside a short H.
+    pub(crate) fn has_long_sides(&self) -> [bool; 2] {
+        let (hidden, intermediate) = (&self.hidden, &self.intermediate);
+        [(hidden, intermediate), (intermediate, hidden)].map(|(long, short)| {
+            let least = short.at_least(1).unwrap_or(usize::MAX);
+            long.inside(&LONG).is_some() && least <= MOST_SHORT
+        })
+    }
+
     /// The case of the least sizes.
     pub(super) fn least_case(&self) -> CaseSpec {
         let least = self.least();
@@ -107,6 +119,7 @@ impl Axes {
             values: ValueProfile::Gentle,
             weights: WeightProfile::Normalised,
             special: None,
+            against: None,
             warmup: None,
             order: None,
             larger: None,

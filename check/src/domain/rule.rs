@@ -3,8 +3,8 @@
 use super::Domain;
 use super::axes::Axes;
 use crate::case::{
-    CapacityProfile, DEEP, OrderProfile, Place, Profile, RoutingProfile, SizeProfile, SpecialValue, ValueProfile,
-    Warmup,
+    Against, CapacityProfile, DEEP, MEDIUM, OrderProfile, PANEL, Place, Profile, RoutingProfile, SizeProfile, Special,
+    SpecialValue, ValueProfile, Warmup,
 };
 
 /// From this limit on few gates are clamped.
@@ -14,7 +14,7 @@ const MANY_ASSIGNMENTS: usize = 1024;
 /// The fewest experts that are many.
 const MANY_EXPERTS: usize = 34;
 /// The fewest rows on one expert that are many.
-const MANY_ROWS: usize = 9 * 128 + 1;
+const MANY_ROWS: usize = 9 * PANEL + 1;
 
 impl Domain {
     /// The profiles of which no case inside can be.
@@ -57,7 +57,8 @@ impl Rules {
             Profile::Capacity(profile) => self.allow_capacity(profile),
             Profile::Values(profile) => self.allow_values(profile),
             Profile::Weights(_) => true,
-            Profile::Special(special) => self.allow_special(special.value) && self.allow_place(special.place),
+            Profile::Special(special) => self.allow_special(special),
+            Profile::Against(profile) => self.allow_against(profile),
             Profile::Warmup(profile) => self.allow_warmup(profile),
             Profile::Order(profile) => self.allow_order(profile),
         }
@@ -75,6 +76,14 @@ impl Rules {
                 axes.hidden.at_least(DEEP).is_some()
                     && axes.intermediate.at_least(65).is_some()
                     && axes.most_on_one_expert() >= MANY_ROWS
+            }
+            SizeProfile::Long => {
+                axes.tokens.at_least(1).is_some() && !axes.square && axes.has_long_sides() != [false; 2]
+            }
+            SizeProfile::Medium => {
+                axes.hidden.inside(&MEDIUM).is_some()
+                    && axes.intermediate.inside(&MEDIUM).is_some()
+                    && axes.most_on_one_expert() > PANEL
             }
             SizeProfile::NoTokens => axes.tokens.admits(0),
         }
@@ -126,7 +135,11 @@ impl Rules {
         }
     }
 
-    pub(crate) fn allow_special(&self, value: SpecialValue) -> bool {
+    pub(crate) fn allow_special(&self, special: Special) -> bool {
+        self.allow_value(special.value) && self.allow_place(special.place)
+    }
+
+    pub(crate) fn allow_value(&self, value: SpecialValue) -> bool {
         match value {
             SpecialValue::Nan | SpecialValue::Inf | SpecialValue::NegativeInf => self.domain.takes_specials(),
             SpecialValue::Subnormal | SpecialValue::NegativeZero | SpecialValue::NearOverflow => true,
@@ -142,6 +155,15 @@ impl Rules {
             }
             Place::Token | Place::Expert | Place::Weight => true,
         }
+    }
+
+    pub(crate) fn allow_against(&self, profile: Against) -> bool {
+        let axes = &self.axes;
+        self.domain.takes_specials()
+            && match profile {
+                Against::Zero => true,
+                Against::Opposite => axes.top_k.at_least(2).is_some() && axes.experts.at_least(2).is_some(),
+            }
     }
 
     pub(crate) fn allow_warmup(&self, profile: Warmup) -> bool {

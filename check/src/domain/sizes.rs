@@ -1,5 +1,7 @@
 //! The sizes that an axis may have.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::DomainError;
@@ -156,6 +158,12 @@ impl Sizes {
             max: Some(max.min(self.max.unwrap_or(usize::MAX))),
             ..self.clone()
         }
+    }
+
+    /// Those inside a range; none where it has none.
+    pub(crate) fn inside(&self, range: &RangeInclusive<usize>) -> Option<Sizes> {
+        let sizes = self.from(*range.start()).to(*range.end());
+        sizes.at_least(0).is_some().then_some(sizes)
     }
 
     /// Those that both admit.

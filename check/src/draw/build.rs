@@ -111,10 +111,14 @@ impl CaseSpec {
         let order = self
             .order
             .map(|order| sorted_indices(order, &router_indices, self.draw(Stream::Order)));
-        let mut tensors = Tensors::draw(self, &router_indices);
-        if let Some(special) = self.special {
-            let kept = kept_assignments(&router_indices, order.as_deref(), self.experts, self.capacity);
-            tensors.place(special, self, &router_indices, &kept);
+        let kept = kept_assignments(&router_indices, order.as_deref(), self.experts, self.capacity);
+        let mut tensors = Tensors::draw(self, &router_indices, &kept);
+        match (self.special, self.against) {
+            (Some(special), Some(against)) if against.meets(special) => {
+                tensors.place_against(special, against, self, &router_indices, &kept);
+            }
+            (Some(special), _) => tensors.place(special, self, &router_indices, &kept),
+            (None, _) => {}
         }
         let weights = ExpertWeights::new(
             tensors.gate_up_proj.mapv(T::from_f64),
@@ -152,7 +156,7 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
-    fn draw(spec: &CaseSpec, router_indices: &Array2<i64>) -> Tensors {
+    fn draw(spec: &CaseSpec, router_indices: &Array2<i64>, kept: &[bool]) -> Tensors {
         let CaseSpec {
             batch,
             sequence,
@@ -165,7 +169,7 @@ impl Tensors {
         let token = |b: usize, s: usize| b * sequence + s;
         Tensors {
             hidden_states: Array3::from_shape_fn((batch, sequence, hidden), |(b, s, h)| cell.hidden(token(b, s), h)),
-            routing_weights: routing_weights(spec, router_indices),
+            routing_weights: routing_weights(spec, router_indices, kept),
             gate_up_proj: Array3::from_shape_fn((experts, hidden, 2 * intermediate), |(e, h, j)| cell.gate_up(e, h, j)),
             gate_up_proj_bias: Array2::from_shape_fn((experts, 2 * intermediate), |(e, j)| cell.gate_up_bias(e, j)),
             down_proj: Array3::from_shape_fn((experts, intermediate, hidden), |(e, i, h)| cell.down(e, i, h)),

@@ -1,5 +1,6 @@
 //! From a case to the problem that it describes: pure, bounded, the same on every machine.
 
+mod against;
 mod build;
 mod distinct;
 mod numbers;

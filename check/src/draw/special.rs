@@ -11,11 +11,7 @@ impl Tensors {
     /// Puts the special value in its place; where the case has no such place, nothing changes.
     pub(super) fn place(&mut self, special: Special, spec: &CaseSpec, router_indices: &Array2<i64>, kept: &[bool]) {
         let draw = spec.draw(Stream::Special);
-        let value = SpecialDraw {
-            kind: special.value,
-            element: spec.element,
-            draw,
-        };
+        let value = SpecialDraw::new(special, spec);
         let of_token = |token: usize| token * spec.top_k..(token + 1) * spec.top_k;
         let used = |expert: usize| router_indices.iter().any(|id| *id == expert as i64);
         let pick = |places: Vec<usize>| (!places.is_empty()).then(|| places[draw.below(places.len(), [0, 0, 1])]);
@@ -56,13 +52,21 @@ impl Tensors {
 }
 
 /// Draws a [`SpecialValue`] in an element type.
-struct SpecialDraw {
+pub(super) struct SpecialDraw {
     kind: SpecialValue,
     element: ElementType,
     draw: Draw,
 }
 
 impl SpecialDraw {
+    pub(super) fn new(special: Special, spec: &CaseSpec) -> SpecialDraw {
+        SpecialDraw {
+            kind: special.value,
+            element: spec.element,
+            draw: spec.draw(Stream::Special),
+        }
+    }
+
     /// Writes a subnormal value or −0 to every cell, since one alone rarely shows, and any other value to one cell.
     fn put<'a>(&self, cells: impl ExactSizeIterator<Item = &'a mut f64>) {
         let everywhere = matches!(self.kind, SpecialValue::Subnormal | SpecialValue::NegativeZero);
@@ -72,7 +76,7 @@ impl SpecialDraw {
         }
     }
 
-    fn at(&self, index: usize) -> f64 {
+    pub(super) fn at(&self, index: usize) -> f64 {
         match self.kind {
             SpecialValue::Nan => f64::NAN,
             SpecialValue::Inf => f64::INFINITY,

@@ -142,6 +142,7 @@ pub(super) fn plain(element: ElementType, [tokens, hidden, intermediate, experts
         values: ValueProfile::Gentle,
         weights: WeightProfile::Normalised,
         special: None,
+        against: None,
         warmup: None,
         order: None,
         larger: None,

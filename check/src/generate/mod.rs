@@ -5,6 +5,8 @@
 //! Every case is valid and bounded in size. Its parts are those that have broken kernels before.
 
 mod inside;
+mod large;
+mod room;
 mod selection;
 mod sizes;
 
@@ -13,8 +15,8 @@ use arbitrary::{Result, Unstructured};
 pub use self::selection::Selection;
 use self::selection::USUAL_WORK;
 use crate::case::{
-    CapacityProfile, CaseSpec, OrderProfile, Place, Profile, Routing, RoutingProfile, SizeProfile, Special,
-    ValueProfile, Warmup,
+    Against, CapacityProfile, CaseSpec, OrderProfile, Place, Routing, RoutingProfile, SizeProfile, Special,
+    ValueProfile, Warmup, WeightProfile,
 };
 use crate::domain::{Rules, fullest_expert};
 use crate::draw::mix;
@@ -60,18 +62,22 @@ impl Source<'_> {
         let size = self.one_of(&selection.sizes, Rules::allow_size);
         let size = size.unwrap_or_else(|| self.size());
         let routing = self.one_of(&selection.routings, Rules::allow_routing);
-        let special = self.special();
+        let (special, against) = self.special();
         let routing = match (routing, special.map(|special| special.place)) {
             (Some(routing), _) => routing,
             (None, _) if size == SizeProfile::ManyExperts => self.routing_to_last(),
             (None, _) if size == SizeProfile::ManyRows => self.routing_to_one(),
+            (None, _) if size == SizeProfile::Medium => self.routing_to_one_or_nearly(),
             (None, Some(Place::UnusedExpert)) => self.routing_beside_one(),
             (None, _) => self.any(Rules::allow_routing),
         };
         let values = self.one_of(&selection.values, Rules::allow_values);
         let values = values.unwrap_or_else(|| self.any(Rules::allow_values));
         let weights = self.one_of(&selection.weights, |_, _| true);
-        let weights = weights.unwrap_or_else(|| self.any(|_, _| true));
+        let weights = weights.unwrap_or_else(|| match values {
+            ValueProfile::Exact => WeightProfile::PowersOfTwo,
+            _ => self.any(|_, _| true),
+        });
         let warmup = self.warmup();
         let (alpha, limit) = self.activation(element, values);
         let seed = self.number();
@@ -92,12 +98,13 @@ impl Source<'_> {
             values,
             weights,
             special,
+            against,
             warmup,
             order: None,
             larger: None,
         };
         self.sizes(&mut spec, size);
-        if size != SizeProfile::ManyRows {
+        if !matches!(size, SizeProfile::ManyRows | SizeProfile::Medium) {
             self.fit(&mut spec, size);
         }
         self.make_room(&mut spec, routing);
@@ -158,6 +165,13 @@ impl Source<'_> {
         ][self.below(3)]
     }
 
+    fn routing_to_one_or_nearly(&mut self) -> RoutingProfile {
+        if self.below(2) == 0 {
+            return RoutingProfile::FirstFull;
+        }
+        self.routing_to_one()
+    }
+
     /// A routing that leaves an expert unused.
     fn routing_beside_one(&mut self) -> RoutingProfile {
         let pair = [RoutingProfile::EmptyRuns, RoutingProfile::AllToLast];
@@ -165,18 +179,29 @@ impl Source<'_> {
         pair[self.below(pair.len())]
     }
 
-    fn special(&mut self) -> Option<Special> {
-        let allows = |rules: &Rules, special: Special| rules.allow(Profile::Special(special));
-        let named = self.one_of(&self.selection.specials, allows);
-        if named.is_some() {
-            return named;
+    /// A special value, and what it meets.
+    fn special(&mut self) -> (Option<Special>, Option<Against>) {
+        let selection = self.selection;
+        let against = self.one_of(&selection.against, Rules::allow_against);
+        let named = self.one_of(&selection.specials, Rules::allow_special);
+        if against.is_none() && named.is_none() && self.below(4) < 3 {
+            return (None, None);
         }
-        let wanted = self.below(4) == 3;
-        let special = Special {
-            value: self.any(Rules::allow_special),
+        let others = self.allowed(Against::ALL, Rules::allow_against);
+        let others = if self.below(4) == 3 { others } else { Vec::new() };
+        if let Some(against) = against.or_else(|| self.one_of(&others, |_, _| true)) {
+            let all = Special::all();
+            let specials = if named.is_some() { &selection.specials } else { &all };
+            let meets = |rules: &Rules, special| rules.allow_special(special) && against.meets(special);
+            if let Some(special) = self.one_of(specials, meets) {
+                return (Some(special), Some(against));
+            }
+        }
+        let special = named.unwrap_or_else(|| Special {
+            value: self.any(Rules::allow_value),
             place: self.any(Rules::allow_place),
-        };
-        wanted.then_some(special)
+        });
+        (Some(special), None)
     }
 
     fn warmup(&mut self) -> Option<Warmup> {

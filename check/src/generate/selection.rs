@@ -2,7 +2,8 @@
 
 use super::MAX_ASSIGNMENTS;
 use crate::case::{
-    CapacityProfile, OrderProfile, Profile, RoutingProfile, SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
+    Against, CapacityProfile, OrderProfile, Profile, RoutingProfile, SizeProfile, Special, ValueProfile, Warmup,
+    WeightProfile,
 };
 use crate::domain::{Domain, Rules};
 use crate::tensor::ElementType;
@@ -30,6 +31,8 @@ pub struct Selection {
     pub weights: Vec<WeightProfile>,
     /// Special values in their places.
     pub specials: Vec<Special>,
+    /// What special values meet. A named special value that cannot meet any of them meets none.
+    pub against: Vec<Against>,
     /// Calls before the case.
     pub warmups: Vec<Warmup>,
     /// Explicit orders of the assignments. If none is named and the domain takes them, one case in ten has one; nothing
@@ -56,6 +59,7 @@ impl Default for Selection {
             values: Vec::new(),
             weights: Vec::new(),
             specials: Vec::new(),
+            against: Vec::new(),
             warmups: Vec::new(),
             orders: Vec::new(),
             work: USUAL_WORK,
@@ -86,6 +90,7 @@ impl Selection {
             .chain(self.capacities.iter().copied().map(Profile::Capacity))
             .chain(self.values.iter().copied().map(Profile::Values))
             .chain(self.specials.iter().copied().map(Profile::Special))
+            .chain(self.against.iter().copied().map(Profile::Against))
             .chain(self.warmups.iter().copied().map(Profile::Warmup))
             .chain(self.orders.iter().copied().map(Profile::Order));
         named.into_iter().find(|profile| !rules.allow(*profile))
@@ -102,6 +107,7 @@ impl Selection {
                 Profile::Values(profile) => self.values.push(profile),
                 Profile::Weights(profile) => self.weights.push(profile),
                 Profile::Special(special) => self.specials.push(special),
+                Profile::Against(profile) => self.against.push(profile),
                 Profile::Warmup(profile) => self.warmups.push(profile),
                 Profile::Order(profile) => self.orders.push(profile),
             }

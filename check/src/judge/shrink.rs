@@ -112,7 +112,8 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
     all.extend(spec.predecessors());
     all.extend([
         with(&|spec| spec.larger = None),
-        with(&|spec| spec.special = None),
+        with(&|spec| (spec.special, spec.against) = (None, None)),
+        with(&|spec| spec.against = None),
         with(&|spec| spec.routing = written_out(spec)),
         with(&|spec| (spec.batch, spec.sequence) = (1, spec.tokens())),
         with(&|spec| spec.element = ElementType::F32),
@@ -256,7 +257,7 @@ fn set_row(spec: &mut CaseSpec, token: usize, domain: &Domain) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::OrderProfile;
+    use crate::case::{Against, OrderProfile};
     use crate::engine::{Fault, MachineError};
     use crate::judge::Mismatch;
     use crate::stage::Stage;
@@ -322,6 +323,15 @@ mod tests {
         assert_eq!(shrunk(sizes, |spec| spec.tokens() >= 3).order, None);
         let spec = shrunk(sizes, |spec| spec.order.is_some());
         assert_eq!((spec.tokens(), spec.order), (0, Some(OrderProfile::TiesShuffled)));
+    }
+
+    #[test]
+    fn a_second_special_value_stays_only_where_it_matters() {
+        let sizes = "sequence = 4\nhidden = 1\nintermediate = 1\ncapacity = 8\nspecial = 'inf-in-expert'\n\
+                     against = 'opposite'";
+        assert_eq!(shrunk(sizes, |spec| spec.special.is_some()).against, None);
+        let opposite = |spec: &CaseSpec| spec.against == Some(Against::Opposite);
+        assert!(shrunk(sizes, opposite).special.is_some());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use binned_experts_check::case::{CaseSpec, Larger, OrderProfile, Profile, Routing, RoutingProfile, Warmup};
+use binned_experts_check::case::{
+    CaseSpec, Larger, OrderProfile, Profile, Routing, RoutingProfile, SizeProfile, Warmup,
+};
 use binned_experts_check::domain::{Axis, Sizes, TieOrder};
 use binned_experts_check::draw::mix;
 use binned_experts_check::oracle::Inputs;
@@ -295,8 +297,13 @@ fn a_domain_covers_the_routings_that_it_allows() {
 #[test]
 fn sizes_are_around_the_edges_that_a_domain_has() {
     let sizes_of = |text: &str, size: fn(&CaseSpec) -> usize| {
-        drawn(&domain(text), 0..1000)
-            .map(|spec| size(&spec))
+        let selection = Selection {
+            domain: domain(text),
+            sizes: vec![SizeProfile::TileEdges],
+            ..Selection::default()
+        };
+        (0..1000)
+            .map(|seed| size(&CaseSpec::from_seed(seed, &selection)))
             .collect::<BTreeSet<usize>>()
     };
     let hidden = sizes_of(MULTIPLES, |spec| spec.hidden);
@@ -476,9 +483,22 @@ fn the_profiles_that_a_domain_rules_out_are_named() {
     assert_eq!(names("limit = [7.0]"), "huge-gates");
     assert_eq!(names("tokens = { min = 1 }"), "no-tokens");
     assert_eq!(names("experts = { max = 33 }"), "many-experts");
+    assert_eq!(
+        names("hidden = { max = 600 }\nintermediate = { max = 257 }"),
+        "long medium"
+    );
+    assert_eq!(
+        names("hidden = { min = 65 }\nintermediate = { equals = 'hidden' }"),
+        "long"
+    );
+    assert_eq!(
+        names("top_k = { max = 1 }"),
+        "two-equal all-equal apart-equal against-opposite"
+    );
+    assert!(names("finite = true").ends_with("against-zero against-opposite"));
     assert_eq!(names("tie_order = 'returned'"), "ties-reversed ties-shuffled");
     assert_eq!(
         names("tokens = { one_of = [9] }\ntop_k = { max = 8 }"),
-        "many-assignments many-rows no-tokens warmup-larger"
+        "many-assignments many-rows medium no-tokens warmup-larger"
     );
 }

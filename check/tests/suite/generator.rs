@@ -53,10 +53,20 @@ fn sizes_are_what_their_profiles_say() {
                     near(dims.hidden) || near(dims.intermediate) || near(dims.tokens)
                 }
                 SizeProfile::ManyAssignments => (8_000..=150_000).contains(&assignments),
-                SizeProfile::ManyExperts => (127..=1025).contains(&spec.experts),
+                SizeProfile::ManyExperts => (72..=1025).contains(&spec.experts),
                 SizeProfile::ManyRows => {
                     let fullest = counts(expected).into_iter().max();
                     fullest > Some(9 * 128) && dims.hidden >= 32 && dims.intermediate > 64
+                }
+                SizeProfile::Long => {
+                    let [short, long] = [dims.hidden.min(dims.intermediate), dims.hidden.max(dims.intermediate)];
+                    short <= 8 && (639..=8193).contains(&long) && spec.experts <= 5 && (1..=1024).contains(&dims.tokens)
+                }
+                SizeProfile::Medium => {
+                    let is_medium = |size: usize| (258..=1024).contains(&size);
+                    is_medium(dims.hidden)
+                        && is_medium(dims.intermediate)
+                        && counts(expected).into_iter().max() > Some(128)
                 }
                 SizeProfile::NoTokens => dims.tokens == 0,
             }
@@ -110,7 +120,7 @@ fn routings_are_what_their_profiles_say() {
 fn the_last_of_many_experts_is_used() {
     let last_used = |spec: &CaseSpec| {
         let ids = spec.router_indices().unwrap();
-        spec.experts >= 127 && ids.iter().any(|id| *id as usize == spec.experts - 1)
+        spec.experts > 64 && ids.iter().any(|id| *id as usize == spec.experts - 1)
     };
     let cases = |profiles: Vec<Profile>, cases: u64| {
         let selection = Selection::default().with_profiles(profiles);
@@ -169,6 +179,7 @@ fn routing_weights_are_what_their_profiles_say() {
                     .rows()
                     .into_iter()
                     .all(|row| row.iter().filter(|w| **w != 0.0).count() == 1),
+                WeightProfile::PowersOfTwo => weights.iter().all(|w| *w == 0.0 || w.abs().log2() % 1.0 == 0.0),
             }
         });
         assert!(promised >= 95, "{profile:?}: {promised} %");
@@ -290,7 +301,7 @@ fn a_plain_run_covers_everything() {
         ("over 65,535 assignments", 5),
         ("over 256 experts", 15),
         ("weights not summing to 1", 500),
-        ("terms that cancel", 60),
+        ("terms that cancel", 45),
         ("values 2^60 apart", 60),
         ("subnormal values in", 60),
         ("ties in another order", 60),
@@ -362,7 +373,7 @@ fn values_are_the_same_on_every_machine() {
     assert_eq!(digest, DIGEST, "{digest:#x}");
 }
 
-const DIGEST: u64 = 0x282d_fc83_ab5c_bc13;
+const DIGEST: u64 = 0x63b5_24da_692e_8292;
 
 #[test]
 fn a_fuzzer_draws_many_busy_experts_now_and_then() {
@@ -375,7 +386,7 @@ fn a_fuzzer_draws_many_busy_experts_now_and_then() {
         count(&|spec| spec.experts > 64 && busy(spec) <= 64),
         count(&|spec| busy(spec) == 34 && spec.tokens() * spec.top_k > 64),
     );
-    assert!((3..30).contains(&many), "{many}");
+    assert!((3..45).contains(&many), "{many}");
     // What is cut is one or the other.
     assert!(experts > 20 && assignments > 20, "{experts}, {assignments}");
 }

@@ -1,11 +1,13 @@
 //! The tests of the crate, in one program, so that it is linked once.
 
+mod against;
 mod batches;
 mod bounds;
 mod common;
 mod comparer;
 mod domain;
 mod errors;
+mod exact;
 mod find;
 mod generator;
 mod goldens;
@@ -16,6 +18,7 @@ mod kinds;
 mod metamorphic;
 mod orders;
 mod several;
+mod sizes;
 mod snapshots;
 mod values;
 

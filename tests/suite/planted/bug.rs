@@ -151,6 +151,20 @@ pub(crate) enum Bug {
     /// C16, sglang#3679: the buffer of the last chunk of 64 tokens has T rows instead of T * K
     LastChunk,
 
+    // Sizes of published models.
+    /// C15, atlas#85: the staged activations have room for 1,024 columns
+    ActivationsBeyond1024,
+    /// C15, realizar#37: from H = 1,536 on a path for wide rows is taken, which reaches 1,024 features
+    WidePathFrom1536,
+    /// C15, DeepGEMM#345: the stages of a pipeline are too small for H = 8,192
+    StagesTooSmallFor8192,
+    /// C15, sglang-jax#1249: blocks of 512 columns have to divide a larger I
+    WidthOf512Assumed,
+    /// C2, sgl-kernel-npu#590: no kernel for K = 14
+    Top14Refused,
+    /// C2, TensorRT-LLM#11472: a path of its own for K = 22 of E = 512, which sums 16 slots
+    TwentyTwoOf512,
+
     // Arithmetic.
     /// C17: operands rounded to TF32 by an engine that claims fp32
     Tf32Operands,
@@ -158,6 +172,10 @@ pub(crate) enum Bug {
     F16Sums,
     /// C17, TIRx-kernels#208: partial sums of 16 products are added in bf16
     Bf16Sums,
+    /// C17, modular#7165: a depth of 4,096 or more is split in four, whose sums are added in bf16
+    SplitDepthInBf16,
+    /// C17, vllm#46643: the sum over at most four slots is kept in bf16
+    FewSlotsInBf16,
     /// C17, TRT-LLM#16778: the sum over the slots is rounded to bf16 after each addition
     CombinedInBf16,
     /// C17, Megatron#7081: counts in bf16, which skips numbers above 256

@@ -44,6 +44,20 @@ impl Planted {
                     case.dims.capacity
                 )));
             }
+            Bug::StagesTooSmallFor8192 if case.dims.hidden >= 8192 => {
+                return Err(Fault::refused(
+                    "expected at least 2 stages in shared memory, found room for 1",
+                ));
+            }
+            Bug::WidthOf512Assumed if case.dims.intermediate > 512 && !case.dims.intermediate.is_multiple_of(512) => {
+                return Err(Fault::refused(format!(
+                    "expected I to be a multiple of 512, found {}",
+                    case.dims.intermediate
+                )));
+            }
+            Bug::Top14Refused if case.dims.top_k == 14 => {
+                return Err(Fault::refused("no kernel for K = 14"));
+            }
             _ => {}
         }
         let mut routing = Routing::new(self.bug, &case, self.runs);
@@ -158,7 +172,11 @@ impl Planted {
         }
         let mut output = Array2::zeros((tokens, hidden));
         for (token, row) in output.rows_mut().into_iter().enumerate() {
-            self.add_slots(token * top_k..(token + 1) * top_k, row);
+            let summed = match self.bug {
+                Bug::TwentyTwoOf512 if (top_k, case.dims.experts) == (22, 512) => 16,
+                _ => top_k,
+            };
+            self.add_slots(token * top_k..token * top_k + summed, row);
         }
         match self.bug {
             Bug::OtherExpertsTimesZero => {
@@ -178,8 +196,12 @@ impl Planted {
     }
 
     fn add_slots(&self, slots: std::ops::Range<usize>, mut row: ArrayViewMut1<f32>) {
+        let number = slots.len();
         for slot in slots {
             match self.bug {
+                Bug::FewSlotsInBf16 if number <= 4 => {
+                    row.zip_mut_with(&self.slots.row(slot), |sum, value| *sum = to_bf16(*sum + value));
+                }
                 Bug::CombinedInBf16 => {
                     row.zip_mut_with(&self.slots.row(slot), |sum, value| {
                         *sum = to_bf16(*sum + to_bf16(*value))

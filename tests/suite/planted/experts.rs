@@ -66,9 +66,13 @@ impl Experts<'_> {
                 let whole = ((x.ncols() / 16).max(1) * 16).min(x.ncols());
                 part_of_product(x, matrix, 0..whole)
             }
+            Bug::WidePathFrom1536 if self.case.dims.hidden >= 1536 && x.ncols() == self.case.dims.hidden => {
+                part_of_product(x, matrix, 0..1024)
+            }
+            Bug::SplitDepthInBf16 if x.ncols() >= 4096 => summed(to_bf16, x, matrix, x.ncols().div_ceil(4)),
             Bug::Tf32Operands => x.mapv(to_tf32).dot(&matrix.mapv(to_tf32)),
-            Bug::F16Sums => summed(|sum| f16::from_f32(sum).to_f32(), x, matrix),
-            Bug::Bf16Sums => summed(to_bf16, x, matrix),
+            Bug::F16Sums => summed(|sum| f16::from_f32(sum).to_f32(), x, matrix, 16),
+            Bug::Bf16Sums => summed(to_bf16, x, matrix, 16),
             _ => x.dot(&matrix),
         };
         products + bias
@@ -83,6 +87,7 @@ impl Experts<'_> {
                 _ => (2 * column, 2 * column + 1),
             };
             match self.bug {
+                Bug::ActivationsBeyond1024 if column >= 1024 => 0.0,
                 Bug::AlternateColumns if inner.is_multiple_of(128) && column / 16 % 2 == 1 => 0.0,
                 _ => self.activation(gate_up[[row, gate]], gate_up[[row, up]]),
             }
@@ -133,11 +138,11 @@ fn clamped(value: f32, limit: f32) -> f32 {
     -at_most(-at_most(value, limit), limit)
 }
 
-/// The product, with a sum over blocks of 16 that is rounded after each.
-fn summed(rounding: impl Fn(f32) -> f32, x: &Array2<f32>, matrix: ArrayView2<f32>) -> Array2<f32> {
+/// The product, with a sum over blocks of the depth that is rounded after each.
+fn summed(rounding: impl Fn(f32) -> f32, x: &Array2<f32>, matrix: ArrayView2<f32>, block: usize) -> Array2<f32> {
     let mut sums = Array2::zeros((x.nrows(), matrix.ncols()));
-    for begin in (0..x.ncols()).step_by(16) {
-        let end = (begin + 16).min(x.ncols());
+    for begin in (0..x.ncols()).step_by(block) {
+        let end = (begin + block).min(x.ncols());
         sums += &part_of_product(x, matrix, begin..end);
         sums.mapv_inplace(&rounding);
     }

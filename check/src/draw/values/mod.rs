@@ -2,6 +2,7 @@
 
 mod cancelling;
 mod clamping;
+mod exact;
 mod gentle;
 mod huge_gates;
 mod large_bias;
@@ -67,5 +68,6 @@ pub(super) fn values(spec: &CaseSpec) -> Box<dyn Values> {
         ValueProfile::LowGates => Box::new(low_gates::LowGates::new(spec)),
         ValueProfile::Outliers => Box::new(outliers::Outliers::new(spec)),
         ValueProfile::LostSquares => Box::new(lost_squares::LostSquares::new(spec)),
+        ValueProfile::Exact => Box::new(exact::Exact::new(spec)),
     }
 }

@@ -73,6 +73,7 @@ fn problem_of(
         values: ValueProfile::Gentle,
         weights: WeightProfile::Negative,
         special: None,
+        against: None,
         warmup: None,
         order: None,
         larger: None,
