@@ -94,6 +94,9 @@ impl Source<'_> {
                 spec.intermediate = small(&axes.intermediate, 1 + self.below(3));
                 spec.experts = near(&axes.experts, [1, 2, 3, 8, 32, 40, 60, 64, 65][self.below(9)]);
                 spec.top_k = self.top_k(&axes.top_k, usize::MAX);
+                if axes.distinct {
+                    spec.top_k = lowered(&axes.top_k, spec.top_k, spec.experts);
+                }
                 let boundaries = [8_192, 16_384, 32_768, 65_536, 131_072, MAX_ASSIGNMENTS - 1];
                 let assignments = boundaries[self.below(6)] + [0, 1, 65][self.below(3)] - self.below(2);
                 let tokens = (assignments / spec.top_k).min(MAX_ASSIGNMENTS / spec.top_k);
@@ -125,7 +128,7 @@ impl Source<'_> {
         }
         if is_model {
             self.model(spec, axes, &MODELS);
-            self.narrow(spec, axes);
+            self.narrow(spec, axes, widest_hidden.min(widest_inner));
         } else {
             spec.top_k = self.top_k(&axes.top_k, spec.experts);
         }
@@ -171,9 +174,9 @@ impl Source<'_> {
     }
 
     /// Makes H and I such that all experts fit: as drawn, or half of the time as wide as they can be.
-    fn narrow(&mut self, spec: &mut CaseSpec, axes: &Axes) {
+    fn narrow(&mut self, spec: &mut CaseSpec, axes: &Axes, widest: usize) {
         let most = self.elements(SizeProfile::TileEdges) / (2 * spec.experts);
-        let side = most.isqrt();
+        let side = most.isqrt().min(widest);
         if self.below(2) == 1 {
             (spec.hidden, spec.intermediate) = (near(&axes.hidden, side), near(&axes.intermediate, side));
         }
