@@ -241,8 +241,8 @@ fn expect_right(problem: &Problem<bf16>, output: &Array3<bf16>) -> Result<(), Fa
         )?,
         problem.capacity(),
     )?;
-    let trial = Trial::from_problem(AnyProblem::Bf16(part), &[Precision::Bf16]);
-    let bounds = trial.bounds(Precision::Bf16).ok_or("no bounds")?;
+    let trial = Trial::from_problem(AnyProblem::Bf16(part), &[Precision::BF16]);
+    let bounds = trial.bounds(Precision::BF16).ok_or("no bounds")?;
     let outcome = Outcome::output(output.select(Axis(1), &tokens));
     match compare(trial.expected(), bounds, &outcome) {
         Verdict::Agree { .. } => Ok(()),

@@ -45,7 +45,7 @@ impl Sample {
             count * dims.top_k,
         )?);
         let expected = Expected::new(Inputs::new(&part), part.output_shape(), ElementType::F32);
-        let precision = Roundings::new(Precision::Fp32, ElementType::F32);
+        let precision = Roundings::new(Precision::FP32, ElementType::F32);
         let bounds = Bounds::new(expected.inputs(), expected.definition(), precision);
         Ok(Sample {
             tokens,

@@ -9,6 +9,7 @@ mod files;
 mod help;
 mod interrupt;
 mod junit;
+mod precision;
 mod progress;
 mod report;
 mod saved;
@@ -32,6 +33,7 @@ use binned_experts_check::{Domain, Precision};
 
 pub(crate) use conclusion::Conclusion;
 use interrupt::interruptible;
+use precision::PrecisionParser;
 
 /// A message for the person at the terminal.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -128,6 +130,12 @@ enum Task {
     Zoo(Zoo),
 }
 
+const CLAIM: &str = "The arithmetic that the program claims, such as bf16 or bf16+slots-in-element+flush; it also \
+decides the element type of its cases. Without it the program is asked what it takes. Without a program, one that all \
+engines must claim: a check then draws cases of its element type alone";
+
+const COMPARED: &str = "The arithmetic that is claimed, such as bf16 or bf16+slots-in-element+flush";
+
 /// Which engines to use.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Engines {
@@ -137,10 +145,7 @@ pub(crate) struct Engines {
     /// A program that speaks lines of JSON; see docs/protocol.md.
     #[arg(long, value_name = "CMD")]
     command: Option<String>,
-    /// The arithmetic that the program claims; it also decides the element type of its cases. Without it the program is
-    /// asked what it takes. Without a program, one that all engines must claim: a check then draws cases of its element
-    /// type alone.
-    #[arg(long)]
+    #[arg(long, value_parser = PrecisionParser, help = CLAIM, long_help = precision::long_help(CLAIM))]
     precision: Option<Precision>,
     /// What the kernel takes and claims, as TOML; every generated case is inside. See docs/protocol.md.
     #[arg(long, value_name = "FILE")]
@@ -313,8 +318,7 @@ pub(crate) struct Compare {
     /// The result, as safetensors: `output`, and any other stages.
     #[arg(required_unless_present = "bounds")]
     output: Option<PathBuf>,
-    /// The arithmetic that is claimed.
-    #[arg(long)]
+    #[arg(long, value_parser = PrecisionParser, help = COMPARED, long_help = precision::long_help(COMPARED))]
     precision: Precision,
     /// A tensor of a safetensors case that is taken as the explicit order.
     #[arg(long, value_name = "TENSOR")]

@@ -28,7 +28,7 @@ weights = "normalised"
 
 static TRIAL: LazyLock<Trial> = LazyLock::new(|| {
     let spec: CaseSpec = CASE.parse().expect("a case");
-    Trial::from_spec(&spec, &[Precision::Fp32]).expect("a case that can be built")
+    Trial::from_spec(&spec, &[Precision::FP32]).expect("a case that can be built")
 });
 
 /// Bytes as a case, a result, a spec, lines of results, a program's answer and a domain: whatever they are, reading them
@@ -67,7 +67,7 @@ fn is_result(bytes: &[u8]) -> bool {
     let Ok(outcome) = parse_outcome(Path::new("fuzzed"), bytes, TRIAL.problem()) else {
         return false;
     };
-    let bounds = TRIAL.bounds(Precision::Fp32).expect("prepared for it");
+    let bounds = TRIAL.bounds(Precision::FP32).expect("prepared for it");
     compare(TRIAL.expected(), bounds, &outcome);
     true
 }

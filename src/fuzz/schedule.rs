@@ -42,8 +42,8 @@ pub fn schedule(case: &ScheduleCase) -> usize {
 }
 
 fn interleavings_agree(emulator: &mut PipelineEngine<Emulator>, spec: &CaseSpec, seed: u64) -> usize {
-    let trial = trial(spec, &[Precision::Fp32]);
-    let bounds = trial.bounds(Precision::Fp32).expect("prepared for this class");
+    let trial = trial(spec, &[Precision::FP32]);
+    let bounds = trial.bounds(Precision::FP32).expect("prepared for this class");
     let mut first: Option<Outcome> = None;
     let schedules = schedules(seed);
     for schedule in schedules {

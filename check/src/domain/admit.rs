@@ -5,7 +5,7 @@ use ndarray::ArrayView2;
 use super::{Axis, Domain};
 use crate::case::{CaseSpec, SpecError, SpecialValue};
 use crate::named::Named;
-use crate::oracle::Inputs;
+use crate::oracle::{Inputs, Precision};
 
 /// Why a case is not inside a domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +77,7 @@ impl Domain {
         spec.check_sizes().map_err(unbuilt)?;
         if self.precision_on(spec.element).is_none() {
             let claimed = self.precision.iter().flatten();
-            let names: Vec<&str> = claimed.map(|precision| precision.name()).collect();
+            let names: Vec<String> = claimed.map(Precision::to_string).collect();
             return Err(outside("precision", names.join(" or "), spec.element));
         }
         let ids = if self.takes_drops() && self.takes_duplicates() {

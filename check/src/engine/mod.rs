@@ -30,7 +30,7 @@ use crate::tensor::{AnyProblem, ElementType, Tensor};
 ///     }
 ///
 ///     fn domain(&self) -> Domain {
-///         Domain::of(Precision::Fp32)
+///         Domain::of(Precision::FP32)
 ///     }
 ///
 ///     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

@@ -5,7 +5,7 @@ mod compare;
 mod shrink;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ndarray::{Axis, IxDyn};
@@ -246,19 +246,31 @@ fn compared(trial: &Trial, precision: Precision, bounds: &Bounds, domain: &Domai
         && let Verdict::Disagree(mismatch) = &mut verdict
         && let Mismatch::Values { within, .. } = &mut **mismatch
     {
-        *within = holding(expected, precision.weaker(), outcome);
+        *within = holding(expected, precision, outcome);
     }
     verdict
 }
 
-/// The precisions in whose bounds an outcome lies.
-fn holding(expected: &Expected, precisions: &[Precision], outcome: &Outcome) -> Vec<Precision> {
-    let holds = |precision: &&Precision| {
-        let roundings = Roundings::new(**precision, expected.element());
-        let bounds = Bounds::new(expected.inputs(), expected.definition(), roundings);
+/// The weaker claims in whose bounds an outcome lies: of the same preset those with one loosening modifier more, or if
+/// none is enough with two, and then coarser presets.
+fn holding(expected: &Expected, precision: Precision, outcome: &Outcome) -> Vec<Precision> {
+    let roundings = |precision: Precision| Roundings::new(precision, expected.element());
+    let holds = |weaker: &Precision| {
+        let bounds = Bounds::new(expected.inputs(), expected.definition(), roundings(*weaker));
         matches!(compare(expected, &bounds, outcome), Verdict::Agree { .. })
     };
-    precisions.iter().filter(holds).copied().collect()
+    let changes = |weaker: &Precision| roundings(*weaker) != roundings(precision);
+    let mut within = Vec::new();
+    // Most wrong results lie within none of them, which one comparison tells.
+    if holds(&precision.loosest()) {
+        within.extend(precision.loosened().filter(changes).filter(holds));
+        if within.is_empty() {
+            let twice: BTreeSet<Precision> = precision.loosened().flat_map(Precision::loosened).collect();
+            within.extend(twice.into_iter().filter(changes).filter(holds));
+        }
+    }
+    within.extend(precision.coarser().filter(holds));
+    within
 }
 
 /// What an engine gave for a case, and what it must equal bit by bit as the engine claims.

@@ -6,6 +6,7 @@ mod definition;
 mod expected;
 mod inputs;
 mod precision;
+mod roundings;
 
 pub use bound::Bounds;
 pub use coverage::Coverage;
@@ -13,4 +14,5 @@ pub use definition::Definition;
 pub use expected::Expected;
 pub(crate) use expected::RightRows;
 pub use inputs::Inputs;
-pub use precision::{Precision, Rounding, Roundings};
+pub use precision::{Modifier, Precision, Preset};
+pub use roundings::{Rounding, Roundings};

@@ -1,16 +1,21 @@
-//! The precision that an engine claims, and the roundings that follow from it.
+//! The precision that an engine claims.
 
-use crate::named::named_enum;
-use crate::tensor::{ElementType, power_of_two};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::named::{Named, named_enum};
+use crate::tensor::ElementType;
 
 named_enum! {
-    /// The precision that an engine claims: how it rounds the operands of its products, its sums and what it stores.
-    pub enum Precision {
+    /// How an engine rounds the operands of its products, its sums and what it stores.
+    pub enum Preset {
         /// Products and sums in f64.
         Fp64 = "fp64",
         /// Products of f32 operands, sums in f32 or better.
         Fp32 = "fp32",
-        /// Operands of products rounded to TF32 (11 significant bits), sums in f32.
+        /// Operands of products rounded or cut to TF32 (11 significant bits), sums in f32.
         Tf32 = "tf32",
         /// Operands and stored results in bf16, sums in f32.
         Bf16 = "bf16",
@@ -19,138 +24,195 @@ named_enum! {
     }
 }
 
+named_enum! {
+    /// What an engine does in another way than its preset says. Each but `fused` loosens the claim.
+    pub enum Modifier {
+        /// The sum over the slots is kept in the element type, with a rounding for each slot.
+        SlotsInElement = "slots-in-element",
+        /// A product is split along its depth into up to 16 parts whose sums are stored in the element type.
+        PartialsInElement = "partials-in-element",
+        /// The sums of the products are kept in the element type, with a rounding for each term.
+        SumsInElement = "sums-in-element",
+        /// The sigmoid has an absolute error of a few roundings, as that of tanh(z/2)/2 + 1/2 has.
+        AbsoluteSigmoid = "absolute-sigmoid",
+        /// Stricter: nothing is stored in the element type between the operands of the products and the output.
+        Fused = "fused",
+        /// Subnormal operands, products, sums and results may be taken as 0.
+        Flush = "flush",
+    }
+}
+
+/// Modifiers of which one contradicts the other, or leaves it no sense.
+const APART: [(Modifier, Modifier); 3] = [
+    (Modifier::PartialsInElement, Modifier::SumsInElement),
+    (Modifier::PartialsInElement, Modifier::Fused),
+    (Modifier::SumsInElement, Modifier::Fused),
+];
+
+/// The precision that an engine claims: a preset and what is different from it, such as `bf16` or
+/// `bf16+slots-in-element+flush`. It is read with its modifiers in any order, and printed with them in the order of
+/// [`Modifier::ALL`].
+///
+/// ```
+/// use binned_experts_check::Precision;
+/// use binned_experts_check::oracle::Modifier;
+///
+/// let precision: Precision = "bf16+flush+slots-in-element".parse()?;
+/// assert_eq!(precision, Precision::BF16.with(Modifier::SlotsInElement)?.with(Modifier::Flush)?);
+/// assert_eq!(precision.to_string(), "bf16+slots-in-element+flush");
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Precision {
+    preset: Preset,
+    /// A bit for each modifier.
+    modifiers: u8,
+}
+
 impl Precision {
+    /// [`Preset::Fp64`].
+    pub const FP64: Precision = Precision::plain(Preset::Fp64);
+    /// [`Preset::Fp32`].
+    pub const FP32: Precision = Precision::plain(Preset::Fp32);
+    /// [`Preset::Tf32`].
+    pub const TF32: Precision = Precision::plain(Preset::Tf32);
+    /// [`Preset::Bf16`].
+    pub const BF16: Precision = Precision::plain(Preset::Bf16);
+    /// [`Preset::F16`].
+    pub const F16: Precision = Precision::plain(Preset::F16);
+
+    const fn plain(preset: Preset) -> Precision {
+        Precision { preset, modifiers: 0 }
+    }
+
     /// The precision of arithmetic in an element type.
     pub fn of(element: ElementType) -> Precision {
         match element {
-            ElementType::F64 => Precision::Fp64,
-            ElementType::F32 => Precision::Fp32,
-            ElementType::Bf16 => Precision::Bf16,
+            ElementType::F64 => Precision::FP64,
+            ElementType::F32 => Precision::FP32,
+            ElementType::Bf16 => Precision::BF16,
             ElementType::F16 => Precision::F16,
         }
     }
 
-    /// Those with coarser roundings, the sharpest first.
-    pub fn weaker(self) -> &'static [Precision] {
-        const BY_COARSENESS: [Precision; 5] = [
-            Precision::Fp64,
-            Precision::Fp32,
-            Precision::Tf32,
-            Precision::F16,
-            Precision::Bf16,
-        ];
-        let at = BY_COARSENESS.iter().position(|precision| *precision == self);
-        at.map_or(&[], |at| &BY_COARSENESS[at + 1..])
+    /// The same with a modifier besides.
+    ///
+    /// # Errors
+    /// What was expected and what was found, if it has the modifier already, or one that goes with it no more.
+    pub fn with(self, modifier: Modifier) -> Result<Precision, String> {
+        if self.has(modifier) {
+            return Err(format!("expected each modifier once; found {modifier} twice"));
+        }
+        let both = Precision {
+            modifiers: self.modifiers | bit(modifier),
+            ..self
+        };
+        match APART.iter().find(|(one, other)| both.has(*one) && both.has(*other)) {
+            None => Ok(both),
+            Some((one, other)) => Err(format!("expected {one} or {other}; found both")),
+        }
+    }
+
+    /// Its preset.
+    pub fn preset(self) -> Preset {
+        self.preset
+    }
+
+    /// Whether it has a modifier.
+    pub fn has(self, modifier: Modifier) -> bool {
+        self.modifiers & bit(modifier) != 0
     }
 
     /// The element type of the cases that a program of this precision is given.
     pub fn element(self) -> ElementType {
+        self.preset.element()
+    }
+
+    /// Those of coarser presets with the same modifiers, the sharpest first.
+    pub(crate) fn coarser(self) -> impl Iterator<Item = Precision> {
+        const BY_COARSENESS: [Preset; 5] = [Preset::Fp64, Preset::Fp32, Preset::Tf32, Preset::F16, Preset::Bf16];
+        let coarser = BY_COARSENESS
+            .into_iter()
+            .skip_while(move |preset| *preset != self.preset);
+        coarser.skip(1).map(move |preset| Precision { preset, ..self })
+    }
+
+    /// The same preset with one loosening modifier more; of a fused one also without that.
+    pub(crate) fn loosened(self) -> impl Iterator<Item = Precision> {
+        let unfused = self.has(Modifier::Fused).then_some(Precision {
+            modifiers: self.modifiers & !bit(Modifier::Fused),
+            ..self
+        });
+        let loosening = Modifier::ALL.iter().filter(|modifier| **modifier != Modifier::Fused);
+        let more = loosening.filter_map(move |modifier| self.with(*modifier).ok());
+        unfused.into_iter().chain(more)
+    }
+}
+
+impl Precision {
+    /// The same preset with every loosening modifier; sums in the element type are looser than those of parts alone.
+    pub(crate) fn loosest(self) -> Precision {
+        let all = [
+            Modifier::SlotsInElement,
+            Modifier::SumsInElement,
+            Modifier::AbsoluteSigmoid,
+            Modifier::Flush,
+        ];
+        Precision {
+            modifiers: all.into_iter().fold(0, |all, modifier| all | bit(modifier)),
+            ..self
+        }
+    }
+}
+
+impl Preset {
+    /// The element type of its cases.
+    pub fn element(self) -> ElementType {
         match self {
-            Precision::Fp64 => ElementType::F64,
-            Precision::Fp32 | Precision::Tf32 => ElementType::F32,
-            Precision::Bf16 => ElementType::Bf16,
-            Precision::F16 => ElementType::F16,
+            Preset::Fp64 => ElementType::F64,
+            Preset::Fp32 | Preset::Tf32 => ElementType::F32,
+            Preset::Bf16 => ElementType::Bf16,
+            Preset::F16 => ElementType::F16,
         }
     }
 }
 
-/// A rounding: relative error `unit`, and `step` between the smallest values.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rounding {
-    /// Unit roundoff, half the distance from 1 to the next value.
-    pub unit: f64,
-    /// Distance between the smallest values.
-    pub step: f64,
+fn bit(modifier: Modifier) -> u8 {
+    1 << modifier as u8
 }
 
-impl Rounding {
-    /// No rounding.
-    pub const NONE: Rounding = Rounding { unit: 0.0, step: 0.0 };
-    /// Round to f64.
-    pub const F64: Rounding = Rounding::new(53, -1074);
-    /// Round to f32.
-    pub const F32: Rounding = Rounding::new(24, -149);
-    /// Round to TF32.
-    pub const TF32: Rounding = Rounding::new(11, -136);
-    /// Round to bf16.
-    pub const BF16: Rounding = Rounding::new(8, -133);
-    /// Round to f16.
-    pub const F16: Rounding = Rounding::new(11, -24);
-
-    const fn new(significant_bits: i32, step_exponent: i32) -> Rounding {
-        Rounding {
-            unit: power_of_two(-significant_bits),
-            step: power_of_two(step_exponent),
-        }
-    }
-
-    /// The largest error of rounding a value.
-    pub fn error(self, value: f64) -> f64 {
-        self.unit * value.abs() + self.step
-    }
-
-    pub(crate) fn coarser(self, other: Rounding) -> Rounding {
-        Rounding {
-            unit: self.unit.max(other.unit),
-            step: self.step.max(other.step),
-        }
-    }
-
-    fn of(element: ElementType) -> Rounding {
-        match element {
-            ElementType::F64 => Rounding::F64,
-            ElementType::F32 => Rounding::F32,
-            ElementType::Bf16 => Rounding::BF16,
-            ElementType::F16 => Rounding::F16,
-        }
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let modifiers = Modifier::ALL.iter().filter(|modifier| self.has(**modifier));
+        let name = modifiers.fold(self.preset.name().to_owned(), |name, modifier| {
+            name + "+" + modifier.name()
+        });
+        f.pad(&name)
     }
 }
 
-/// The roundings that an engine of a precision makes on a case of an element type.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Roundings {
-    /// The rounding of a product's operands.
-    pub operand: Rounding,
-    /// The rounding after each step of a sum.
-    pub accumulate: Rounding,
-    /// The rounding of each stored result.
-    pub store: Rounding,
-    /// The largest finite value.
-    pub max: f64,
-    /// The absolute error of a sigmoid whose exponential overflows.
-    pub sigmoid_step: f64,
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Precision, String> {
+        let mut words = text.split('+');
+        let preset = Preset::from_name(words.next().unwrap_or(""))?;
+        words.try_fold(Precision::plain(preset), |precision, word| {
+            precision.with(Modifier::from_name(word)?)
+        })
+    }
 }
 
-impl Roundings {
-    /// Takes the coarser rounding of precision and element type at each place.
-    pub fn new(precision: Precision, element: ElementType) -> Roundings {
-        let (operand, accumulate) = match precision {
-            Precision::Fp64 => (Rounding::F64, Rounding::F64),
-            Precision::Fp32 => (Rounding::F32, Rounding::F32),
-            Precision::Tf32 => (Rounding::TF32, Rounding::F32),
-            Precision::Bf16 => (Rounding::BF16, Rounding::F32),
-            Precision::F16 => (Rounding::F16, Rounding::F32),
-        };
-        // Operands that the element type already rounds as coarsely do not change again.
-        let rounded = Rounding::of(element);
-        let operand = if operand.coarser(rounded) == rounded {
-            Rounding::NONE
-        } else {
-            operand
-        };
-        let store = Rounding::of(precision.element()).coarser(Rounding::of(element));
-        let wide = precision == Precision::Fp64 && element == ElementType::F64;
-        Roundings {
-            operand,
-            accumulate: if element == ElementType::F64 {
-                accumulate
-            } else {
-                accumulate.coarser(Rounding::F32)
-            },
-            store,
-            max: precision.element().max().min(element.max()),
-            sigmoid_step: if wide { power_of_two(-1022) } else { power_of_two(-126) },
-        }
+impl Serialize for Precision {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Precision {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Precision, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -159,70 +221,66 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_coarser_rounding_rules() {
-        let bf16_case = Roundings::new(Precision::Fp32, ElementType::Bf16);
-        assert_eq!(bf16_case.store, Rounding::BF16);
-        assert_eq!(bf16_case.operand, Rounding::NONE);
-        let tf32 = Roundings::new(Precision::Tf32, ElementType::F32);
-        assert_eq!((tf32.operand, tf32.store), (Rounding::TF32, Rounding::F32));
-        assert_eq!(Roundings::new(Precision::F16, ElementType::F32).max, 65504.0);
-    }
-
-    #[test]
-    fn units_and_steps_are_those_of_the_types() {
-        assert_eq!(Rounding::F32.unit, f64::from(f32::EPSILON) / 2.0);
-        for &element in ElementType::ALL {
-            assert_eq!(Rounding::of(element).step, element.tiny());
-        }
-    }
-
-    #[test]
-    fn units_are_half_the_distance_from_1_to_the_next_value() {
-        let half = |next_after_1: f64| (next_after_1 - 1.0) / 2.0;
-        assert_eq!(Rounding::F64.unit, half(1f64.next_up()));
-        assert_eq!(Rounding::BF16.unit, half(f64::from(f32::from_bits(0x3f81_0000))));
-        assert_eq!(Rounding::F16.unit, half(f64::from(half::f16::from_bits(0x3c01))));
-        // TF32 has the range of f32 and the fraction of f16.
-        assert_eq!(Rounding::TF32.unit, Rounding::F16.unit);
-        assert_eq!(Rounding::TF32.step / Rounding::F32.step, 8192.0);
-        let rounding = Rounding { unit: 0.25, step: 0.5 };
-        assert_eq!((rounding.error(3.0), rounding.error(-3.0)), (1.25, 1.25));
-    }
-
-    #[test]
-    fn a_class_rounds_as_it_says_on_the_elements_it_takes() {
-        for &element in ElementType::ALL {
-            let precision = Precision::of(element);
-            assert_eq!(precision.element(), element);
-            let roundings = Roundings::new(precision, element);
+    fn a_precision_is_printed_as_it_is_read() {
+        for text in [
+            "fp64",
+            "fp32+flush",
+            "bf16+slots-in-element+absolute-sigmoid+flush",
+            "f16+fused",
+        ] {
+            let precision: Precision = text.parse().unwrap();
+            assert_eq!(precision.to_string(), text);
+            assert_eq!(serde_json::to_string(&precision).unwrap(), format!("\"{text}\""));
             assert_eq!(
-                (roundings.operand, roundings.store),
-                (Rounding::NONE, Rounding::of(element))
-            );
-            assert_eq!(roundings.max, element.max());
-            let is_f64 = element == ElementType::F64;
-            let (accumulate, exponent) = if is_f64 {
-                (Rounding::F64, -1022)
-            } else {
-                (Rounding::F32, -126)
-            };
-            assert_eq!(
-                (roundings.accumulate, roundings.sigmoid_step),
-                (accumulate, 2f64.powi(exponent))
+                serde_json::from_str::<Precision>(&format!("\"{text}\"")).unwrap(),
+                precision
             );
         }
-        // On f64 data each precision rounds what the data did not.
-        let fp32 = Roundings::new(Precision::Fp32, ElementType::F64);
+        let shuffled: Result<Precision, _> = "bf16+flush+absolute-sigmoid+slots-in-element".parse();
         assert_eq!(
-            (fp32.operand, fp32.accumulate, fp32.store),
-            (Rounding::F32, Rounding::F32, Rounding::F32)
+            shuffled.unwrap().to_string(),
+            "bf16+slots-in-element+absolute-sigmoid+flush"
         );
-        assert_eq!((fp32.max, fp32.sigmoid_step), (f64::from(f32::MAX), 2f64.powi(-126)));
-        let wide = Roundings::new(Precision::Fp64, ElementType::F32);
+        assert_eq!(format!("{:>6}|", Precision::F16), "   f16|");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let error = |text: &str| text.parse::<Precision>().unwrap_err();
+        assert_eq!(error("half"), "expected one of fp64, fp32, tf32, bf16, f16; found half");
         assert_eq!(
-            (wide.operand, wide.accumulate, wide.store),
-            (Rounding::NONE, Rounding::F32, Rounding::F32)
+            error("bf16+ftz"),
+            "expected one of slots-in-element, partials-in-element, sums-in-element, absolute-sigmoid, fused, flush; \
+             found ftz"
         );
-        assert_eq!(wide.sigmoid_step, 2f64.powi(-126));
+        assert_eq!(
+            error("bf16+flush+flush"),
+            "expected each modifier once; found flush twice"
+        );
+        assert_eq!(
+            error("bf16+fused+sums-in-element"),
+            "expected sums-in-element or fused; found both"
+        );
+        assert!(error("bf16+").ends_with("found "));
+    }
+
+    #[test]
+    fn weaker_claims_keep_what_they_do_not_loosen() {
+        let names = |precisions: &mut dyn Iterator<Item = Precision>| -> Vec<String> {
+            precisions.map(|precision| precision.to_string()).collect()
+        };
+        assert_eq!(names(&mut Precision::FP32.coarser()), ["tf32", "f16", "bf16"]);
+        let flushed = Precision::TF32.with(Modifier::Flush).unwrap();
+        assert_eq!(names(&mut flushed.coarser()), ["f16+flush", "bf16+flush"]);
+        let fused = Precision::BF16.with(Modifier::Fused).unwrap();
+        assert_eq!(
+            names(&mut fused.loosened()),
+            [
+                "bf16",
+                "bf16+slots-in-element+fused",
+                "bf16+absolute-sigmoid+fused",
+                "bf16+fused+flush"
+            ]
+        );
     }
 }

@@ -40,7 +40,7 @@ fn kernel(claims: bool, more: &str, is_other: fn(&AnyProblem) -> bool) -> Kernel
     let domain: Domain = more.parse().unwrap();
     Kernel {
         domain: Domain {
-            precision: Some(vec![Precision::Fp32]),
+            precision: Some(vec![Precision::FP32]),
             batch_invariant: Some(claims),
             ..domain
         },

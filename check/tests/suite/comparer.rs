@@ -170,10 +170,10 @@ fn rows(outcome: &mut Outcome, stage: Stage) -> &mut Array2<f64> {
 /// A right outcome of a case, changed.
 fn changed(change: impl FnOnce(&mut Outcome)) -> Verdict {
     let problem = spec(9, 8, "gentle").build().unwrap();
-    let prepared = Trial::from_problem(problem, &[Precision::Fp32]);
+    let prepared = Trial::from_problem(problem, &[Precision::FP32]);
     let mut outcome = Reference.forward(prepared.problem()).unwrap();
     change(&mut outcome);
-    compare(prepared.expected(), prepared.bounds(Precision::Fp32).unwrap(), &outcome)
+    compare(prepared.expected(), prepared.bounds(Precision::FP32).unwrap(), &outcome)
 }
 
 #[test]
@@ -287,7 +287,7 @@ impl Engine for Wavering {
     fn domain(&self) -> Domain {
         Domain {
             deterministic: Some(true),
-            ..Domain::of(Precision::Fp32)
+            ..Domain::of(Precision::FP32)
         }
     }
 
@@ -319,9 +319,9 @@ fn an_engine_that_claims_to_be_repeatable_is_held_to_it() {
 /// A right outcome of a case and the case's bounds, both changed.
 fn compared(change: impl FnOnce(&mut Outcome, &mut Bounds)) -> Verdict {
     let problem = spec(9, 8, "gentle").build().unwrap();
-    let prepared = Trial::from_problem(problem, &[Precision::Fp32]);
+    let prepared = Trial::from_problem(problem, &[Precision::FP32]);
     let mut outcome = Reference.forward(prepared.problem()).unwrap();
-    let mut bounds = prepared.bounds(Precision::Fp32).unwrap().clone();
+    let mut bounds = prepared.bounds(Precision::FP32).unwrap().clone();
     change(&mut outcome, &mut bounds);
     compare(prepared.expected(), &bounds, &outcome)
 }
@@ -414,7 +414,7 @@ fn location(found: &Mismatch) -> [Option<usize>; 5] {
 #[test]
 fn what_is_wrong_is_located_by_token_slot_and_expert() {
     let problem = spec(9, 8, "gentle").build().unwrap();
-    let prepared = Trial::from_problem(problem, &[Precision::Fp32]);
+    let prepared = Trial::from_problem(problem, &[Precision::FP32]);
     let mut right = Reference.forward(prepared.problem()).unwrap();
     let order = indices(&mut right, Stage::SortedIndices).clone();
     // An assignment whose slot is 1.

@@ -142,7 +142,7 @@ impl Choices {
             limit: self.one_in(3).then(|| vec![[7.0, 0.5, f64::INFINITY][self.below(3)]]),
             finite: self.one_in(3).then_some(true),
             tie_order: self.one_in(2).then_some(TieOrder::Stable),
-            precision: self.one_in(3).then(|| vec![Precision::Tf32, Precision::Bf16]),
+            precision: self.one_in(3).then(|| vec![Precision::TF32, Precision::BF16]),
             ..Domain::default()
         };
         if self.one_in(3) {

@@ -127,7 +127,7 @@ fn pytorchs_f64_result_is_within_the_f64_bounds_of_the_definition() {
             file.problem.output_shape(),
             ElementType::F64,
         );
-        let precision = Roundings::new(Precision::Fp64, ElementType::F64);
+        let precision = Roundings::new(Precision::FP64, ElementType::F64);
         let bounds = Bounds::new(expected.inputs(), expected.definition(), precision);
         let outcome = Outcome {
             output: file.others["output_f64"].clone(),

@@ -18,7 +18,7 @@ impl Engine for OffByOne {
     }
 
     fn domain(&self) -> Domain {
-        Domain::of(Precision::Fp32)
+        Domain::of(Precision::FP32)
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {

@@ -9,6 +9,7 @@ mod errors;
 mod find;
 mod generator;
 mod goldens;
+mod habits;
 mod invariants;
 mod kernels;
 mod kinds;

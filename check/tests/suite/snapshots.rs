@@ -156,7 +156,7 @@ fn verdict_texts() {
             rows: 1,
             total: 96,
             worst: 2.0,
-            within: vec![Precision::Tf32, Precision::Bf16],
+            within: vec![Precision::TF32, Precision::BF16],
         },
         Mismatch::NotDeterministic {
             stage: Stage::Output,

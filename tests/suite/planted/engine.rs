@@ -198,7 +198,7 @@ impl Engine for Planted {
 
     fn domain(&self) -> Domain {
         Domain {
-            precision: Some(vec![Precision::Fp32, Precision::Bf16, Precision::F16]),
+            precision: Some(vec![Precision::FP32, Precision::BF16, Precision::F16]),
             ..Domain::in_stable_order()
         }
     }

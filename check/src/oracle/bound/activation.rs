@@ -29,8 +29,8 @@ pub(super) fn swiglu_bound(
         return 0.0;
     }
     let store = Rounding {
-        unit: roundings.store.unit + Rounding::F64.unit,
-        ..roundings.store
+        unit: roundings.between.unit + Rounding::F64.unit,
+        ..roundings.between
     };
     // The limit itself is rounded to the element type, unless it is infinite.
     let rounding = if limit.is_finite() {
@@ -44,10 +44,7 @@ pub(super) fn swiglu_bound(
         .max(if up.abs() >= limit { rounding } else { 0.0 });
     let (gate, up) = (gate.min(limit), up.max(-limit).min(limit));
 
-    let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
-    let sigmoid = sigma(alpha * gate);
-    let glu = gate * sigmoid;
-    let slope = sigmoid * (1.0 + alpha * gate * (1.0 - sigmoid));
+    let Gate { sigmoid, glu, slope } = Gate::new(gate, alpha);
     let mut glu_error = gate_error * SLOPE.min(slope.abs() + 0.5 * alpha.abs() * gate_error);
     let evaluation = EVALUATION + ARGUMENT * (alpha * gate).abs() * (1.0 - sigmoid);
     let mut lost = roundings.sigmoid_step + store.step;
@@ -62,7 +59,7 @@ pub(super) fn swiglu_bound(
         glu_error = glu_error.min((most - glu.abs()).max(glu.abs() - least));
         lost = lost.min(2.0 * sigma(upper));
     }
-    let underflow = lost * gate.abs() + 4.0 * store.step;
+    let underflow = (lost + roundings.sigmoid_error) * gate.abs() + 4.0 * store.step;
 
     let up_size = (up + 1.0).abs();
     let bound = up_size * glu_error
@@ -70,6 +67,7 @@ pub(super) fn swiglu_bound(
         + glu_error * up_error
         + evaluation * store.unit * (up_size + up_error) * (glu.abs() + glu_error)
         + (up_size + up_error + 1.0) * underflow;
+    let bound = bound + roundings.activated.error(value.abs() + bound);
     if value.is_finite() && value.abs() + bound <= 0.5 * roundings.max {
         return bound;
     }
@@ -80,6 +78,28 @@ pub(super) fn swiglu_bound(
     } else {
         f64::INFINITY
     }
+}
+
+/// f(g) = g·σ(αg) at a gate.
+pub(super) struct Gate {
+    sigmoid: f64,
+    pub(super) glu: f64,
+    pub(super) slope: f64,
+}
+
+impl Gate {
+    pub(super) fn new(gate: f64, alpha: f64) -> Gate {
+        let sigmoid = sigma(alpha * gate);
+        Gate {
+            sigmoid,
+            glu: gate * sigmoid,
+            slope: sigmoid * (1.0 + alpha * gate * (1.0 - sigmoid)),
+        }
+    }
+}
+
+fn sigma(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
 }
 
 /// The error of min(value, limit), given that of value.
@@ -100,7 +120,7 @@ mod tests {
     use crate::tensor::ElementType;
 
     fn bound(gate: (f64, f64), up: (f64, f64), activation: Activation) -> f64 {
-        let roundings = Roundings::new(Precision::Fp32, ElementType::F32);
+        let roundings = Roundings::new(Precision::FP32, ElementType::F32);
         swiglu_bound(
             gate,
             up,
@@ -187,7 +207,7 @@ mod tests {
 
     const fn stored(unit: f64, step: f64) -> Roundings {
         Roundings {
-            store: Rounding { unit, step },
+            between: Rounding { unit, step },
             ..EXACT
         }
     }

@@ -4,8 +4,12 @@ use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1};
 
 use super::LAMBDA;
 use super::exact::{ExactSum, exact_columns};
-use super::terms::{Terms, operand_error, product_error};
+use super::shift::{COMMON, Shift};
+use super::terms::Terms;
 use crate::oracle::Roundings;
+
+/// The most parts that a product is split into.
+const MOST_PARTS: usize = 16;
 
 /// One row of a product with its bias: value = x · matrix + bias, x known up to `error`.
 pub(super) struct Affine<'a> {
@@ -16,6 +20,8 @@ pub(super) struct Affine<'a> {
     pub(super) value: ArrayView1<'a, f64>,
     /// Relative error that all of x may have in common.
     pub(super) systematic: f64,
+    /// The shift of the product before, a part of `error`.
+    pub(super) shift: Option<&'a Shift>,
     pub(super) roundings: Roundings,
 }
 
@@ -32,10 +38,10 @@ impl Affine<'_> {
         } else {
             exact_columns(self.x, self.matrix, self.bias, self.roundings)
         };
-        for ((&x, &error), row) in self.x.iter().zip(&self.error).zip(self.matrix.rows()) {
+        for (i, (&x, row)) in self.x.iter().zip(self.matrix.rows()).enumerate() {
             columns.add_products(x, row);
             if propagates {
-                columns.add_propagated(error, row);
+                columns.add_propagated(self.error[i] - self.shifted(i), row);
             }
         }
         for (column, bound) in bounds.iter_mut().enumerate() {
@@ -53,11 +59,25 @@ impl Affine<'_> {
         }
     }
 
+    /// The part of an error of x that its shift is.
+    fn shifted(&self, i: usize) -> f64 {
+        let shift = self.shift.map_or(0.0, |shift| shift.activated[i].abs());
+        COMMON * self.roundings.operand.unit * shift
+    }
+
     /// Whether neither the sum nor what is stored of it is rounded.
     fn is_exact(&self, column: usize, sum: &ExactSum) -> bool {
-        let store = self.roundings.store;
+        let Roundings {
+            accumulate,
+            partial,
+            between: store,
+            max,
+            ..
+        } = self.roundings;
         let value = self.value[column];
-        sum.fits(self.roundings) && store.represents(value - self.bias[column]) && store.represents(value)
+        sum.fits(accumulate.coarser(partial), max)
+            && store.represents(value - self.bias[column])
+            && store.represents(value)
     }
 
     /// Whether all terms and all partial sums are finite.
@@ -67,43 +87,71 @@ impl Affine<'_> {
     }
 
     fn finite(&self, column: usize, sums: &Sums) -> f64 {
-        let Roundings { operand, store, .. } = self.roundings;
         let value = self.value[column];
         let sum = value - self.bias[column];
         let root = sums.square_sum.sqrt();
+        let length = self.x.len() + 1;
         let propagated = sums.error_square_sum.sqrt() + sums.error_sum.abs() + self.systematic * sum.abs();
-        let operands = operand_error(operand, sum, root) + LAMBDA * operand.step * self.operand_norm(column);
-        let stored = store.error(sum) + store.error(value);
-        propagated + product_error(self.x.len() + 1, value, sum, root, self.roundings) + operands + stored
+        let size = sum.abs().max(value.abs()) + root;
+        let summed = self.roundings.sum_error(self.roundings.accumulate, length, size);
+        propagated + summed + self.rounded(column, value, sum, root)
     }
 
-    /// The norm of both operands together; needed only if they are rounded.
-    fn operand_norm(&self, column: usize) -> f64 {
-        if self.roundings.operand.step == 0.0 {
+    /// The error of what is rounded besides the steps of the sum: the operands, the sums of parts, and what is stored.
+    fn rounded(&self, column: usize, value: f64, sum: f64, root: f64) -> f64 {
+        let Roundings {
+            operand,
+            partial,
+            between,
+            ..
+        } = self.roundings;
+        let parts = MOST_PARTS.min(self.x.len() + 1) as f64;
+        let random = LAMBDA * parts.sqrt();
+        let lost = if self.roundings.flushes { parts } else { random };
+        let size = sum.abs().max(value.abs()) + root;
+        let carried = self.shift.map_or(0.0, |shift| shift.expert_output[column].abs());
+        operand.unit * (LAMBDA * 2f64.sqrt() * root + 2.0 * sum.abs() + COMMON * carried)
+            + self.lost_operands(column)
+            + random * partial.unit * size
+            + lost * partial.step
+            + between.error(sum)
+            + between.error(value)
+    }
+
+    /// The error of operands that are rounded below the smallest values, or taken as 0 below the smallest normal one.
+    fn lost_operands(&self, column: usize) -> f64 {
+        let step = self.roundings.operand.step;
+        if step == 0.0 {
             return 0.0;
         }
+        let weights = self.matrix.column(column);
+        if self.roundings.flushes {
+            let lost = |value: f64, error: f64| {
+                let is_certain = value.abs() - error >= step;
+                if is_certain { 0.0 } else { step.min(value.abs() + error) }
+            };
+            let terms = self.x.iter().zip(self.error).zip(weights);
+            let lost = terms
+                .map(|((x, error), weight)| lost(*x, *error) * weight.abs() + lost(*weight, 0.0) * (x.abs() + error));
+            return lost.sum();
+        }
         let square = |value: &f64| value * value;
-        let norm = self.x.iter().map(square).sum::<f64>() + self.matrix.column(column).iter().map(square).sum::<f64>();
-        norm.sqrt()
+        let norm = self.x.iter().map(square).sum::<f64>() + weights.iter().map(square).sum::<f64>();
+        LAMBDA * step * norm.sqrt()
     }
 
     /// Term by term, where values are not finite or sums can overflow.
     fn special(&self, column: usize) -> f64 {
         let mut terms = Terms::default();
-        for ((&x, &error), &weight) in self.x.iter().zip(&self.error).zip(self.matrix.column(column)) {
-            terms.add(x, error, weight);
+        for (i, (&x, &weight)) in self.x.iter().zip(self.matrix.column(column)).enumerate() {
+            terms.add(x, self.error[i], self.shifted(i), weight);
         }
-        terms.add(self.bias[column], 0.0, 1.0);
+        terms.add(self.bias[column], 0.0, 0.0, 1.0);
         let value = self.value[column];
         let sum = value - self.bias[column];
-        let stored = self.roundings.store.error(sum) + self.roundings.store.error(value);
-        let operands = operand_error(self.roundings.operand, sum, terms.root);
-        terms.bound(
-            value,
-            self.x.len() + 1,
-            stored + operands + self.systematic * sum.abs(),
-            self.roundings,
-        )
+        let besides = self.rounded(column, value, sum, terms.root) + self.systematic * sum.abs();
+        let length = self.x.len() + 1;
+        terms.bound(value, length, besides, self.roundings.accumulate, self.roundings)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::LAMBDA;
 use super::exact::ExactSum;
+use super::shift::COMMON;
 use super::terms::Terms;
 use crate::oracle::Roundings;
 
@@ -12,31 +13,68 @@ pub(super) struct Slot {
     pub(super) value: f64,
     pub(super) error: f64,
     pub(super) weight: f64,
+    /// By how much it shrinks for each unit of the common shift of the first product, and of the second: a part of
+    /// `error`.
+    pub(super) shifts: [f64; 2],
+}
+
+impl Slot {
+    /// The part of the error that its shift is.
+    fn shifted(&self, Roundings { operand, .. }: Roundings) -> f64 {
+        COMMON * operand.unit * (self.shifts[0].abs() + self.shifts[1].abs())
+    }
 }
 
 /// The bound of value = Σ row · weight over the kept slots of a token.
 pub(super) fn combination_bound(slots: &[Slot], value: f64, roundings: Roundings) -> f64 {
-    let Roundings { store, .. } = roundings;
+    let Roundings {
+        between,
+        combine,
+        store,
+        ..
+    } = roundings;
     if is_exact(slots, value, roundings) {
         return 0.0;
     }
     let mut terms = Terms::default();
     for slot in slots {
-        terms.add(slot.value, slot.error, slot.weight);
+        terms.add(slot.value, slot.error, slot.shifted(roundings), slot.weight);
     }
-    let products = LAMBDA.min((slots.len() as f64).sqrt()) * store.unit * terms.root;
-    let stored = products + slots.len() as f64 * store.step + store.error(value);
-    terms.bound(value, slots.len(), stored, roundings)
+    let products = LAMBDA.min((slots.len() as f64).sqrt()) * between.unit * terms.root;
+    let stored = products + slots.len() as f64 * between.step + store.error(value) + lost_weights(slots, roundings);
+    let stored = stored + shifted(slots, roundings);
+    terms.bound(value, slots.len(), stored, combine, roundings)
+}
+
+/// What the shift of the products leaves in the sum, where operands are cut.
+fn shifted(slots: &[Slot], Roundings { operand, .. }: Roundings) -> f64 {
+    if operand.unit == 0.0 {
+        return 0.0;
+    }
+    let of = |product: usize| slots.iter().map(|slot| slot.shifts[product] * slot.weight).sum::<f64>();
+    COMMON * operand.unit * (of(0).abs() + of(1).abs())
+}
+
+/// The error of weights and rows that are taken as 0 below the smallest normal value.
+fn lost_weights(slots: &[Slot], Roundings { flushes, store, .. }: Roundings) -> f64 {
+    let lost = |value: f64| if value.abs() < store.step { value.abs() } else { 0.0 };
+    let of_slot = |slot: &Slot| lost(slot.weight) * (slot.value.abs() + slot.error) + store.step * slot.weight.abs();
+    if flushes { slots.iter().map(of_slot).sum() } else { 0.0 }
 }
 
 /// Whether neither a product nor the sum is rounded.
 fn is_exact(slots: &[Slot], value: f64, roundings: Roundings) -> bool {
-    let Roundings { store, .. } = roundings;
-    let is_stored = |slot: &Slot| slot.error * slot.weight == 0.0 && store.represents(slot.value * slot.weight);
+    let Roundings {
+        between,
+        combine,
+        store,
+        ..
+    } = roundings;
+    let is_stored = |slot: &Slot| slot.error * slot.weight == 0.0 && between.represents(slot.value * slot.weight);
     if !value.is_finite() || !slots.iter().all(is_stored) {
         return false;
     }
     let mut sum = ExactSum::EMPTY;
     slots.iter().for_each(|slot| sum.add(slot.value, slot.weight));
-    sum.fits(roundings) && store.represents(value)
+    sum.fits(combine, roundings.max) && store.represents(value)
 }

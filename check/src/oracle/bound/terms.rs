@@ -16,7 +16,8 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn add(&mut self, value: f64, error: f64, weight: f64) {
+    /// `shifted` is the part of the error whose effect on the sum is added apart.
+    pub(super) fn add(&mut self, value: f64, error: f64, shifted: f64, weight: f64) {
         let product = value * weight;
         let certain = error == 0.0 || value.abs() > error;
         // An uncertain sign or zero times an infinity is an infinity of either sign or NaN.
@@ -26,22 +27,29 @@ impl Terms {
             self.undecided |= value.is_finite() && weight.is_finite();
             return;
         }
-        let error = error * weight;
-        let magnitude = product.abs() + error.abs();
+        let magnitude = product.abs() + (error * weight).abs();
         if product > 0.0 || error != 0.0 {
             self.positive += magnitude;
         }
         if product < 0.0 || error != 0.0 {
             self.negative += magnitude;
         }
+        let error = (error - shifted) * weight;
         self.root = self.root.hypot(product);
         self.error_root = self.error_root.hypot(error);
         self.error_sum += error;
     }
 
-    /// `stored` is the error of the results stored on the way.
-    pub(super) fn bound(&self, value: f64, length: usize, stored: f64, roundings: Roundings) -> f64 {
-        let slack = 1.0 + 2.0 * length as f64 * roundings.accumulate.unit + 4.0 * roundings.store.unit;
+    /// `besides` is the error of what is rounded besides the steps of the sum.
+    pub(super) fn bound(
+        &self,
+        value: f64,
+        length: usize,
+        besides: f64,
+        accumulate: Rounding,
+        roundings: Roundings,
+    ) -> f64 {
+        let slack = 1.0 + 2.0 * length as f64 * accumulate.unit + 4.0 * roundings.store.unit;
         let overflows = self.positive.max(self.negative) * slack > roundings.max;
         if self.undecided || (overflows && !value.is_nan()) {
             return f64::INFINITY;
@@ -50,19 +58,19 @@ impl Terms {
             return 0.0;
         }
         let propagated = self.error_root + self.error_sum.abs();
-        propagated + product_error(length, value, value, self.root, roundings) + stored
+        let summed = roundings.sum_error(accumulate, length, value.abs() + self.root);
+        propagated + summed + besides
     }
 }
 
-/// λ · u · sqrt(n) · (|S| + r), for the engine and for the oracle's own f64 arithmetic.
-pub(super) fn product_error(length: usize, value: f64, sum: f64, root: f64, roundings: Roundings) -> f64 {
-    let oracle = Rounding::F64;
-    let size = sum.abs().max(value.abs()) + root;
-    let per_step = (roundings.accumulate.unit + oracle.unit) * size + roundings.accumulate.step;
-    LAMBDA * (length as f64).sqrt() * per_step
-}
-
-/// u · (λ · sqrt(2) · r + 2·|S|): both operands of each product rounded.
-pub(super) fn operand_error(operand: Rounding, sum: f64, root: f64) -> f64 {
-    operand.unit * (LAMBDA * 2f64.sqrt() * root + 2.0 * sum.abs())
+impl Roundings {
+    /// λ · u · sqrt(n) · (|S| + r), `size` the sum in brackets, for the engine and for the oracle's own f64 arithmetic.
+    pub(super) fn sum_error(&self, accumulate: Rounding, length: usize, size: f64) -> f64 {
+        let length = length as f64;
+        let steps = LAMBDA * length.sqrt();
+        // A term below half a step of the sum is lost whole; so are its neighbours, to the same side.
+        let together = (length * accumulate.unit).max(1.0);
+        let lost = if self.flushes { 2.0 * length } else { steps } * accumulate.step;
+        steps * (accumulate.unit * together + Rounding::F64.unit) * size + lost
+    }
 }

@@ -17,12 +17,27 @@ const NAN: f64 = f64::NAN;
 pub(super) const EXACT: Roundings = Roundings {
     operand: Rounding::NONE,
     accumulate: Rounding::NONE,
+    partial: Rounding::NONE,
+    between: Rounding::NONE,
+    activated: Rounding::NONE,
+    combine: Rounding::NONE,
     store: Rounding::NONE,
+    flushes: false,
     max: f64::MAX,
     sigmoid_step: 0.0,
+    sigmoid_error: 0.0,
 };
 
-const fn unit(unit: f64) -> Rounding {
+/// One that rounds each result that it stores.
+pub(super) const fn stored(store: Rounding) -> Roundings {
+    Roundings {
+        between: store,
+        store,
+        ..EXACT
+    }
+}
+
+pub(super) const fn unit(unit: f64) -> Rounding {
     Rounding { unit, step: 0.0 }
 }
 
@@ -32,13 +47,13 @@ const fn step(step: f64) -> Rounding {
 
 /// Equal but for the oracle's own rounding.
 #[track_caller]
-fn assert_close(found: f64, expected: f64) {
+pub(super) fn assert_close(found: f64, expected: f64) {
     let near = found == expected || (found - expected).abs() <= 1e-10 * expected.abs() + 1e-14;
     assert!(near, "found {found}, expected {expected}");
 }
 
 /// The bound of x · column + bias, x known up to `error`.
-fn affine<const N: usize>(
+pub(super) fn affine<const N: usize>(
     x: [(f64, f64); N],
     column: [f64; N],
     bias: f64,
@@ -56,6 +71,7 @@ fn affine<const N: usize>(
         bias: array![bias].view(),
         value: array![value].view(),
         systematic,
+        shift: None,
         roundings,
     }
     .bound(bound.view_mut());
@@ -63,8 +79,8 @@ fn affine<const N: usize>(
 }
 
 /// ⅓·9 − ⅔·3 + ⅔·1½ = 2, with r² = 9 + 4 + 1. Thirds have too many bits for the sum to be exact.
-const X: [(f64, f64); 3] = [(1.0 / 3.0, 0.0), (2.0 / 3.0, 0.0), (2.0 / 3.0, 0.0)];
-const COLUMN: [f64; 3] = [9.0, -3.0, 1.5];
+pub(super) const X: [(f64, f64); 3] = [(1.0 / 3.0, 0.0), (2.0 / 3.0, 0.0), (2.0 / 3.0, 0.0)];
+pub(super) const COLUMN: [f64; 3] = [9.0, -3.0, 1.5];
 
 #[test]
 fn a_sum_bears_the_roundings_of_its_steps() {
@@ -124,7 +140,7 @@ fn a_product_and_its_bias_are_stored_once_each() {
         unit: 0.25,
         step: 0.125,
     };
-    let roundings = Roundings { store, ..EXACT };
+    let roundings = stored(store);
     assert_close(
         affine(X, COLUMN, -5.0, 0.0, roundings),
         0.25 * (2.0 + 3.0) + 2.0 * 0.125,
@@ -159,8 +175,8 @@ fn near_overflow_a_bound_has_the_same_parts() {
         3.0 * 3f64.sqrt() * (150.0 + root) / 1024.0,
     );
     let roundings = Roundings {
-        store: unit(1.0 / 64.0),
-        ..small
+        max: small.max,
+        ..stored(unit(1.0 / 64.0))
     };
     assert_close(affine(exact, column, bias, 0.0, roundings), (sum + 150.0) / 64.0);
     let roundings = Roundings {
@@ -197,9 +213,9 @@ fn sums_that_can_overflow_accept_anything() {
 fn terms(terms: &[(f64, f64, f64)], value: f64, roundings: Roundings) -> f64 {
     let mut sum = Terms::default();
     for &(value, error, weight) in terms {
-        sum.add(value, error, weight);
+        sum.add(value, error, 0.0, weight);
     }
-    sum.bound(value, terms.len(), 0.0, roundings)
+    sum.bound(value, terms.len(), 0.0, roundings.accumulate, roundings)
 }
 
 #[test]
@@ -253,8 +269,8 @@ fn roundings_can_carry_a_sum_over_the_largest_value() {
     assert_eq!(of_four(700.0, accumulate), INF);
     // 1 + 4 / 16 = 1.25.
     let store = Roundings {
-        store: unit(1.0 / 16.0),
-        ..small
+        max: small.max,
+        ..stored(unit(1.0 / 16.0))
     };
     assert!(of_four(800.0, store) < INF);
     assert_eq!(of_four(850.0, store), INF);
@@ -263,7 +279,7 @@ fn roundings_can_carry_a_sum_over_the_largest_value() {
 /// A sum of a few small integers is rounded nowhere.
 #[test]
 fn a_sum_of_small_integers_is_met_exactly() {
-    let bf16 = Roundings::new(Precision::Bf16, ElementType::Bf16);
+    let bf16 = Roundings::new(Precision::BF16, ElementType::Bf16);
     let of = |x: [f64; 3], column: [f64; 3], bias| affine(x.map(|x| (x, 0.0)), column, bias, 0.0, bf16);
     assert_eq!(of([0.0; 3], [0.1, 7.0, 1e30], 256.0), 0.0);
     assert_eq!(of([0.0, 1.0, 0.0], [0.1, -0.75, 3.0], 0.5), 0.0);
@@ -280,11 +296,11 @@ fn a_sum_of_small_integers_is_met_exactly() {
 
 #[test]
 fn operands_that_are_rounded_are_not_exact() {
-    let tf32 = Roundings::new(Precision::Tf32, ElementType::F32);
+    let tf32 = Roundings::new(Precision::TF32, ElementType::F32);
     let of = |x: f64, weight: f64| affine([(x, 0.0)], [weight], 0.0, 0.0, tf32);
     assert_eq!((of(1.0, 2047.0), of(2047.0, 1.0)), (0.0, 0.0));
     assert!(of(1.0, 2049.0) > 0.0 && of(2049.0, 1.0) > 0.0);
-    let fp32 = Roundings::new(Precision::Fp32, ElementType::F32);
+    let fp32 = Roundings::new(Precision::FP32, ElementType::F32);
     assert_eq!(affine([(1.0, 0.0)], [2049.0], 0.0, 0.0, fp32), 0.0);
 }
 
@@ -313,7 +329,7 @@ fn zero_token(second_biases: [f64; 3], weights: [f64; 3]) -> Inputs {
 
 #[test]
 fn biases_that_cancel_over_the_slots_are_met_exactly() {
-    let bf16 = Roundings::new(Precision::Bf16, ElementType::Bf16);
+    let bf16 = Roundings::new(Precision::BF16, ElementType::Bf16);
     let of = |biases, weights| {
         let (definition, bounds) = bounds(&zero_token(biases, weights), bf16);
         (definition.output[[0, 0]], bounds.output[[0, 0]])
@@ -369,16 +385,11 @@ fn bounds(inputs: &Inputs, roundings: Roundings) -> (Definition, Bounds) {
 fn each_stage_takes_the_bounds_of_the_one_before() {
     let inputs = inputs();
     for roundings in [
-        Roundings {
-            store: unit(1.0 / 256.0),
-            ..EXACT
-        },
-        Roundings {
-            store: step(1.0 / 256.0),
-            ..EXACT
-        },
+        stored(unit(1.0 / 256.0)),
+        stored(step(1.0 / 256.0)),
         Roundings {
             accumulate: unit(1.0 / 256.0),
+            combine: unit(1.0 / 256.0),
             ..EXACT
         },
     ] {
@@ -430,7 +441,7 @@ fn each_stage_takes_the_bounds_of_the_one_before() {
 fn what_is_dropped_is_zero_and_to_be_met_exactly() {
     let mut inputs = inputs();
     inputs.dims.capacity = 1;
-    let roundings = Roundings::new(Precision::Fp32, ElementType::F32);
+    let roundings = Roundings::new(Precision::FP32, ElementType::F32);
     // Token 1 finds both experts full.
     let (definition, bounds) = bounds(&inputs, roundings);
     assert_eq!(definition.kept, [true, true, false, false]);
