@@ -1,9 +1,9 @@
 //! The bounds accept every honest way to compute and refuse a coarser class.
 
-use crate::common::{Loops, Order, bf16, tf32};
+use crate::common::{Loops, Order, bf16, cut_to_tf32, tf32};
 use std::ops::ControlFlow;
 
-use binned_experts_check::case::{Profile, ValueProfile};
+use binned_experts_check::case::{Profile, SizeProfile, ValueProfile, WeightProfile};
 use binned_experts_check::check::{CaseResult, Contender, check};
 use binned_experts_check::engine::Reference;
 use binned_experts_check::judge::judge_spec;
@@ -118,6 +118,42 @@ fn operands_rounded_to_bf16_are_refused_in_the_tf32_class() {
     let refused = |spec: &&CaseSpec| matches!(judge_spec(&mut engine, spec), Some(Verdict::Disagree(_)));
     let refused = cases.iter().filter(refused).count();
     assert!(refused >= 10, "refused on {refused} of 100 gentle cases with H ≥ 64");
+}
+
+const CUT: Loops = Loops {
+    precision: Precision::TF32,
+    operand: cut_to_tf32,
+    ..Loops::FP32
+};
+
+/// The shift of cut operands adds up over slots whose weights and rows have either sign.
+#[test]
+fn operands_cut_to_tf32_agree_in_the_tf32_class() {
+    let mut plan = f32_cases(300, &[]);
+    plan.seed = 700;
+    plan.selection.weights = vec![WeightProfile::Negative];
+    plan.selection.sizes = vec![SizeProfile::Tiny, SizeProfile::TileEdges];
+    plan.selection.work = 1 << 16;
+    check_engine(&mut { CUT }, &plan).assert_agrees();
+}
+
+/// The bound that follows the shift still tells this from operands that are cut or rounded.
+#[test]
+fn sums_rounded_to_bf16_now_and_then_are_refused_in_the_tf32_class() {
+    let mut engine = Loops {
+        operand: tf32,
+        order: Order::RenewedInBf16,
+        ..CUT
+    };
+    let mut plan = f32_cases(150, &[]);
+    plan.seed = 250;
+    plan.shrink_budget = 0;
+    let mut stop_at_first = |result: &CaseResult| match result.verdict {
+        Verdict::Disagree(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let summary = check(&mut [Contender::single(&mut engine)], &plan, &mut stop_at_first).unwrap();
+    assert_eq!(summary.engines[0].disagree, 1, "{summary}");
 }
 
 /// Whoever claims too much is told which claim would have held.

@@ -32,6 +32,8 @@ pub(crate) enum Order {
     Pairwise,
     /// Sums of 32, added up.
     Blocked,
+    /// A sum that is rounded to bf16 after every 128 terms.
+    RenewedInBf16,
 }
 
 /// A kernel in f32 loops: operands rounded by `operand`, sums in a given order.
@@ -54,6 +56,10 @@ impl Loops {
             Order::Forward => terms.iter().fold(0.0, |sum, term| sum + term),
             Order::Backward => terms.iter().rev().fold(0.0, |sum, term| sum + term),
             Order::Blocked => terms.chunks(32).map(|block| block.iter().sum::<f32>()).sum(),
+            Order::RenewedInBf16 => {
+                let add = |sum: f32, block: &[f32]| bf16(block.iter().fold(sum, |sum, term| sum + term));
+                terms.chunks(128).fold(0.0, add)
+            }
             Order::Pairwise => match terms.len() {
                 0 => 0.0,
                 1 => terms[0],
@@ -158,6 +164,15 @@ pub(crate) fn round_to_bits(value: f32, bits: u32) -> f32 {
 
 pub(crate) fn tf32(value: f32) -> f32 {
     round_to_bits(value, 11)
+}
+
+/// Cuts to TF32, as a tensor core does with f32.
+pub(crate) fn cut_to_tf32(value: f32) -> f32 {
+    if value.is_finite() {
+        f32::from_bits(value.to_bits() >> 13 << 13)
+    } else {
+        value
+    }
 }
 
 pub(crate) fn bf16(value: f32) -> f32 {

@@ -234,10 +234,6 @@ fn only_with(modifier: Modifier, habit: Habit, preset: &str, cases: usize, value
     let [plain, with] = &summary.engines[..] else {
         panic!("two engines")
     };
-    eprintln!(
-        "{habit:?} {modified}: {} {} used {} {}",
-        plain.disagree, with.disagree, with.used, with.used_by
-    );
     assert!(plain.disagree > 0, "{preset} does not refuse {habit:?}: {summary}");
     assert_eq!(
         (with.disagree, with.fault),
@@ -310,7 +306,6 @@ fn a_fused_kernel_may_claim_more_and_one_that_stores_its_rows_may_not() {
         let [plain, with] = &summary.engines[..] else {
             panic!("two engines")
         };
-        eprintln!("{} {}", plain.disagree, with.disagree);
         assert_eq!(plain.disagree, 0, "{summary}");
         assert!(with.disagree > 0, "{fused} accepts rows that are stored: {summary}");
     }

@@ -4,7 +4,7 @@ use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1};
 
 use super::LAMBDA;
 use super::exact::{ExactSum, exact_columns};
-use super::shift::COMMON;
+use super::shift::{COMMON, Shift};
 use super::terms::Terms;
 use crate::oracle::Roundings;
 
@@ -20,8 +20,8 @@ pub(super) struct Affine<'a> {
     pub(super) value: ArrayView1<'a, f64>,
     /// Relative error that all of x may have in common.
     pub(super) systematic: f64,
-    /// By how much each column shrinks for each unit of the common shift of the product before.
-    pub(super) carried: Option<&'a [f64]>,
+    /// The shift of the product before, a part of `error`.
+    pub(super) shift: Option<&'a Shift>,
     pub(super) roundings: Roundings,
 }
 
@@ -38,10 +38,10 @@ impl Affine<'_> {
         } else {
             exact_columns(self.x, self.matrix, self.bias, self.roundings)
         };
-        for ((&x, &error), row) in self.x.iter().zip(&self.error).zip(self.matrix.rows()) {
+        for (i, (&x, row)) in self.x.iter().zip(self.matrix.rows()).enumerate() {
             columns.add_products(x, row);
             if propagates {
-                columns.add_propagated(error, row);
+                columns.add_propagated(self.error[i] - self.shifted(i), row);
             }
         }
         for (column, bound) in bounds.iter_mut().enumerate() {
@@ -57,6 +57,12 @@ impl Affine<'_> {
                 self.finite(column, &sums)
             };
         }
+    }
+
+    /// The part of an error of x that its shift is.
+    fn shifted(&self, i: usize) -> f64 {
+        let shift = self.shift.map_or(0.0, |shift| shift.activated[i].abs());
+        COMMON * self.roundings.operand.unit * shift
     }
 
     /// Whether neither the sum nor what is stored of it is rounded.
@@ -103,8 +109,8 @@ impl Affine<'_> {
         let random = LAMBDA * parts.sqrt();
         let lost = if self.roundings.flushes { parts } else { random };
         let size = sum.abs().max(value.abs()) + root;
-        let carried = self.carried.map_or(0.0, |carried| carried[column].abs());
-        operand.unit * (LAMBDA * 2f64.sqrt() * root + COMMON * (sum.abs() + carried))
+        let carried = self.shift.map_or(0.0, |shift| shift.expert_output[column].abs());
+        operand.unit * (LAMBDA * 2f64.sqrt() * root + 2.0 * sum.abs() + COMMON * carried)
             + self.lost_operands(column)
             + random * partial.unit * size
             + lost * partial.step
@@ -137,10 +143,10 @@ impl Affine<'_> {
     /// Term by term, where values are not finite or sums can overflow.
     fn special(&self, column: usize) -> f64 {
         let mut terms = Terms::default();
-        for ((&x, &error), &weight) in self.x.iter().zip(&self.error).zip(self.matrix.column(column)) {
-            terms.add(x, error, weight);
+        for (i, (&x, &weight)) in self.x.iter().zip(self.matrix.column(column)).enumerate() {
+            terms.add(x, self.error[i], self.shifted(i), weight);
         }
-        terms.add(self.bias[column], 0.0, 1.0);
+        terms.add(self.bias[column], 0.0, 0.0, 1.0);
         let value = self.value[column];
         let sum = value - self.bias[column];
         let besides = self.rounded(column, value, sum, terms.root) + self.systematic * sum.abs();

@@ -13,8 +13,16 @@ pub(super) struct Slot {
     pub(super) value: f64,
     pub(super) error: f64,
     pub(super) weight: f64,
-    /// By how much the element shrinks for each unit of the common shift of the first product, and of the second.
+    /// By how much it shrinks for each unit of the common shift of the first product, and of the second: a part of
+    /// `error`.
     pub(super) shifts: [f64; 2],
+}
+
+impl Slot {
+    /// The part of the error that its shift is.
+    fn shifted(&self, Roundings { operand, .. }: Roundings) -> f64 {
+        COMMON * operand.unit * (self.shifts[0].abs() + self.shifts[1].abs())
+    }
 }
 
 /// The bound of value = Σ row · weight over the kept slots of a token.
@@ -30,7 +38,7 @@ pub(super) fn combination_bound(slots: &[Slot], value: f64, roundings: Roundings
     }
     let mut terms = Terms::default();
     for slot in slots {
-        terms.add(slot.value, slot.error, slot.weight);
+        terms.add(slot.value, slot.error, slot.shifted(roundings), slot.weight);
     }
     let products = LAMBDA.min((slots.len() as f64).sqrt()) * between.unit * terms.root;
     let stored = products + slots.len() as f64 * between.step + store.error(value) + lost_weights(slots, roundings);

@@ -27,6 +27,16 @@
 //! each product: u_operand · (λ · sqrt(2) · r + 2·|S|). The term in |S| covers equal operands, whose errors are equal
 //! too. With a smallest step t the absolute errors λ · t · sqrt(Σa² + Σb²) are added.
 //!
+//! **Cut operands.** An engine may cut its operands in place of rounding them, as tensor cores do with f32. Each product
+//! then shrinks by a relative 0 to 4·u_operand: by a part c that all have in common, and by a random rest no larger than
+//! that of rounding. Two operands whose significands are spread evenly lose 2·ln 2 · u on average, so c is at most
+//! 1.5·u_operand. The first product's c·S has a sign, and so has what follows from it: with S_g and S_u the sums of gate
+//! and up, the activation changes by −c · (f'(g)·(up + 1)·S_g + f(g)·S_u) = −c·s, and the expert's row by −c·P,
+//! P = Σ s·d, besides the shift −c·S of the second product itself. These are carried beside the other errors: of each
+//! error the part 1.5·u_operand·|s| is taken out of root and sum, and 1.5·u_operand·|Σ shift| is added, over the terms of
+//! the second product, and over those of the slots for each of the two products, whose c may differ. Weights of either
+//! sign would hide it in a sum of errors without signs.
+//!
 //! **Stored results.** Each result that PyTorch stores, of a product and of the bias added to it, is rounded to the
 //! element type: u_store · |value|, not random, once each.
 //!
@@ -42,6 +52,23 @@
 //! evaluation can err to the same side for all i, which adds 8 · u_store · |S|.
 //!
 //! **Combination.** The same again over the K slots, with the routing weights as exact factors.
+//!
+//! # Modifiers
+//!
+//! What an engine does in another way than its preset says changes a rounding, or adds one:
+//!
+//! - `slots-in-element`: each step of the sum over the K slots is rounded to the element type, which adds
+//!   λ · u_store · sqrt(K) · (|S| + r).
+//! - `partials-in-element`: p parts of a product, p ≤ 16, are rounded to the element type, and may be added up in it.
+//!   That is a sum of p steps in the element type: λ · u_store · sqrt(p) · (|S| + r), p at most the number of terms.
+//! - `sums-in-element`: the accumulator's u is u_store. From n·u = 1 on, a term may be below half a step of the partial
+//!   sum and lost whole, as are its neighbours: their errors have one sign, so the bound is multiplied by n·u.
+//! - `absolute-sigmoid`: tanh(z/2)/2 + 1/2 has an error of 2·u from tanh, u from the half and u from the sum. The
+//!   sigmoid's error is 4·u_store at least, however small it is.
+//! - `fused`: what is stored between operands and output is rounded as the accumulator is; the activation is rounded to
+//!   the element type once, as an operand.
+//! - `flush`: the smallest normal value takes the place of each smallest step. What is lost has the sign of the value,
+//!   so it adds up: |a·b| for each operand that may be below it, and 2·n steps for n products and sums.
 //!
 //! # Where nothing is rounded
 //!
@@ -74,6 +101,8 @@ mod activation;
 mod affine;
 mod combination;
 mod exact;
+#[cfg(test)]
+mod modifier_tests;
 mod shift;
 mod terms;
 #[cfg(test)]
@@ -85,7 +114,7 @@ use ndarray::{Array2, ArrayView1, Axis};
 use self::activation::{EVALUATION, swiglu_bound};
 use self::affine::Affine;
 use self::combination::{Slot, combination_bound};
-use self::shift::carried;
+use self::shift::Shift;
 use super::{Definition, Inputs, Roundings};
 use crate::stage::Stage;
 
@@ -129,26 +158,26 @@ impl Bounds {
             expert_output: Array2::zeros(definition.expert_output.raw_dim()),
             output: Array2::zeros((tokens, hidden)),
         };
-        let carried: Vec<Option<Vec<f64>>> = (0..tokens * top_k)
+        let shifts: Vec<Option<Shift>> = (0..tokens * top_k)
             .map(|flat| {
                 let is_kept = definition.kept[flat];
                 is_kept.then(|| bounds.bound_assignment(inputs, definition, roundings, flat))?
             })
             .collect();
         for token in 0..tokens {
-            bounds.bound_output(inputs, definition, roundings, &carried, token);
+            bounds.bound_output(inputs, definition, roundings, &shifts, token);
         }
         bounds
     }
 
-    /// Returns by how much each element of the expert's row shrinks with the first product.
+    /// Returns the shift of the results, where operands are rounded.
     fn bound_assignment(
         &mut self,
         inputs: &Inputs,
         definition: &Definition,
         roundings: Roundings,
         flat: usize,
-    ) -> Option<Vec<f64>> {
+    ) -> Option<Shift> {
         let (token, _, expert) = inputs.assignment(flat);
         let exact = vec![0.0; inputs.dims.hidden];
         let mut gate_up = self.gate_up.row_mut(flat);
@@ -159,7 +188,7 @@ impl Bounds {
             bias: inputs.gate_up_proj_bias.row(expert),
             value: definition.gate_up.row(flat),
             systematic: 0.0,
-            carried: None,
+            shift: None,
             roundings,
         }
         .bound(gate_up.view_mut());
@@ -172,7 +201,7 @@ impl Bounds {
             *bound = swiglu_bound(gate, up, definition.activated[[flat, i]], inputs.activation, roundings);
         }
 
-        let carried = carried(inputs, definition, roundings, flat);
+        let shift = Shift::new(inputs, definition, roundings, activated.view(), flat);
         Affine {
             x: definition.activated.row(flat),
             error: activated.view(),
@@ -180,11 +209,11 @@ impl Bounds {
             bias: inputs.down_proj_bias.row(expert),
             value: definition.expert_output.row(flat),
             systematic: EVALUATION * roundings.between.unit,
-            carried: carried.as_deref(),
+            shift: shift.as_ref(),
             roundings,
         }
         .bound(self.expert_output.row_mut(flat));
-        carried
+        shift
     }
 
     fn bound_output(
@@ -192,7 +221,7 @@ impl Bounds {
         inputs: &Inputs,
         definition: &Definition,
         roundings: Roundings,
-        carried: &[Option<Vec<f64>>],
+        shifts: &[Option<Shift>],
         token: usize,
     ) {
         let top_k = inputs.dims.top_k;
@@ -214,12 +243,14 @@ impl Bounds {
             terms.clear();
             terms.extend(slots.iter().map(|&(flat, weight)| {
                 let value = definition.expert_output[[flat, column]];
+                let error = self.expert_output[[flat, column]];
                 let sum = value - inputs.down_proj_bias[[inputs.assignment(flat).2, column]];
+                let shift = shifts[flat].as_ref().filter(|_| 0.0 < error && error < f64::INFINITY);
                 Slot {
                     value,
-                    error: self.expert_output[[flat, column]],
+                    error,
                     weight,
-                    shifts: [carried[flat].as_ref().map_or(0.0, |carried| carried[column]), sum],
+                    shifts: shift.map_or([0.0; 2], |shift| [shift.expert_output[column], sum]),
                 }
             }));
             *bound = combination_bound(&terms, definition.output[[token, column]], roundings);

@@ -1,39 +1,64 @@
 //! The shift towards 0 of a product whose operands are cut. The derivation is in the parent module.
 
 use binned_experts_reference::Activation;
-use ndarray::{Array1, Axis};
+use ndarray::{Array1, ArrayView1, Axis};
 
 use super::activation::Gate;
 use crate::oracle::{Definition, Inputs, Roundings};
 
-/// The largest shift that the products of a sum have in common, in units of u.
-pub(super) const COMMON: f64 = 2.0;
+/// The shift that the products of a sum have in common, in units of u, where it is carried on: two operands whose
+/// significands are spread evenly lose 2·ln 2, or 1.44 if their logarithms are.
+pub(super) const COMMON: f64 = 1.5;
 
-/// By how much an assignment's second product shrinks for each unit by which its first one does, `[H]`; none where
-/// operands are not rounded.
-pub(super) fn carried(inputs: &Inputs, definition: &Definition, roundings: Roundings, flat: usize) -> Option<Vec<f64>> {
-    if roundings.operand.unit == 0.0 {
-        return None;
+/// By how much the results of an assignment shrink for each unit by which its first product does.
+#[derive(Debug)]
+pub(super) struct Shift {
+    /// The activations, `[I]`.
+    pub(super) activated: Array1<f64>,
+    /// The second product, `[H]`.
+    pub(super) expert_output: Array1<f64>,
+}
+
+impl Shift {
+    /// None where operands are not rounded. `error` is that of the activations, of which their shift is a part.
+    pub(super) fn new(
+        inputs: &Inputs,
+        definition: &Definition,
+        roundings: Roundings,
+        error: ArrayView1<f64>,
+        flat: usize,
+    ) -> Option<Shift> {
+        let unit = COMMON * roundings.operand.unit;
+        if unit == 0.0 {
+            return None;
+        }
+        let (_, _, expert) = inputs.assignment(flat);
+        let (value, bias) = (definition.gate_up.row(flat), inputs.gate_up_proj_bias.row(expert));
+        let activated = error.iter().enumerate().map(|(i, error)| {
+            let of = |column: usize| (value[column], value[column] - bias[column]);
+            let shift = of_activation(of(2 * i), of(2 * i + 1), inputs.activation);
+            let most = error / unit;
+            if shift.is_finite() && most.is_finite() {
+                shift.max(-most).min(most)
+            } else {
+                0.0
+            }
+        });
+        let activated: Array1<f64> = activated.collect();
+        let mut expert_output = Array1::zeros(inputs.dims.hidden);
+        for (shift, row) in activated
+            .iter()
+            .zip(inputs.down_proj.index_axis(Axis(0), expert).rows())
+        {
+            expert_output.scaled_add(*shift, &row);
+        }
+        // Where a factor is not finite neither is the value, which has no shift.
+        expert_output.mapv_inplace(|shift: f64| if shift.is_finite() { shift } else { 0.0 });
+        Some(Shift {
+            activated,
+            expert_output,
+        })
     }
-    let (_, _, expert) = inputs.assignment(flat);
-    let (value, bias) = (definition.gate_up.row(flat), inputs.gate_up_proj_bias.row(expert));
-    let activated = (0..inputs.dims.intermediate).map(|i| {
-        let of = |column: usize| (value[column], value[column] - bias[column]);
-        let shift = of_activation(of(2 * i), of(2 * i + 1), inputs.activation);
-        if shift.is_finite() { shift } else { 0.0 }
-    });
-    let activated: Vec<f64> = activated.collect();
-    let matrix = inputs.down_proj.index_axis(Axis(0), expert);
-    let mut shifts = Array1::zeros(inputs.dims.hidden);
-    for (shift, row) in activated.iter().zip(matrix.rows()) {
-        shifts.scaled_add(*shift, &row);
-    }
-    // Where a factor is not finite neither is the value, which has no shift.
-    Some(
-        shifts
-            .mapv_into(|shift: f64| if shift.is_finite() { shift } else { 0.0 })
-            .to_vec(),
-    )
 }
 
 /// The change of the activation, by its derivative, where gate and up have a sum each that shrinks by one unit.

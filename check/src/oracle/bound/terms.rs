@@ -16,7 +16,8 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn add(&mut self, value: f64, error: f64, weight: f64) {
+    /// `shifted` is the part of the error whose effect on the sum is added apart.
+    pub(super) fn add(&mut self, value: f64, error: f64, shifted: f64, weight: f64) {
         let product = value * weight;
         let certain = error == 0.0 || value.abs() > error;
         // An uncertain sign or zero times an infinity is an infinity of either sign or NaN.
@@ -26,14 +27,14 @@ impl Terms {
             self.undecided |= value.is_finite() && weight.is_finite();
             return;
         }
-        let error = error * weight;
-        let magnitude = product.abs() + error.abs();
+        let magnitude = product.abs() + (error * weight).abs();
         if product > 0.0 || error != 0.0 {
             self.positive += magnitude;
         }
         if product < 0.0 || error != 0.0 {
             self.negative += magnitude;
         }
+        let error = (error - shifted) * weight;
         self.root = self.root.hypot(product);
         self.error_root = self.error_root.hypot(error);
         self.error_sum += error;

@@ -29,7 +29,7 @@ pub(super) const EXACT: Roundings = Roundings {
 };
 
 /// One that rounds each result that it stores.
-const fn stored(store: Rounding) -> Roundings {
+pub(super) const fn stored(store: Rounding) -> Roundings {
     Roundings {
         between: store,
         store,
@@ -37,7 +37,7 @@ const fn stored(store: Rounding) -> Roundings {
     }
 }
 
-const fn unit(unit: f64) -> Rounding {
+pub(super) const fn unit(unit: f64) -> Rounding {
     Rounding { unit, step: 0.0 }
 }
 
@@ -47,13 +47,13 @@ const fn step(step: f64) -> Rounding {
 
 /// Equal but for the oracle's own rounding.
 #[track_caller]
-fn assert_close(found: f64, expected: f64) {
+pub(super) fn assert_close(found: f64, expected: f64) {
     let near = found == expected || (found - expected).abs() <= 1e-10 * expected.abs() + 1e-14;
     assert!(near, "found {found}, expected {expected}");
 }
 
 /// The bound of x · column + bias, x known up to `error`.
-fn affine<const N: usize>(
+pub(super) fn affine<const N: usize>(
     x: [(f64, f64); N],
     column: [f64; N],
     bias: f64,
@@ -71,7 +71,7 @@ fn affine<const N: usize>(
         bias: array![bias].view(),
         value: array![value].view(),
         systematic,
-        carried: None,
+        shift: None,
         roundings,
     }
     .bound(bound.view_mut());
@@ -79,8 +79,8 @@ fn affine<const N: usize>(
 }
 
 /// ⅓·9 − ⅔·3 + ⅔·1½ = 2, with r² = 9 + 4 + 1. Thirds have too many bits for the sum to be exact.
-const X: [(f64, f64); 3] = [(1.0 / 3.0, 0.0), (2.0 / 3.0, 0.0), (2.0 / 3.0, 0.0)];
-const COLUMN: [f64; 3] = [9.0, -3.0, 1.5];
+pub(super) const X: [(f64, f64); 3] = [(1.0 / 3.0, 0.0), (2.0 / 3.0, 0.0), (2.0 / 3.0, 0.0)];
+pub(super) const COLUMN: [f64; 3] = [9.0, -3.0, 1.5];
 
 #[test]
 fn a_sum_bears_the_roundings_of_its_steps() {
@@ -213,7 +213,7 @@ fn sums_that_can_overflow_accept_anything() {
 fn terms(terms: &[(f64, f64, f64)], value: f64, roundings: Roundings) -> f64 {
     let mut sum = Terms::default();
     for &(value, error, weight) in terms {
-        sum.add(value, error, weight);
+        sum.add(value, error, 0.0, weight);
     }
     sum.bound(value, terms.len(), 0.0, roundings.accumulate, roundings)
 }
