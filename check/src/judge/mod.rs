@@ -20,6 +20,7 @@ use crate::domain::{Domain, TieOrder};
 use crate::engine::{Engine, Fault, Outcome, caught, forward, precisions_of};
 use crate::oracle::{Bounds, Expected, Inputs, Precision, Roundings};
 use crate::stage::{Stage, StageValues, Stages};
+use crate::sums::{CaseSums, Slopes};
 use crate::tensor::{AnyProblem, ElementType, Tensor};
 
 /// A case with all that is needed to judge engines on it.
@@ -30,6 +31,8 @@ pub struct Trial {
     warmup: Option<(Warmup, AnyProblem)>,
     expected: Expected,
     bounds: Vec<(Precision, Bounds)>,
+    /// What the errors of its output are added up along, for each precision.
+    slopes: Vec<(Precision, Slopes)>,
     /// Whether engines are asked although their domain does not admit the case.
     is_beyond: bool,
     /// Whether a verdict on wrong values says which weaker precisions admit them.
@@ -81,6 +84,7 @@ impl Trial {
             warmup: None,
             expected,
             bounds,
+            slopes: Vec::new(),
             is_beyond: false,
             is_explained: false,
             generating: Duration::ZERO,
@@ -105,6 +109,31 @@ impl Trial {
             is_explained: true,
             ..self
         }
+    }
+
+    /// The same case; a judgement that agrees has its [sums](CaseSums).
+    #[must_use]
+    pub fn summed(self) -> Trial {
+        let start = Instant::now();
+        let slopes = self.bounds.iter().map(|(precision, bounds)| {
+            let roundings = Roundings::new(*precision, self.problem.element());
+            (*precision, Slopes::new(&self.expected, bounds, roundings))
+        });
+        Trial {
+            slopes: slopes.collect(),
+            oracle: self.oracle + start.elapsed(),
+            ..self
+        }
+    }
+
+    /// What an output that agrees says of its errors.
+    fn sums(&self, precision: Precision, outcome: &Outcome) -> Option<(Precision, CaseSums)> {
+        let (_, slopes) = self.slopes.iter().find(|(known, _)| *known == precision)?;
+        let bounds = self.bounds(precision)?;
+        Some((
+            precision,
+            CaseSums::new(slopes, &self.expected, bounds, &outcome.output),
+        ))
     }
 
     /// The problem.
@@ -175,6 +204,8 @@ fn bound_name(stage: &str) -> String {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
+    /// Where it agrees on a [summed](Trial::summed) case, the precision that it was judged by, and what its errors say.
+    pub sums: Option<(Precision, CaseSums)>,
     /// Time spent in the engine.
     pub engine: Duration,
     /// Time spent comparing.
@@ -186,6 +217,7 @@ impl Judgement {
     pub fn skipped(reason: SkipReason) -> Judgement {
         Judgement {
             verdict: Verdict::Skip(reason),
+            sums: None,
             engine: Duration::ZERO,
             comparing: Duration::ZERO,
         }
@@ -212,14 +244,22 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     let start = Instant::now();
     let outcome = run(engine, &domain, trial);
     let in_engine = start.elapsed();
-    let verdict = match outcome {
-        Err(Fault::Machine(error)) => Verdict::NotJudged(error),
-        Err(Fault::Declined { reason }) => Verdict::Declined(reason),
-        Err(fault) => Verdict::Fault(fault),
-        Ok(runs) => verdict_on(&runs, trial, precision, bounds, &domain),
+    let (verdict, sums) = match outcome {
+        Err(Fault::Machine(error)) => (Verdict::NotJudged(error), None),
+        Err(Fault::Declined { reason }) => (Verdict::Declined(reason), None),
+        Err(fault) => (Verdict::Fault(fault), None),
+        Ok(runs) => {
+            let verdict = verdict_on(&runs, trial, precision, bounds, &domain);
+            // The right output of another order is another one.
+            let is_summed =
+                matches!(verdict, Verdict::Agree { .. }) && returned_order(&domain, trial, &runs.outcome).is_none();
+            let sums = is_summed.then(|| trial.sums(precision, &runs.outcome)).flatten();
+            (verdict, sums)
+        }
     };
     Judgement {
         verdict,
+        sums,
         engine: in_engine,
         comparing: start.elapsed() - in_engine,
     }

@@ -1,5 +1,6 @@
 //! The tests of the crate, in one program, so that it is linked once.
 
+mod arithmetic;
 mod batches;
 mod bounds;
 mod common;
@@ -16,6 +17,7 @@ mod metamorphic;
 mod orders;
 mod several;
 mod snapshots;
+mod sums;
 mod values;
 
 use std::path::{Path, PathBuf};
