@@ -1,4 +1,19 @@
 //! What the errors of honest engines add up to.
+//!
+//! Measured over the cases of a default run: sums forward, backward, pairwise, in blocks and as tensor cores form them;
+//! exponentials that are wrong by 2 ulp; 16-bit results stored after each operation or only where they must be; f32
+//! operands rounded to bf16, and rounded or cut to TF32; the reference, and the definition rounded once. The test
+//! `sums::print_what_honest_engines_add_up_to` prints the numbers anew.
+//!
+//! A spread is the largest of these engines, rounded up. A shift is 0 where the means of all lie within their errors.
+//! Where they do not, it is two to four times the largest, since what an engine cuts depends on the sizes in its domain:
+//!
+//! - in fp32, tensor cores cut their sums, and alpha is rounded to f32;
+//! - in tf32, operands are cut;
+//! - in bf16 and f16, activations that are stored after each operation are not rounded evenly where inputs are small
+//!   integers.
+//!
+//! The share is above that of every engine on every single value profile and on cases of every size.
 
 use super::Direction;
 use crate::oracle::{Precision, Rounding};
