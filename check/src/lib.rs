@@ -33,6 +33,7 @@ pub mod program;
 pub mod report;
 mod stage;
 mod stop;
+pub mod sums;
 mod text;
 
 pub use case::{CaseSpec, SpecError};

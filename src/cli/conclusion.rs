@@ -9,7 +9,7 @@ pub(crate) enum Conclusion {
     Done,
     /// Something was compared, and all of it agrees.
     Agree,
-    /// An engine disagrees, or gave no answer.
+    /// An engine disagrees, gave no answer, or is biased.
     Finding,
     /// Nothing was compared, or too little, so that nothing is known.
     NothingCompared,

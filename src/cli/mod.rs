@@ -47,7 +47,7 @@ const MOST_JOBS: usize = 256;
 /// Shown below the help of every command.
 const STATUSES: &str = "Exit status:
   0    something was compared and all of it agrees, or the command did its work
-  1    an engine disagrees, or gave no answer
+  1    an engine disagrees, gave no answer, or is biased
   2    the command could not do its work (arguments, files, memory), or too little was compared
   130  interrupted by Ctrl-C, after the report so far
   143  interrupted by SIGTERM, after the report so far";

@@ -127,6 +127,7 @@ impl Sources {
             }
         };
         let trial = Trial::from_spec(&spec, &self.precisions(spec.element, takes_part))
+            .map(Trial::summed)
             .unwrap_or_else(|error| panic!("the generator made a case that cannot be built: {error}\n{spec}"));
         let case = Case {
             beyond: limit,

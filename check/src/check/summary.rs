@@ -10,6 +10,7 @@ use crate::domain::{Domain, Limit};
 use crate::engine::{Fault, MachineError};
 use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
 use crate::oracle::Precision;
+use crate::sums::Sums;
 use crate::text::without_numbers;
 
 /// The most kinds of failures, or of reasons, that are told apart; the rest is one more.
@@ -169,6 +170,8 @@ pub struct EngineTotals {
     pub undecided: usize,
     /// Output elements compared.
     pub elements: usize,
+    /// What its errors add up to on the cases on which it agrees, by precision.
+    pub sums: Vec<Sums>,
     /// Time spent in the engine.
     pub time: Duration,
     /// Seconds spent in the engine on each case that was compared.
@@ -204,6 +207,11 @@ impl EngineTotals {
     /// Cases on which it failed.
     pub fn failed(&self) -> usize {
         self.disagree + self.fault
+    }
+
+    /// Whether its errors add up to more than those of honest engines.
+    pub fn is_biased(&self) -> bool {
+        self.sums.iter().any(Sums::is_biased)
     }
 
     /// The lower median and the largest of the seconds that a case took.
@@ -254,14 +262,16 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether the run is complete, and every engine was compared on enough cases and failed on none.
+    /// Whether the run is complete, and every engine was compared on enough cases, failed on none and is not
+    /// biased.
     pub fn agrees(&self) -> bool {
         self.end == End::Complete && self.is_conclusive() && !self.has_failures()
     }
 
-    /// Whether an engine failed on a case.
+    /// Whether an engine failed on a case, or is biased.
     pub fn has_failures(&self) -> bool {
-        self.engines.iter().any(|totals| self.has_failed(totals))
+        let is_bad = |totals: &EngineTotals| self.has_failed(totals) || totals.is_biased();
+        self.engines.iter().any(is_bad)
     }
 
     /// Whether an engine failed on a case; where that counts, also whether it declined one inside its domain, or gave a
@@ -289,7 +299,7 @@ impl Summary {
     /// For tests.
     ///
     /// # Panics
-    /// If an engine failed on a case, or was compared on too few; the message is the report.
+    /// If an engine failed on a case, is biased, or was compared on too few; the message is the report.
     pub fn assert_agrees(&self) {
         assert!(self.agrees(), "{self}");
     }
@@ -375,6 +385,9 @@ impl Summary {
 impl EngineTotals {
     fn add(&mut self, case: &Case, judgement: &Judgement) {
         self.time += judgement.engine;
+        if let Some((precision, case)) = &judgement.sums {
+            self.add_sums(*precision, |sums| sums.add(case));
+        }
         if !matches!(
             judgement.verdict,
             Verdict::Skip(_) | Verdict::NotJudged(_) | Verdict::Declined(_)
@@ -400,6 +413,16 @@ impl EngineTotals {
             Verdict::Declined(reason) => self.add_declined(&without_numbers(reason), 1, &case.name),
             Verdict::Skip(reason) => self.add_skips(&reason.to_string(), 1),
         }
+    }
+
+    /// Adds to the sums of a precision, where honest engines of it are known.
+    pub(crate) fn add_sums(&mut self, precision: Precision, add: impl FnMut(&mut Sums)) {
+        if !self.sums.iter().any(|sums| sums.precision == precision) {
+            self.sums.extend(Sums::new(precision));
+            self.sums.sort_unstable_by_key(|sums| sums.precision);
+        }
+        let known = self.sums.iter_mut().find(|sums| sums.precision == precision);
+        known.into_iter().for_each(add);
     }
 
     /// Adds wrong results that lie within a weaker precision.

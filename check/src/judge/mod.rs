@@ -20,8 +20,9 @@ use self::prepared::Prepared;
 use crate::case::{CaseSpec, SpecError, Warmup};
 use crate::domain::Domain;
 use crate::engine::{Engine, Fault, Outcome, WarmupCall, caught, forward, precisions_of};
-use crate::oracle::{Bounds, Expected, Precision};
+use crate::oracle::{Bounds, Expected, Precision, Roundings};
 use crate::stage::{Stage, Stages};
+use crate::sums::{CaseSums, Slopes};
 use crate::tensor::{AnyProblem, ElementType, Tensor};
 
 /// A case with all that is needed to judge engines on it.
@@ -29,6 +30,8 @@ use crate::tensor::{AnyProblem, ElementType, Tensor};
 pub struct Trial {
     case: Prepared,
     before: Before,
+    /// What the errors of its output are added up along, for each precision.
+    slopes: Vec<(Precision, Slopes)>,
     /// Whether engines are asked although their domain does not admit the case.
     is_beyond: bool,
     /// Whether a verdict on wrong values says which weaker precisions admit them.
@@ -72,6 +75,7 @@ impl Trial {
                 Before::Calls(calls.into_iter().map(prepared).collect())
             }),
             case: prepared(problem),
+            slopes: Vec::new(),
             is_beyond: false,
             is_explained: false,
             generating,
@@ -85,6 +89,7 @@ impl Trial {
         Trial {
             case: Prepared::new(problem, precisions),
             before: Before::Calls(Vec::new()),
+            slopes: Vec::new(),
             is_beyond: false,
             is_explained: false,
             generating: Duration::ZERO,
@@ -109,6 +114,30 @@ impl Trial {
             is_explained: true,
             ..self
         }
+    }
+
+    /// The same case; a judgement that agrees has its [sums](CaseSums).
+    #[must_use]
+    pub fn summed(self) -> Trial {
+        let start = Instant::now();
+        let expected = &self.case.expected;
+        let slopes = self.case.bounds.iter().map(|(precision, bounds)| {
+            let roundings = Roundings::new(*precision, expected.element());
+            (*precision, Slopes::new(expected, bounds, roundings))
+        });
+        Trial {
+            slopes: slopes.collect(),
+            oracle: self.oracle + start.elapsed(),
+            ..self
+        }
+    }
+
+    /// What an output that agrees says of its errors.
+    fn sums(&self, precision: Precision, outcome: &Outcome) -> Option<(Precision, Box<CaseSums>)> {
+        let (_, slopes) = self.slopes.iter().find(|(known, _)| *known == precision)?;
+        let bounds = self.bounds(precision)?;
+        let sums = CaseSums::new(slopes, &self.case.expected, bounds, &outcome.output);
+        Some((precision, Box::new(sums)))
     }
 
     /// The problem.
@@ -183,6 +212,8 @@ fn bound_name(stage: &str) -> String {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
+    /// Where it agrees on a [summed](Trial::summed) case, the precision that it was judged by, and what its errors say.
+    pub sums: Option<(Precision, Box<CaseSums>)>,
     /// Time spent in the engine.
     pub engine: Duration,
     /// Time spent comparing.
@@ -194,6 +225,7 @@ impl Judgement {
     pub fn skipped(reason: SkipReason) -> Judgement {
         Judgement {
             verdict: Verdict::Skip(reason),
+            sums: None,
             engine: Duration::ZERO,
             comparing: Duration::ZERO,
         }
@@ -221,14 +253,22 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     let start = Instant::now();
     let outcome = run(engine, &domain, trial);
     let in_engine = start.elapsed();
-    let verdict = match outcome {
-        Err(Fault::Machine(error)) => Verdict::NotJudged(error),
-        Err(Fault::Declined { reason }) => Verdict::Declined(reason),
-        Err(fault) => Verdict::Fault(fault),
-        Ok(runs) => verdict_on(&runs, trial, precision, &domain),
+    let (verdict, sums) = match outcome {
+        Err(Fault::Machine(error)) => (Verdict::NotJudged(error), None),
+        Err(Fault::Declined { reason }) => (Verdict::Declined(reason), None),
+        Err(fault) => (Verdict::Fault(fault), None),
+        Ok(runs) => {
+            let verdict = verdict_on(&runs, trial, precision, &domain);
+            // The right output of another order is another one.
+            let is_summed =
+                matches!(verdict, Verdict::Agree { .. }) && case.returned_order(&domain, &runs.outcome).is_none();
+            let sums = is_summed.then(|| trial.sums(precision, &runs.outcome)).flatten();
+            (verdict, sums)
+        }
     };
     Judgement {
         verdict,
+        sums,
         engine: in_engine,
         comparing: start.elapsed() - in_engine,
     }

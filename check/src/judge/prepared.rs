@@ -15,7 +15,7 @@ use crate::tensor::AnyProblem;
 pub(super) struct Prepared {
     pub(super) problem: AnyProblem,
     pub(super) expected: Expected,
-    bounds: Vec<(Precision, Bounds)>,
+    pub(super) bounds: Vec<(Precision, Bounds)>,
 }
 
 impl Prepared {
@@ -83,7 +83,7 @@ impl Prepared {
 
     /// The problem in the order that an engine shows, where its domain says that it is judged by it and the order is one
     /// that a sort can give.
-    fn returned_order(&self, domain: &Domain, outcome: &Outcome) -> Option<AnyProblem> {
+    pub(super) fn returned_order(&self, domain: &Domain, outcome: &Outcome) -> Option<AnyProblem> {
         let Some(StageValues::Indices(order)) = outcome.stages.get(Stage::SortedIndices) else {
             return None;
         };

@@ -11,6 +11,7 @@ mod roundings;
 pub use bound::Bounds;
 pub use coverage::Coverage;
 pub use definition::Definition;
+pub(crate) use definition::clamped_swiglu;
 pub use expected::Expected;
 pub(crate) use expected::RightRows;
 pub use inputs::Inputs;

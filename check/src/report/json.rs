@@ -7,6 +7,7 @@ use crate::case::CaseSpec;
 use crate::check::{CaseResult, End, EngineTotals, Summary};
 use crate::judge::{Mismatch, Shrunk, Verdict};
 use crate::stage::Location;
+use crate::sums::{Direction, Sums};
 
 /// The version of the lines. It grows where a field changes its meaning or goes; new fields keep it.
 const VERSION: u32 = 1;
@@ -128,7 +129,41 @@ fn engine_json(totals: &EngineTotals) -> Value {
         "used_by": totals.used_by,
         "undecided": totals.undecided,
         "elements": totals.elements,
+        "sums": totals.sums.iter().map(sums_json).collect::<Vec<_>>(),
+        "biased": totals.is_biased(),
         "seconds": totals.time.as_secs_f64(),
+    })
+}
+
+fn sums_json(sums: &Sums) -> Value {
+    let along = Direction::ALL.iter().zip(&sums.along).map(|(direction, sum)| {
+        json!({
+            "direction": direction,
+            "cases": sum.cases,
+            "numerator": sum.numerator,
+            "denominator": sum.denominator,
+            "squares": sum.squares,
+        })
+    });
+    let estimates = sums.estimates().into_iter().map(|estimate| {
+        json!({
+            "direction": estimate.direction,
+            "found": estimate.found,
+            "error": estimate.error,
+            "deviations": estimate.deviations,
+            "biased": estimate.is_biased,
+        })
+    });
+    json!({
+        "precision": sums.precision,
+        "cases": sums.cases,
+        "elements": sums.elements,
+        "mean_squares": sums.mean_squares,
+        "share": sums.share(),
+        "honest_share": sums.honest_share(),
+        "along": along.collect::<Vec<_>>(),
+        "estimates": estimates.collect::<Vec<_>>(),
+        "biased": sums.is_biased(),
     })
 }
 

@@ -13,6 +13,7 @@ use crate::check::{End, EngineTotals, Repeats, Shard, Summary};
 use crate::domain::Domain;
 use crate::engine::MachineError;
 use crate::oracle::{Coverage, Precision};
+use crate::sums::{Direction, Sum, Sums};
 use crate::text::clean;
 
 /// Several runs as one.
@@ -340,6 +341,8 @@ struct EngineLine {
     used_by: String,
     undecided: usize,
     elements: usize,
+    #[serde(default)]
+    sums: Vec<SumsLine>,
     seconds: f64,
 }
 
@@ -364,8 +367,50 @@ impl EngineLine {
         }
         totals.undecided += self.undecided;
         totals.elements += self.elements;
+        for line in self.sums {
+            totals.add_sums(line.precision, |sums| sums.merge(&line.sums()));
+        }
         totals.time += seconds(self.seconds);
     }
+}
+
+#[derive(Deserialize)]
+struct SumsLine {
+    precision: Precision,
+    cases: usize,
+    elements: usize,
+    mean_squares: f64,
+    along: Vec<SumLine>,
+}
+
+impl SumsLine {
+    fn sums(&self) -> Sums {
+        let mut sums = Sums {
+            precision: self.precision,
+            cases: self.cases,
+            elements: self.elements,
+            mean_squares: self.mean_squares,
+            along: Default::default(),
+        };
+        for line in &self.along {
+            sums.along[line.direction as usize] = Sum {
+                cases: line.cases,
+                numerator: line.numerator,
+                denominator: line.denominator,
+                squares: line.squares,
+            };
+        }
+        sums
+    }
+}
+
+#[derive(Deserialize)]
+struct SumLine {
+    direction: Direction,
+    cases: usize,
+    numerator: f64,
+    denominator: f64,
+    squares: f64,
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 
 mod json;
 mod merge;
+mod sums;
 mod told;
 
 use std::fmt::{self, Write};
@@ -44,6 +45,7 @@ pub fn totals(summary: &Summary) -> String {
     out.push_str(&declined(summary));
     out.push_str(&kinds(summary));
     out.push_str(&within(summary));
+    out.push_str(&sums::told(summary));
     out.push_str(&domain(summary));
     out.push_str(&beyond(summary));
     let _ = writeln!(
@@ -65,8 +67,11 @@ pub fn conclusion(summary: &Summary) -> String {
         .filter(|totals| summary.has_failed(totals))
         .map(|totals| totals.name.as_str())
         .collect();
+    let biased = sums::biased(summary);
     let found = match (summary.is_conclusive(), failing.is_empty()) {
+        (_, false) if !biased.is_empty() => format!("DISAGREE: {}; {biased}", failing.join(", ")),
         (_, false) => format!("DISAGREE: {}", failing.join(", ")),
+        _ if !biased.is_empty() => biased,
         (false, true) => inconclusive(summary),
         (true, true) if summary.agrees() => {
             let conditions = summary.domain.conditions();

@@ -34,6 +34,40 @@ pub(crate) enum Order {
     Blocked,
     /// A sum that is rounded to bf16 after every 128 terms.
     RenewedInBf16,
+    /// As tensor cores add: exact sums of 8, each added and cut.
+    Tiles,
+}
+
+impl Order {
+    pub(crate) fn sum(self, terms: &[f32]) -> f32 {
+        match self {
+            Order::Forward => terms.iter().fold(0.0, |sum, term| sum + term),
+            Order::Backward => terms.iter().rev().fold(0.0, |sum, term| sum + term),
+            Order::Blocked => terms.chunks(32).map(|block| block.iter().sum::<f32>()).sum(),
+            Order::RenewedInBf16 => {
+                let add = |sum: f32, block: &[f32]| bf16(block.iter().fold(sum, |sum, term| sum + term));
+                terms.chunks(128).fold(0.0, add)
+            }
+            Order::Pairwise => match terms.len() {
+                0 => 0.0,
+                1 => terms[0],
+                n => self.sum(&terms[..n / 2]) + self.sum(&terms[n / 2..]),
+            },
+            Order::Tiles => terms.chunks(8).fold(0.0, |sum, tile| {
+                cut_to_f32(f64::from(sum) + tile.iter().map(|term| f64::from(*term)).sum::<f64>())
+            }),
+        }
+    }
+}
+
+/// The nearest f32 towards 0.
+fn cut_to_f32(value: f64) -> f32 {
+    let nearest = value as f32;
+    match f64::from(nearest).abs() > value.abs() {
+        true if nearest > 0.0 => nearest.next_down(),
+        true => nearest.next_up(),
+        false => nearest,
+    }
 }
 
 /// A kernel in f32 loops: operands rounded by `operand`, sums in a given order.
@@ -51,27 +85,10 @@ impl Loops {
         order: Order::Forward,
     };
 
-    fn sum(&self, terms: &[f32]) -> f32 {
-        match self.order {
-            Order::Forward => terms.iter().fold(0.0, |sum, term| sum + term),
-            Order::Backward => terms.iter().rev().fold(0.0, |sum, term| sum + term),
-            Order::Blocked => terms.chunks(32).map(|block| block.iter().sum::<f32>()).sum(),
-            Order::RenewedInBf16 => {
-                let add = |sum: f32, block: &[f32]| bf16(block.iter().fold(sum, |sum, term| sum + term));
-                terms.chunks(128).fold(0.0, add)
-            }
-            Order::Pairwise => match terms.len() {
-                0 => 0.0,
-                1 => terms[0],
-                n => self.sum(&terms[..n / 2]) + self.sum(&terms[n / 2..]),
-            },
-        }
-    }
-
     /// Of operands that are rounded already.
     fn dot(&self, x: &[f32], weights: ArrayView1<f32>) -> f32 {
         let terms: Vec<f32> = x.iter().zip(weights).map(|(x, weight)| x * weight).collect();
-        self.sum(&terms)
+        self.order.sum(&terms)
     }
 
     /// The columns of each expert's matrix as rows, rounded.

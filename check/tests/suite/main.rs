@@ -1,6 +1,7 @@
 //! The tests of the crate, in one program, so that it is linked once.
 
 mod against;
+mod arithmetic;
 mod batches;
 mod bounds;
 mod common;
@@ -20,6 +21,7 @@ mod orders;
 mod several;
 mod sizes;
 mod snapshots;
+mod sums;
 mod values;
 
 use std::path::{Path, PathBuf};

@@ -148,7 +148,7 @@ fn is_decided(profile: ValueProfile) {
     let found = format!("{profile:?}: {undecided} of {all} undecided, {loose} with a bound above half of the value");
     println!("{found}");
     assert!(all > 100_000, "{found}");
-    assert!(undecided * 100 <= all, "{found}");
+    assert!(undecided * 30 <= all, "{found}");
     assert!(loose * 100 <= all, "{found}");
 }
 

@@ -91,7 +91,8 @@ impl Affine<'_> {
         let sum = value - self.bias[column];
         let root = sums.square_sum.sqrt();
         let length = self.x.len() + 1;
-        let propagated = sums.error_square_sum.sqrt() + sums.error_sum.abs() + self.systematic * sum.abs();
+        let spread = self.roundings.spread() * sums.error_square_sum.sqrt();
+        let propagated = spread + sums.error_sum.abs() + self.systematic * sum.abs();
         let size = sum.abs().max(value.abs()) + root;
         let summed = self.roundings.sum_error(self.roundings.accumulate, length, size);
         propagated + summed + self.rounded(column, value, sum, root)

@@ -49,7 +49,8 @@
 //!
 //! **Second product.** The errors δa_i of its operands are independent unless the data make them equal: their
 //! effect is sqrt(Σ δa²d²) + |Σ δa·d|, where the second term covers one-sided weights. The activation's own
-//! evaluation can err to the same side for all i, which adds 8 · u_store · |S|.
+//! evaluation can err to the same side for all i, which adds 8 · u_store · |S|. The root needs no λ, since each δa_i is
+//! the sum of several roundings, of which an engine shows a part; with `fused` and `flush` it is a single one, and has λ.
 //!
 //! **Combination.** The same again over the K slots, with the routing weights as exact factors.
 //!

@@ -57,13 +57,19 @@ impl Terms {
         if !value.is_finite() {
             return 0.0;
         }
-        let propagated = self.error_root + self.error_sum.abs();
+        let propagated = roundings.spread() * self.error_root + self.error_sum.abs();
         let summed = roundings.sum_error(accumulate, length, value.abs() + self.root);
         propagated + summed + besides
     }
 }
 
 impl Roundings {
+    /// By how much a root of squared errors is multiplied, where errors go on into a product or a sum.
+    pub(super) fn spread(&self) -> f64 {
+        let are_few = self.flushes || self.activated != Rounding::NONE;
+        if are_few { LAMBDA } else { 1.0 }
+    }
+
     /// λ · u · sqrt(n) · (|S| + r), `size` the sum in brackets, for the engine and for the oracle's own f64 arithmetic.
     pub(super) fn sum_error(&self, accumulate: Rounding, length: usize, size: f64) -> f64 {
         let length = length as f64;

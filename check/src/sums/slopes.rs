@@ -1,0 +1,272 @@
+//! What each direction does to the output of a case.
+
+use binned_experts_reference::{Activation, Dims};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
+
+use super::Direction;
+use crate::oracle::{Bounds, Definition, Expected, Inputs, Rounding, Roundings, clamped_swiglu};
+
+/// The most multiply-adds that the slopes of a case take.
+const WORK: usize = 1 << 19;
+/// The most tokens of a case.
+const MOST_TOKENS: usize = 32;
+/// The relative step of a difference quotient. Its error is of the order of the square.
+const STEP: f64 = 1.0 / (1 << 20) as f64;
+/// Directions that change the activations: these come first among all.
+const INNER: usize = Direction::OperandsCut as usize + 1;
+
+/// The derivative of the output by each direction, at some tokens of a case and in units of the bound.
+#[derive(Debug, Clone)]
+pub(crate) struct Slopes {
+    /// Token, and `[directions,H]`. What is not finite says nothing.
+    pub(super) rows: Vec<(usize, Array2<f64>)>,
+}
+
+impl Slopes {
+    /// At tokens that are spread evenly over those that keep an assignment, as many as the work allows.
+    pub(crate) fn new(expected: &Expected, bounds: &Bounds, roundings: Roundings) -> Slopes {
+        let (inputs, definition) = (expected.inputs(), expected.definition());
+        let Dims {
+            tokens,
+            hidden,
+            intermediate,
+            top_k,
+            ..
+        } = inputs.dims;
+        let case = Case {
+            inputs,
+            definition,
+            roundings,
+            rounds_operands: roundings.operand != Rounding::NONE,
+        };
+        let kept: Vec<usize> = (0..tokens)
+            .filter(|token| definition.kept[token * top_k..][..top_k].contains(&true))
+            .collect();
+        let most = (WORK / (top_k * hidden * intermediate * INNER)).min(MOST_TOKENS);
+        let count = kept.len().min(most);
+        let rows = (0..count).map(|at| kept[at * kept.len() / count]);
+        let slopes = |token: usize| (token, case.slopes(token) / bounds.output.row(token));
+        Slopes {
+            rows: rows.map(slopes).collect(),
+        }
+    }
+}
+
+/// A case whose output is to be changed.
+struct Case<'a> {
+    inputs: &'a Inputs,
+    definition: &'a Definition,
+    roundings: Roundings,
+    rounds_operands: bool,
+}
+
+impl Case<'_> {
+    /// `[directions,H]`.
+    fn slopes(&self, token: usize) -> Array2<f64> {
+        let Dims { hidden, top_k, .. } = self.inputs.dims;
+        let mut slopes = Array2::zeros((Direction::ALL.len(), hidden));
+        for flat in (token * top_k..(token + 1) * top_k).filter(|flat| self.definition.kept[*flat]) {
+            let (_, _, expert) = self.inputs.assignment(flat);
+            let weight = self.inputs.selected_weight(flat);
+            let down = self.inputs.down_proj.index_axis(Axis(0), expert);
+            let changed = self.activations(flat).dot(&down);
+            slopes
+                .slice_axis_mut(Axis(0), Slice::from(..INNER))
+                .scaled_add(weight, &changed);
+            let bias = self.inputs.down_proj_bias.row(expert);
+            slopes.row_mut(Direction::Biases as usize).scaled_add(weight, &bias);
+            if self.rounds_operands {
+                let cuts = product_of_cuts(self.definition.activated.row(flat), down, self.roundings.operand);
+                slopes
+                    .row_mut(Direction::OperandsCut as usize)
+                    .scaled_add(weight, &cuts);
+            }
+        }
+        let output = self.definition.output.row(token);
+        slopes.row_mut(Direction::Weights as usize).assign(&output);
+        let cut = output.mapv(|value| cut(value, self.roundings.store));
+        slopes.row_mut(Direction::OutputCut as usize).assign(&cut);
+        slopes
+    }
+
+    /// How the activations of an assignment change in each of the first directions, `[INNER,I]`.
+    fn activations(&self, flat: usize) -> Array2<f64> {
+        let (token, _, expert) = self.inputs.assignment(flat);
+        let Activation { alpha, limit } = self.inputs.activation;
+        let store = self.roundings.store;
+        // Where the limit is none of the element type's values, a kernel may round it.
+        let limit_step = if rounded(limit, store) == limit { STEP } else { 0.0 };
+        let bias = self.inputs.gate_up_proj_bias.row(expert);
+        let operands = self.rounds_operands.then(|| {
+            let matrix = self.inputs.gate_up_proj.index_axis(Axis(0), expert);
+            let x = self.inputs.hidden_states.row(token);
+            x.mapv(|x| cut(x, self.roundings.operand)).dot(&matrix) + product_of_cuts(x, matrix, self.roundings.operand)
+        });
+        // An activation is stored, and an operand of the second product.
+        let operand = self.roundings.operand;
+        let kept = if operand.unit > store.unit { operand } else { store };
+        let short = short_of(kept);
+        let mut changes = Array2::zeros((INNER, self.inputs.dims.intermediate));
+        for (i, mut change) in changes.columns_mut().into_iter().enumerate() {
+            let pair = |row: ArrayView1<f64>| (row[2 * i], row[2 * i + 1]);
+            let (gate, up) = pair(self.definition.gate_up.row(flat));
+            let value = self.definition.activated[[flat, i]];
+            // Along a change of gate, up, alpha and limit.
+            let slope = |gates: f64, ups: f64, alphas: f64, limits: f64| {
+                let at = |sign: f64| {
+                    let activation = Activation {
+                        alpha: alpha + sign * alphas,
+                        limit: limit + sign * limits,
+                    };
+                    clamped_swiglu(gate + sign * gates, up + sign * ups, activation)
+                };
+                (at(1.0) - at(-1.0)) / (2.0 * STEP)
+            };
+            let (gate_bias, up_bias) = pair(bias);
+            change[Direction::Alpha as usize] = slope(0.0, 0.0, STEP * alpha, 0.0);
+            change[Direction::Limit as usize] = slope(0.0, 0.0, 0.0, limit_step * limit);
+            change[Direction::Sigmoid as usize] = value;
+            change[Direction::Biases as usize] = slope(STEP * gate_bias, STEP * up_bias, 0.0, 0.0);
+            change[Direction::ActivationCut as usize] = cut(value, kept);
+            let stored = rounded(value, kept);
+            change[Direction::ActivationShort as usize] = rounded(stored, short) - stored;
+            if let Some(operands) = &operands {
+                let (gates, ups) = pair(operands.view());
+                change[Direction::OperandsCut as usize] =
+                    slope(STEP * gates, STEP * ups, 0.0, 0.0) + cut(value, operand);
+            }
+        }
+        changes
+    }
+}
+
+/// The rounding to fewer bits: two less in 16 bits; four less in more, where sums move the last bits.
+fn short_of(store: Rounding) -> Rounding {
+    let factor = if store.unit < Rounding::F16.unit { 16.0 } else { 4.0 };
+    Rounding {
+        unit: factor * store.unit,
+        step: factor * store.step,
+    }
+}
+
+/// x · (what cutting does to a matrix).
+fn product_of_cuts(x: ArrayView1<f64>, matrix: ArrayView2<f64>, rounding: Rounding) -> Array1<f64> {
+    let mut sums = Array1::zeros(matrix.ncols());
+    for (&x, row) in x.iter().zip(matrix.rows()) {
+        for (sum, &value) in sums.iter_mut().zip(row) {
+            *sum += x * cut(value, rounding);
+        }
+    }
+    sums
+}
+
+/// What cutting does to a value on average: half a step towards 0, and nothing to a value that the rounding keeps.
+fn cut(value: f64, rounding: Rounding) -> f64 {
+    if rounded(value, rounding) == value {
+        return 0.0;
+    }
+    -(0.5 * step_at(value, rounding)).copysign(value)
+}
+
+/// Rounded to nearest, ties to even.
+fn rounded(value: f64, rounding: Rounding) -> f64 {
+    let step = step_at(value, rounding);
+    if step > 0.0 && step.is_finite() {
+        (value / step).round_ties_even() * step
+    } else {
+        value
+    }
+}
+
+/// The distance between the values next to a value.
+fn step_at(value: f64, rounding: Rounding) -> f64 {
+    const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
+    let power = f64::from_bits(value.to_bits() & EXPONENT);
+    (2.0 * rounding.unit * power).max(rounding.step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CaseSpec;
+    use crate::case::ValueProfile;
+    use crate::generate::Selection;
+    use crate::oracle::Precision;
+    use crate::tensor::ElementType;
+
+    /// The derivative of the output by a parameter that `change` multiplies by a factor, in units of the bound.
+    fn derivative(inputs: &Inputs, bounds: &Bounds, change: impl Fn(&mut Inputs, f64)) -> Array2<f64> {
+        let output = |factor: f64| {
+            let mut changed = inputs.clone();
+            change(&mut changed, factor);
+            Definition::new(&changed).output
+        };
+        const STEP: f64 = 1e-5;
+        (output(1.0 + STEP) - output(1.0 - STEP)) / (2.0 * STEP) / &bounds.output
+    }
+
+    #[test]
+    fn slopes_are_derivatives_of_the_definition() {
+        let selection = Selection {
+            elements: vec![ElementType::F32],
+            // A difference of outputs says nothing of a slope that is small beside them.
+            values: vec![ValueProfile::Gentle],
+            ..Selection::default()
+        };
+        type Change = fn(&mut Inputs, f64);
+        let changes: [(Direction, Change); 5] = [
+            (Direction::Alpha, |inputs, factor| inputs.activation.alpha *= factor),
+            (Direction::Limit, |inputs, factor| inputs.activation.limit *= factor),
+            // A factor on the activations is one on the second matrix.
+            (Direction::Sigmoid, |inputs, factor| inputs.down_proj *= factor),
+            (Direction::Biases, |inputs, factor| {
+                inputs.gate_up_proj_bias *= factor;
+                inputs.down_proj_bias *= factor;
+            }),
+            (Direction::Weights, |inputs, factor| inputs.routing_weights *= factor),
+        ];
+        // By direction, the rows whose slopes are all near, and all rows.
+        let mut rows = [(0, 0); Direction::ALL.len()];
+        for seed in 0..200 {
+            let spec = CaseSpec::from_seed(seed, &selection);
+            if spec.special.is_some() || spec.limit.is_infinite() {
+                continue;
+            }
+            let problem = spec.build().unwrap();
+            let expected = Expected::new(Inputs::new(&problem), problem.output_shape(), problem.element());
+            let roundings = Roundings::new(Precision::FP32, ElementType::F32);
+            let bounds = Bounds::new(expected.inputs(), expected.definition(), roundings);
+            let slopes = Slopes::new(&expected, &bounds, roundings);
+            for (direction, change) in changes {
+                let right = derivative(expected.inputs(), &bounds, change);
+                for (token, found) in &slopes.rows {
+                    let (found, right) = (found.row(direction as usize), right.row(*token));
+                    let largest = right.iter().fold(0.0, |largest: f64, slope| largest.max(slope.abs()));
+                    // A value at a clamp has two derivatives, and a large one is far from straight.
+                    let near = |(found, right): (&f64, &f64)| (found - right).abs() <= 1e-3 * largest;
+                    if right.iter().all(|slope| slope.is_finite()) && largest > 0.0 {
+                        let (right_rows, all) = &mut rows[direction as usize];
+                        *right_rows += usize::from(found.iter().zip(right).all(near));
+                        *all += 1;
+                    }
+                }
+            }
+        }
+        for (direction, _) in changes {
+            let (right, all) = rows[direction as usize];
+            assert!(all >= 50 && right * 100 >= all * 95, "{direction}: {right} of {all}");
+        }
+    }
+
+    #[test]
+    fn cutting_takes_half_a_step_from_what_is_not_kept() {
+        let bf16 = Rounding::BF16;
+        // Between 1 and 2 the values of bf16 lie 2^-7 apart.
+        assert_eq!((cut(1.1, bf16), cut(-1.1, bf16)), (-0.00390625, 0.00390625));
+        assert_eq!((cut(3.0, bf16), cut(0.0, bf16)), (0.0, 0.0));
+        assert_eq!((rounded(1.1, bf16), rounded(-0.0, bf16)), (1.1015625, 0.0));
+        assert_eq!(rounded(rounded(1.1, bf16), short_of(bf16)), 1.09375);
+        assert_eq!(short_of(Rounding::F32).unit, 16.0 * Rounding::F32.unit);
+        assert!(rounded(f64::INFINITY, bf16).is_infinite() && rounded(f64::NAN, bf16).is_nan());
+    }
+}

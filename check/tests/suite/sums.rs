@@ -1,0 +1,285 @@
+//! Sums over a run: honest engines add up to nothing, and small systematic faults are found and named.
+
+use std::ops::ControlFlow;
+
+use binned_experts_check::check::{CaseResult, Contender, EngineTotals, check};
+use binned_experts_check::engine::{DefinitionEngine, Engine, Reference};
+use binned_experts_check::oracle::Rounding;
+use binned_experts_check::report::{self, Merged};
+use binned_experts_check::sums::{Direction, Estimate, LEAST_CASES, Sums};
+use binned_experts_check::{CheckPlan, Domain, ElementType, Precision, Selection, Summary};
+
+use crate::arithmetic::{Arithmetic, cut_to_bits};
+use crate::common::{bf16, round_to_bits};
+
+/// Small cases of one element type, so that a test takes seconds.
+fn small(element: ElementType, cases: usize) -> CheckPlan {
+    let domain: Domain =
+        "tokens = { max = 24 }\nhidden = { max = 32 }\nintermediate = { max = 32 }\nexperts = { max = 8 }\n\
+                          top_k = { max = 4 }\nfinite = true"
+            .parse()
+            .unwrap();
+    all(element, cases, domain)
+}
+
+fn all(element: ElementType, cases: usize, domain: Domain) -> CheckPlan {
+    CheckPlan {
+        cases,
+        selection: Selection {
+            elements: vec![element],
+            domain,
+            ..Selection::default()
+        },
+        ..CheckPlan::default()
+    }
+}
+
+fn run(engines: &mut [&mut dyn Engine], plan: &CheckPlan) -> Summary {
+    let mut contenders: Vec<Contender<'_>> = engines
+        .iter_mut()
+        .map(|engine| Contender::single(&mut **engine))
+        .collect();
+    check(&mut contenders, plan, &mut |_: &CaseResult| ControlFlow::Continue(())).unwrap()
+}
+
+/// Honest kernels of an element type, the reference and the definition, over the same cases.
+fn honest(element: ElementType, plan: &CheckPlan) -> Summary {
+    let mut kernels = Arithmetic::honest();
+    kernels.retain(|kernel| kernel.element == element);
+    let (mut reference, mut definition) = (Reference, DefinitionEngine);
+    let mut engines: Vec<&mut dyn Engine> = vec![&mut reference, &mut definition];
+    engines.extend(kernels.iter_mut().map(|kernel| kernel as &mut dyn Engine));
+    run(&mut engines, plan)
+}
+
+fn estimate(totals: &EngineTotals, direction: Direction) -> Estimate {
+    let estimates = totals.sums[0].estimates();
+    *estimates
+        .iter()
+        .find(|estimate| estimate.direction == direction)
+        .unwrap()
+}
+
+const ELEMENTS: [ElementType; 3] = [ElementType::F32, ElementType::Bf16, ElementType::F16];
+
+#[test]
+fn honest_engines_are_not_biased() {
+    for element in ELEMENTS {
+        let summary = honest(element, &small(element, 300));
+        summary.assert_agrees();
+        for totals in &summary.engines {
+            let sums = &totals.sums[0];
+            assert!(sums.cases > 150, "{}: {} cases", totals.name, sums.cases);
+            // Those of tf32 and of tensor cores may lie far from 0 as well.
+            let worst = sums.estimates()[0];
+            assert!(worst.deviations < 5.0, "{}, {}: {worst:?}", totals.name, sums.precision);
+        }
+    }
+}
+
+/// Faults that pass every bound, the direction that tells of each, and how much of it there is.
+fn wrong() -> Vec<(Arithmetic, Direction, f64)> {
+    let (bf16_kernel, f16_kernel, fp32) = (Arithmetic::BF16, Arithmetic::F16, Arithmetic::FP32);
+    let alpha = |base: Arithmetic, alpha: f64| {
+        let factor = alpha / 1.702;
+        (Arithmetic { alpha: factor, ..base }, Direction::Alpha, factor - 1.0)
+    };
+    let limit = |limit: f64| {
+        let factor = limit / 7.0;
+        let wrong = Arithmetic {
+            limit: factor,
+            ..bf16_kernel
+        };
+        (wrong, Direction::Limit, factor - 1.0)
+    };
+    let sigmoid = Arithmetic {
+        sigmoid: |sigmoid| 1.01 * sigmoid,
+        ..bf16_kernel
+    };
+    let cut_output = Arithmetic {
+        output: |value| cut_to_bits(value, 8),
+        ..bf16_kernel
+    };
+    let cut_activation = Arithmetic {
+        activation: |value| cut_to_bits(value, 8),
+        ..bf16_kernel
+    };
+    let short = Arithmetic {
+        activation: |value| round_to_bits(value, 6),
+        ..bf16_kernel
+    };
+    let short_per_operation = Arithmetic { store: bf16, ..short };
+    let twenty_bits = Arithmetic {
+        activation: |value| round_to_bits(value, 20),
+        ..fp32
+    };
+    vec![
+        alpha(bf16_kernel, 1.69),
+        alpha(bf16_kernel, 1.7),
+        limit(6.95),
+        limit(6.99),
+        (sigmoid, Direction::Sigmoid, 0.01),
+        (cut_output, Direction::OutputCut, 1.0),
+        (cut_activation, Direction::ActivationCut, 1.0),
+        (short, Direction::ActivationShort, 0.5),
+        (short_per_operation, Direction::ActivationShort, 0.6),
+        alpha(f16_kernel, 1.7),
+        alpha(fp32, 1.702_001),
+        (twenty_bits, Direction::ActivationShort, 0.8),
+    ]
+}
+
+fn assert_found(summary: &Summary, engine: usize, direction: Direction, right: f64) {
+    let totals = &summary.engines[engine];
+    let found = estimate(totals, direction);
+    let text = report::totals(summary);
+    assert!(found.is_biased && totals.is_biased(), "{found:?}\n{text}");
+    assert!((found.found / right - 1.0).abs() < 0.5, "{right}: {found:?}");
+    assert!(summary.has_failures() && !summary.agrees(), "{text}");
+    assert!(text.lines().last().unwrap().contains("BIASED: "), "{text}");
+}
+
+#[test]
+fn small_systematic_faults_are_found_and_named() {
+    for element in ELEMENTS {
+        // Limits matter only where gates are clamped, which is in few of the cases.
+        let (summary, faults) = faulty(element, &small(element, 1000));
+        for (engine, (direction, right)) in faults.into_iter().enumerate() {
+            assert_found(&summary, engine, direction, right);
+        }
+    }
+}
+
+/// The kernels of an element type that are wrong over the same cases, and what is to be found of each.
+fn faulty(element: ElementType, plan: &CheckPlan) -> (Summary, Vec<(Direction, f64)>) {
+    let mut faults = wrong();
+    faults.retain(|(kernel, ..)| kernel.element == element);
+    let kernels = faults.iter_mut().map(|(kernel, ..)| kernel as &mut dyn Engine);
+    let summary = run(&mut kernels.collect::<Vec<_>>(), plan);
+    let found = faults.into_iter().map(|(_, direction, right)| (direction, right));
+    (summary, found.collect())
+}
+
+#[test]
+fn a_fixed_alpha_is_estimated_all_the_same() {
+    let mut plan = small(ElementType::Bf16, 600);
+    plan.selection.domain.alpha = Some(vec![1.702]);
+    let mut kernel = Arithmetic {
+        alpha: 1.69 / 1.702,
+        ..Arithmetic::BF16
+    };
+    let summary = run(&mut [&mut kernel], &plan);
+    assert_found(&summary, 0, Direction::Alpha, 1.69 / 1.702 - 1.0);
+    let text = report::totals(&summary);
+    let line = text.lines().find(|line| line.starts_with("  alpha 1.6")).unwrap();
+    assert!(line.contains(" where 1.702 is right, BIASED by "), "{line}");
+}
+
+#[test]
+fn few_cases_say_nothing() {
+    let mut kernel = Arithmetic {
+        sigmoid: |sigmoid| 1.01 * sigmoid,
+        ..Arithmetic::BF16
+    };
+    let summary = run(&mut [&mut kernel], &small(ElementType::Bf16, LEAST_CASES - 1));
+    assert!(summary.agrees() && summary.engines[0].sums[0].estimates().is_empty());
+}
+
+#[test]
+fn cases_that_disagree_add_nothing() {
+    let mut kernel = Arithmetic {
+        sigmoid: |sigmoid| 2.0 * sigmoid,
+        ..Arithmetic::FP32
+    };
+    let summary = run(&mut [&mut kernel], &small(ElementType::F32, 100));
+    let totals = &summary.engines[0];
+    assert!(totals.disagree > 50, "{}", totals.disagree);
+    assert!(totals.sums.iter().all(|sums| sums.cases <= totals.agree));
+}
+
+#[test]
+fn shares_add_up_to_the_whole() {
+    let plan = small(ElementType::Bf16, 600);
+    let shares = ["1/2", "2/2"].map(|shard| CheckPlan {
+        shard: shard.parse().unwrap(),
+        ..plan.clone()
+    });
+    let mut kernel = Arithmetic {
+        sigmoid: |sigmoid| 1.01 * sigmoid,
+        ..Arithmetic::BF16
+    };
+    let mut merged = Merged::default();
+    for share in &shares {
+        let summary = run(&mut [&mut kernel], share);
+        merged.add(&report::totals_json(&summary)).unwrap();
+    }
+    let whole = run(&mut [&mut kernel], &plan);
+    let (one, other) = (&merged.summary().engines[0].sums[0], &whole.engines[0].sums[0]);
+    assert_eq!((one.cases, one.elements), (other.cases, other.elements));
+    for (one, other) in one.estimates().iter().zip(other.estimates()) {
+        assert_eq!(one.direction, other.direction);
+        let near = |one: f64, other: f64| (one - other).abs() <= 1e-9 * other.abs();
+        assert!(
+            near(one.found, other.found) && near(one.error, other.error),
+            "{one:?} {other:?}"
+        );
+    }
+    assert!(merged.summary().has_failures());
+    assert_eq!(report::conclusion(merged.summary()), report::conclusion(&whole));
+}
+
+/// Prints what the table of honest engines is made of: `cargo test -p binned-experts-check --test suite
+/// sums::print -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes, and prints"]
+fn print_what_honest_engines_add_up_to() {
+    for element in ELEMENTS {
+        let summary = honest(element, &all(element, 1000, Domain::default()));
+        for totals in &summary.engines {
+            print(&totals.name, &totals.sums[0]);
+        }
+    }
+}
+
+/// Prints what the faults of the tests above add up to in as many cases as a run has by itself.
+#[test]
+#[ignore = "takes minutes, and prints"]
+fn print_what_wrong_engines_add_up_to() {
+    for element in ELEMENTS {
+        let (summary, faults) = faulty(element, &all(element, 1000, Domain::default()));
+        for (totals, (direction, right)) in summary.engines.iter().zip(faults) {
+            println!(
+                "{direction} of {right:+.3e}, found {:+.3e}",
+                estimate(totals, direction).found
+            );
+            print(&totals.name, &totals.sums[0]);
+        }
+    }
+}
+
+fn print(name: &str, sums: &Sums) {
+    let rounding = match sums.precision {
+        Precision::BF16 => Rounding::BF16,
+        Precision::FP32 => Rounding::F32,
+        _ => Rounding::TF32,
+    };
+    println!(
+        "{name}, {}: {} cases, root mean square {:.4}",
+        sums.precision,
+        sums.cases,
+        sums.share()
+    );
+    for estimate in sums.estimates() {
+        let Estimate {
+            direction,
+            found,
+            deviations,
+            ..
+        } = estimate;
+        let sum = &sums.along[direction as usize];
+        let spread = (sum.squares / sum.denominator).sqrt();
+        let scale = if direction.is_factor() { rounding.unit } else { 1.0 };
+        let found = found / scale;
+        println!("  {direction:<16} {found:+8.3} spread {spread:.3} {deviations:6.1} standard errors");
+    }
+}
