@@ -26,7 +26,8 @@ use trials::{Need, trial};
 fn main() -> ExitCode {
     let gpu = Need::new("a GPU", Some("BINNED_EXPERTS_REQUIRE_GPU"), || reason(Cuda::new()));
     let nvrtc = Need::new("NVRTC", None, || reason(cuda::compiler_version()));
-    let mut trials = vec![
+    let mut trials = on_device::trials(&gpu);
+    trials.extend([
         trial(&[&gpu], generated_cases_agree),
         trial(&[&gpu], generated_cases_agree_in_bf16),
         trial(&[&gpu], goldens_agree_in_every_order),
@@ -38,9 +39,9 @@ fn main() -> ExitCode {
         trial(&[&gpu], unpoisoned_workspaces_agree),
         trial(&[&gpu], out_of_memory_is_an_error_and_nothing_is_lost),
         trial(&[&gpu, &nvrtc], compiled_kernels_agree),
+        // The last: its faults may leave nothing of the device to this process.
         trial(&[&gpu, &nvrtc], a_race_fails_on_the_gpu),
-    ];
-    trials.extend(on_device::trials(&gpu));
+    ]);
     trials::run(trials)
 }
 
