@@ -81,13 +81,18 @@ impl OnDevice {
 }
 
 /// The tensors belong to another stream than the pipeline's, and one pipeline takes problems of all sizes.
-fn same_bits_on_device<T: PathElement>(problem: &Problem<T>) -> Result<(), Failed> {
+///
+/// Whether they were compared: the portable path in bf16 takes no such tensors.
+fn same_bits_on_device<T: PathElement>(problem: &Problem<T>) -> Result<bool, Failed> {
     if problem.hidden_states().is_empty() || problem.explicit_order().is_some() {
-        return Ok(());
+        return Ok(false);
     }
     let machine = Cuda::new()?;
     let other = machine.stream().context().new_stream()?;
     let mut pipeline = Pipeline::new(problem.weights().clone(), machine)?;
+    if pipeline.path().name() == PORTABLE_BF16.name() {
+        return Ok(false);
+    }
     let expected = bits(&pipeline.forward(problem)?);
     let tensors = OnDevice::of(&other, problem)?;
     for run in 0..3 {
@@ -99,7 +104,7 @@ fn same_bits_on_device<T: PathElement>(problem: &Problem<T>) -> Result<(), Faile
             return Err(format!("run {run} differs from the forward from the host, {:?}", problem.dims()).into());
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn tensors_on_the_device_give_the_same_bits() -> Result<(), Failed> {
@@ -107,12 +112,11 @@ fn tensors_on_the_device_give_the_same_bits() -> Result<(), Failed> {
     for seed in 0..60 {
         for (at, plan) in [f32_cases(0, Vec::new()), bf16_cases(0, Vec::new())].iter().enumerate() {
             let spec = CaseSpec::from_seed(seed, &plan.selection);
-            compared[at] += usize::from(spec.tokens() > 0 && spec.order.is_none());
-            match spec.build()? {
+            compared[at] += usize::from(match spec.build()? {
                 AnyProblem::F32(problem) => same_bits_on_device(&problem)?,
                 AnyProblem::Bf16(problem) => same_bits_on_device(&problem)?,
                 other => return Err(format!("expected f32 or bf16, found {}", other.element()).into()),
-            }
+            });
         }
     }
     if compared.iter().any(|compared| *compared < 40) {

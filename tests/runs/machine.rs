@@ -78,7 +78,8 @@ fn any_number_of_cases_is_begun() {
 #[test]
 fn output_goes_to_what_is_there() {
     let place = Place::new();
-    let case = |out: &str| place.run(&["case", "--seed", "7", "--out", out]);
+    // With the usual alpha and limit, so that the file has one line of metadata: several have no order.
+    let case = |out: &str| place.run(&["case", "--seed", "1", "--out", out]);
     assert_eq!(case("plain").code, Some(0));
     let bytes = std::fs::read(place.path("plain")).unwrap();
     let mode = |name: &str| std::fs::metadata(place.path(name)).unwrap().permissions().mode();

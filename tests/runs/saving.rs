@@ -160,8 +160,6 @@ fn failed_cases_are_run_first_when_asked() {
         names,
         [
             "command-seed-0-shrunk",
-            // Of another kind: its warm-up call fails.
-            "command-seed-1-shrunk",
             "command-seed-0",
             "command-seed-1",
             "command-seed-2",

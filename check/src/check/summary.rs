@@ -429,7 +429,10 @@ impl EngineTotals {
     pub(crate) fn add_within(&mut self, precision: Precision, cases: usize) {
         match self.within.iter_mut().find(|(known, _)| *known == precision) {
             Some((_, count)) => *count += cases,
-            None => self.within.push((precision, cases)),
+            None => {
+                self.within.push((precision, cases));
+                self.within.sort_unstable_by_key(|(precision, _)| *precision);
+            }
         }
     }
 
