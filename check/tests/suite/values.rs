@@ -133,9 +133,16 @@ fn extreme_magnitudes_are_decided() {
     }
 }
 
+/// A case of more output elements would decide for all.
+const MANY_ELEMENTS: usize = 4096;
+
 fn is_decided(profile: ValueProfile) {
     let (mut all, mut undecided, mut loose) = (0, 0, 0);
+    let is_of_many = |spec: &CaseSpec| spec.tokens() * spec.hidden > MANY_ELEMENTS;
     for spec in cases(profile, ElementType::ALL, 300) {
+        if is_of_many(&spec) {
+            continue;
+        }
         let class = Precision::of(spec.element);
         let prepared = Trial::from_spec(&spec, &[class]).unwrap();
         let bounds = &prepared.bounds(class).unwrap().output;
@@ -147,8 +154,8 @@ fn is_decided(profile: ValueProfile) {
     }
     let found = format!("{profile:?}: {undecided} of {all} undecided, {loose} with a bound above half of the value");
     println!("{found}");
-    assert!(all > 100_000, "{found}");
-    assert!(undecided * 30 <= all, "{found}");
+    assert!(all > 50_000, "{found}");
+    assert!(undecided * 100 <= all, "{found}");
     assert!(loose * 100 <= all, "{found}");
 }
 
