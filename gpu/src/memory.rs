@@ -31,6 +31,7 @@ impl<M: Machine> Memory<M> {
     }
 
     /// Buffers that are there already, and their sizes.
+    #[cfg(feature = "cuda")]
     pub(crate) fn of(buffers: impl IntoIterator<Item = (BufferId, M::Buffer, usize)>) -> Memory<M> {
         let region = |(id, buffer, bytes)| {
             let region = Region {

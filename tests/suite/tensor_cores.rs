@@ -84,8 +84,8 @@ fn the_tensor_cores_take_the_rows_that_they_should() {
             ValueProfile::Outliers => 0.02..=0.05,
             // Biases of one size and products of another.
             ValueProfile::LargeBias => 0.0..=0.02,
-            // No activation but 0.
-            ValueProfile::Exact => 0.0..=1.0,
+            // No activation but 0, of tokens and weights that are mostly zero.
+            ValueProfile::Exact => 1.0..=1.0,
             // Gates far below zero leave no activation.
             ValueProfile::Clamping => 0.01..=0.4,
             // Weights that are mostly zero, or that span 2^±60.
