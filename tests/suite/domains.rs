@@ -10,9 +10,9 @@ use crate::planted::{Bug, Outside, PLANTED, RESTRICTED, name_of};
 use crate::runner::{Checked, binned_experts, check, planted};
 use crate::trials::trial;
 
-/// Multiples of 64, distinct experts, no drops, fixed alpha and limit, finite inputs, at least one token.
-const MULTIPLES: &str = "
-    precision = ['fp32']
+/// What many published kernels take: multiples of 64, distinct experts, no drops, fixed alpha and limit, finite inputs,
+/// at least one token.
+pub(crate) const MULTIPLES: &str = "
     tokens = { min = 1 }
     hidden = { multiple_of = 64 }
     intermediate = { multiple_of = 64 }
@@ -129,7 +129,7 @@ fn every_case_is_inside(domain: &str, cases: u64) -> Checked {
 }
 
 fn every_case_of_multiples_is_inside() {
-    let checked = every_case_is_inside(MULTIPLES, 60);
+    let checked = every_case_is_inside(&format!("precision = ['fp32']{MULTIPLES}"), 60);
     assert_eq!(checked.totals["domain"]["hidden"]["multiple_of"], 64);
     let ruled_out = checked.totals["ruled_out"].as_array().unwrap();
     for name in ["no-tokens", "uniform", "capacity-zero", "nan-in-token", "huge-gates"] {

@@ -4,21 +4,10 @@
 use clap::ValueEnum;
 use libtest_mimic::{Failed, Trial};
 
+use crate::domains::MULTIPLES;
 use crate::planted::{Bug, name_of};
 use crate::runner::{check_program, planted};
 use crate::trials::trial;
-
-/// What many published kernels take.
-const DOMAIN: &str = "
-hidden = { multiple_of = 64 }
-intermediate = { multiple_of = 64 }
-tokens = { min = 1 }
-drops = false
-duplicates = false
-alpha = [1.702]
-limit = [7.0]
-finite = true
-";
 
 /// Those that show at all show within so many cases, but for the rare ones.
 const CASES: &str = "40";
@@ -75,7 +64,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn every_bug_fares_as_it_says() -> Result<(), Failed> {
     let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(file.path(), DOMAIN)?;
+    std::fs::write(file.path(), MULTIPLES)?;
     let domain = file.path().to_string_lossy().into_owned();
     let mut unexpected = Vec::new();
     for &bug in Bug::value_variants() {

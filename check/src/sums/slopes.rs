@@ -42,7 +42,9 @@ impl Slopes {
         let kept: Vec<usize> = (0..tokens)
             .filter(|token| definition.kept[token * top_k..][..top_k].contains(&true))
             .collect();
-        let most = (WORK / (top_k * hidden * intermediate * INNER)).min(MOST_TOKENS);
+        // A token without an element, or whose activations are none, takes no time.
+        let of_token = top_k * hidden * intermediate * INNER;
+        let most = WORK.checked_div(of_token).unwrap_or(MOST_TOKENS).min(MOST_TOKENS);
         let count = kept.len().min(most);
         let rows = (0..count).map(|at| kept[at * kept.len() / count]);
         let slopes = |token: usize| (token, case.slopes(token) / bounds.output.row(token));

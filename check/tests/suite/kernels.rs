@@ -243,6 +243,33 @@ fn every_call_before_a_case_is_judged() {
     }
 }
 
+/// A file may have sizes that are never drawn.
+#[test]
+fn sizes_of_zero_are_judged_like_others() {
+    type Change = fn(&mut CaseSpec);
+    let changes: [Change; 5] = [
+        |spec| spec.sequence = 0,
+        |spec| spec.hidden = 0,
+        |spec| spec.intermediate = 0,
+        |spec| spec.capacity = 0,
+        |spec| (spec.hidden, spec.intermediate) = (0, 0),
+    ];
+    let mut plan = plan(0);
+    for &warmup in Warmup::ALL {
+        for change in changes {
+            let mut spec = gentle(warmup);
+            change(&mut spec);
+            plan.specs.push(("zero".to_owned(), spec));
+        }
+    }
+    let mut kernel = wrong_where(|_| false);
+    kernel.domain.deterministic = Some(true);
+    kernel.domain.batch_invariant = Some(true);
+    let summary = check_engine(&mut kernel, &plan);
+    summary.assert_agrees();
+    assert_eq!(summary.engines[0].agree, plan.specs.len(), "{summary}");
+}
+
 /// A captured graph that keeps the pointers of the first calls.
 #[test]
 fn a_kernel_that_is_wrong_from_the_third_call_of_a_shape_on_is_caught() {

@@ -64,10 +64,16 @@ impl<T: PathElement> Pipeline<Cuda, T> {
     /// ```no_run
     /// use binned_experts_gpu::{Cuda, Pipeline, cuda::DeviceInputs};
     /// use binned_experts_reference::{Activation, ExpertWeights};
-    /// # fn layer() -> ExpertWeights<f32> { unimplemented!() }
+    /// use ndarray::{Array2, Array3};
     ///
-    /// let (tokens, hidden, experts, top_k) = (8, 64, 4, 2);
-    /// let mut pipeline = Pipeline::new(layer(), Cuda::new()?)?;
+    /// let (tokens, hidden, intermediate, experts, top_k) = (8, 64, 32, 4, 2);
+    /// let weights = ExpertWeights::new(
+    ///     Array3::<f32>::ones((experts, hidden, 2 * intermediate)),
+    ///     Array2::zeros((experts, 2 * intermediate)),
+    ///     Array3::ones((experts, intermediate, hidden)),
+    ///     Array2::zeros((experts, hidden)),
+    /// )?;
+    /// let mut pipeline = Pipeline::new(weights, Cuda::new()?)?;
     /// let stream = pipeline.machine().stream().clone();
     /// let hidden_states = stream.clone_htod(&vec![0.5f32; tokens * hidden])?;
     /// let router_indices = stream.clone_htod(&[0i64, 3].repeat(tokens))?;
@@ -92,8 +98,9 @@ impl<T: PathElement> Pipeline<Cuda, T> {
     ///
     /// # Errors
     /// [`GpuError::Length`] if a tensor has another length than the sizes ask for, [`GpuError::OtherDevice`] if one is
-    /// on another device, [`GpuError::HostOnly`] if the path keeps its tensors in another element type, a limit of the
-    /// kernels, or an error of the driver. The pipeline can be used again.
+    /// on another device, [`GpuError::HostOnly`] if the path keeps its tensors in another element type,
+    /// [`GpuError::Reference`] if there are ids and no experts, a limit of the kernels, or an error of the driver. The
+    /// pipeline can be used again.
     pub unsafe fn forward_on_device(
         &mut self,
         inputs: &DeviceInputs<'_, T>,
@@ -138,6 +145,10 @@ impl<T: PathElement> Pipeline<Cuda, T> {
                     found,
                 });
             }
+        }
+        if experts == 0 && !inputs.router_indices.is_empty() {
+            // No id is right, and those of a graph begin as 0.
+            return Err(binned_experts_reference::Error::NoExperts.into());
         }
         let dims = Dims {
             tokens,
