@@ -107,6 +107,7 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
         at_least: arguments.at_least,
         is_strict: arguments.strict,
         repeat: arguments.repeat,
+        measure: arguments.measure,
         shrink_budget: arguments.shrink_budget,
         stop: interrupts.stop.clone(),
     })

@@ -201,6 +201,9 @@ pub(crate) struct Check {
     /// Run the first failing case of each kind so many times more, and tell how often it fails.
     #[arg(long, value_name = "N", default_value_t = 0)]
     repeat: usize,
+    /// Tell the sharpest precision that all results lie within, which takes several times as long.
+    #[arg(long)]
+    measure: bool,
     /// Run only the I-th of N shares of the cases, as one machine of several does.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,

@@ -20,6 +20,7 @@ pub(super) fn zoo(arguments: &Zoo, interrupts: &Interrupts) -> Result<Conclusion
         seed: arguments.seed,
         domain: domain_of(arguments.domain.as_deref())?,
         stop: interrupts.stop.clone(),
+        ..Budget::default()
     };
     // A patch that does not apply is told before anything is built.
     for animal in &animals {

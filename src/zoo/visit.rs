@@ -1,6 +1,6 @@
 //! Builds kernels with a bug, and runs cases until one fails.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -19,6 +19,9 @@ pub struct Budget {
     pub cases: usize,
     /// Case i is the case of seed number `seed + i`, of the element type of the kernels.
     pub seed: u64,
+    /// By name, the number of a case that caught a bug before, which is tried first. Where it still does, the cases
+    /// before it are left out.
+    pub known: BTreeMap<String, usize>,
     /// What the cases are drawn inside of, besides what the kernels take.
     pub domain: Domain,
     /// Ends the run when it is set.
@@ -31,6 +34,7 @@ impl Default for Budget {
         Budget {
             cases: 1000,
             seed: 0,
+            known: BTreeMap::new(),
             domain: Domain::default(),
             stop: Stop::default(),
         }
@@ -112,8 +116,9 @@ fn visit_one(machine: &Machine, animal: &Animal, budget: &Budget) -> Result<Visi
         None => budget.cases,
         Some(_) => budget.cases.div_ceil(EQUIVALENT_SHARE),
     };
+    let known = budget.known.get(&animal.name).copied().filter(|case| *case <= cases);
     Ok(Visit {
-        catch: hunt(&mut *engine, animal.path, 1..=cases, budget)?,
+        catch: hunt(&mut *engine, animal.path, known.into_iter().chain(1..=cases), budget)?,
         time: start.elapsed(),
         may_be_missed: machine.may_miss(animal),
         animal: animal.clone(),

@@ -1,9 +1,11 @@
 //! The zoo: every patch applies, and a check catches what it plants.
 //!
 //! A dozen animals are run here; `cargo test -p binned-experts --test suite -- --ignored` runs all of them, prints the
-//! tables and compares the verdicts with the snapshot.
+//! tables and compares the verdicts with the snapshot. Each is first asked the case that caught it according to the
+//! snapshot: that a case within the budget catches it needs no other. The command `zoo` asks all cases from the first.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use binned_experts::zoo::{self, Animal, Budget, BugClass, KernelPath, Machine, Visit, ZooError};
@@ -51,6 +53,29 @@ pub(crate) fn trials() -> Vec<Trial> {
     ];
     trials.extend(DOZEN.map(|name| on_machine(name, is_caught)));
     trials
+}
+
+/// What is asked of an animal here.
+fn budget() -> Result<Budget, Failed> {
+    Ok(Budget {
+        known: known_cases()?,
+        ..Budget::default()
+    })
+}
+
+/// The case that caught each animal, by name, as the snapshot has it.
+fn known_cases() -> Result<BTreeMap<String, usize>, Failed> {
+    let snapshot = std::fs::read_to_string(snapshots().join("zoo.snap"))?;
+    let case = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let name = fields.next()?;
+        Some((name.to_owned(), fields.next_back()?.parse().ok()?))
+    };
+    Ok(snapshot.lines().filter_map(case).collect())
+}
+
+fn snapshots() -> PathBuf {
+    Path::new(ROOT).join("snapshots")
 }
 
 fn animals() -> Result<Vec<Animal>, ZooError> {
@@ -115,7 +140,7 @@ fn is_caught(name: &str, machine: &Machine) -> Result<(), Failed> {
     let animals = animals()?;
     let animal = animals.iter().find(|animal| animal.name == name);
     let animal = animal.ok_or_else(|| format!("expected tests/zoo/{name}.toml"))?;
-    let visits = zoo::visit(machine, std::slice::from_ref(animal), &Budget::default(), |_| {})?;
+    let visits = zoo::visit(machine, std::slice::from_ref(animal), &budget()?, |_| {})?;
     match visits[0].verdict() {
         "caught" => Ok(()),
         verdict => Err(format!("expected {name} to be caught, found that it {verdict}").into()),
@@ -125,7 +150,7 @@ fn is_caught(name: &str, machine: &Machine) -> Result<(), Failed> {
 fn a_stopped_visit_has_what_was_done(_name: &str, machine: &Machine) -> Result<(), Failed> {
     let mut animals = animals()?;
     animals.retain(|animal| DOZEN.contains(&animal.name.as_str()));
-    let budget = Budget::default();
+    let budget = budget()?;
     let visits = zoo::visit(machine, &animals, &budget, |_| budget.stop.set())?;
     match visits.len() {
         done if done >= 1 && done < animals.len() => Ok(()),
@@ -135,7 +160,7 @@ fn a_stopped_visit_has_what_was_done(_name: &str, machine: &Machine) -> Result<(
 
 /// All of them within the cases of a check, with which the kernels as they are agree.
 fn every_animal(_name: &str, machine: &Machine) -> Result<(), Failed> {
-    let budget = Budget::default();
+    let budget = budget()?;
     let visits = zoo::visit(machine, &animals()?, &budget, |_| {})?;
     for path in KernelPath::ALL {
         if let Some(catch) = zoo::control(machine, path, &visits, &budget)? {
@@ -144,9 +169,20 @@ fn every_animal(_name: &str, machine: &Machine) -> Result<(), Failed> {
     }
     eprintln!("{}\n\n{}\n", zoo::table(&visits), zoo::classes(&visits));
     eprintln!("The slowest:\n\n{}\n\n{}", zoo::slowest(&visits), zoo::summary(&visits));
-    let line = |visit: &Visit| format!("{:<46} {} {}\n", visit.animal.name, visit.animal.class, visit.verdict());
+    let line = |visit: &Visit| {
+        let case = visit
+            .catch
+            .as_ref()
+            .map_or("-".to_owned(), |catch| catch.case.to_string());
+        format!(
+            "{:<46} {:<3} {:<10} {case}\n",
+            visit.animal.name,
+            visit.animal.class,
+            visit.verdict()
+        )
+    };
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(Path::new(ROOT).join("snapshots"));
+    settings.set_snapshot_path(snapshots());
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!("zoo", visits.iter().map(line).collect::<String>()));

@@ -1,6 +1,7 @@
 //! A run of engines over many cases.
 
 mod contender;
+mod measured;
 mod pool;
 mod shapes;
 mod shard;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use contender::Contender;
+pub use measured::Measured;
 pub use pool::{AnyEngine, OpenEngine, OpenError};
 pub use shapes::Shapes;
 pub use shard::Shard;
@@ -58,6 +60,8 @@ pub struct CheckPlan {
     pub is_strict: bool,
     /// How often the first failing case of each kind is run again, to tell how often it fails.
     pub repeat: usize,
+    /// Whether the sharpest claims that each engine meets are found, which takes several times as long.
+    pub measure: bool,
     /// The most cases that are tried to make the first failing case of each kind smaller.
     pub shrink_budget: usize,
     /// Ends the run when it is set. Programs are to be [stopped by](crate::program::Program::stopped_by) the same.
@@ -79,6 +83,7 @@ impl Default for CheckPlan {
             at_least: None,
             is_strict: false,
             repeat: 0,
+            measure: false,
             shrink_budget: 500,
             stop: Stop::default(),
         }

@@ -26,6 +26,7 @@ pub(super) struct Case {
     /// The limit of the domain that it is beyond.
     pub(super) beyond: Option<Limit>,
     pub(super) coverage: Coverage,
+    pub(super) element: ElementType,
     /// Number of elements of the output.
     pub(super) elements: usize,
     /// Time spent building the problems.
@@ -47,6 +48,8 @@ pub(super) struct Sources {
     domain: Domain,
     /// What they are drawn from in turn.
     selections: Vec<Selection>,
+    /// Whether engines are measured on cases inside.
+    measure: bool,
     /// What each engine claims on each element type.
     claims: Vec<Vec<(ElementType, Precision)>>,
 }
@@ -80,6 +83,7 @@ impl Sources {
             first_seed: plan.seed,
             seeds: plan.cases,
             shard: plan.shard,
+            measure: plan.measure,
             selections,
             domain,
             claims: contenders
@@ -106,7 +110,7 @@ impl Sources {
         let index = self.shard.position_of(index);
         if let Some(golden) = self.golden.get(index) {
             let precisions = self.precisions(golden.problem.element(), takes_part);
-            let trial = Trial::from_problem(golden.problem.clone(), &precisions).explained();
+            let trial = self.inside(Trial::from_problem(golden.problem.clone(), &precisions));
             let case = case(golden.name.clone(), None, Some(golden.case.clone()), &trial);
             return (case, trial);
         }
@@ -133,9 +137,16 @@ impl Sources {
             beyond: limit,
             ..case(name, Some(spec), None, &trial)
         };
-        let is_inside = case.beyond.is_none();
-        let trial = trial.explained();
-        (case, if is_inside { trial } else { trial.beyond_domains() })
+        let trial = match case.beyond {
+            None => self.inside(trial),
+            Some(_) => trial.explained().beyond_domains(),
+        };
+        (case, trial)
+    }
+
+    fn inside(&self, trial: Trial) -> Trial {
+        let explained = trial.explained();
+        if self.measure { explained.measured() } else { explained }
     }
 
     fn precisions(&self, element: ElementType, takes_part: impl Fn(usize) -> bool) -> Vec<Precision> {
@@ -153,6 +164,7 @@ fn case(name: String, spec: Option<CaseSpec>, golden: Option<GoldenCase>, trial:
     let dims = trial.problem().dims();
     Case {
         coverage: Coverage::new(trial.expected()),
+        element: trial.problem().element(),
         elements: dims.tokens * dims.hidden,
         generating: trial.generating,
         oracle: trial.oracle,

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Shard;
 use super::source::Case;
+use super::{Measured, Shard};
 use crate::case::{CaseSpec, Profile};
 use crate::domain::{Domain, Limit};
 use crate::engine::{Fault, MachineError};
 use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
 use crate::oracle::Precision;
 use crate::sums::Sums;
+use crate::tensor::ElementType;
 use crate::text::without_numbers;
 
 /// The most kinds of failures, or of reasons, that are told apart; the rest is one more.
@@ -172,6 +173,8 @@ pub struct EngineTotals {
     pub elements: usize,
     /// What its errors add up to on the cases on which it agrees, by precision.
     pub sums: Vec<Sums>,
+    /// The claims that admit all its results, by element type, if they were [measured](super::CheckPlan::measure).
+    pub measured: Vec<Measured>,
     /// Time spent in the engine.
     pub time: Duration,
     /// Seconds spent in the engine on each case that was compared.
@@ -388,6 +391,9 @@ impl EngineTotals {
         if let Some((precision, case)) = &judgement.sums {
             self.add_sums(*precision, |sums| sums.add(case));
         }
+        if let Some(sharpest) = &judgement.sharpest {
+            self.measured_on(case.element).add(sharpest);
+        }
         if !matches!(
             judgement.verdict,
             Verdict::Skip(_) | Verdict::NotJudged(_) | Verdict::Declined(_)
@@ -423,6 +429,21 @@ impl EngineTotals {
         }
         let known = self.sums.iter_mut().find(|sums| sums.precision == precision);
         known.into_iter().for_each(add);
+    }
+
+    /// What is measured on cases of an element type.
+    fn measured_on(&mut self, element: ElementType) -> &mut Measured {
+        let is = |measured: &Measured| measured.element == element;
+        let at = self.measured.iter().position(is).unwrap_or_else(|| {
+            self.measured.push(Measured::new(element));
+            self.measured.len() - 1
+        });
+        &mut self.measured[at]
+    }
+
+    /// Adds what was measured on other cases.
+    pub(crate) fn add_measured(&mut self, measured: &Measured) {
+        self.measured_on(measured.element).merge(measured);
     }
 
     /// Adds wrong results that lie within a weaker precision.

@@ -36,6 +36,8 @@ pub struct Trial {
     is_beyond: bool,
     /// Whether a verdict on wrong values says which weaker precisions admit them.
     is_explained: bool,
+    /// Whether a judgement has the sharpest claims that admit the output.
+    is_measured: bool,
     /// Time spent building the problems.
     pub(crate) generating: Duration,
     /// Time spent on the definition and the bounds.
@@ -78,6 +80,7 @@ impl Trial {
             slopes: Vec::new(),
             is_beyond: false,
             is_explained: false,
+            is_measured: false,
             generating,
             oracle: start.elapsed() - generating,
         })
@@ -92,6 +95,7 @@ impl Trial {
             slopes: Vec::new(),
             is_beyond: false,
             is_explained: false,
+            is_measured: false,
             generating: Duration::ZERO,
             oracle: start.elapsed(),
         }
@@ -112,6 +116,16 @@ impl Trial {
     pub fn explained(self) -> Trial {
         Trial {
             is_explained: true,
+            ..self
+        }
+    }
+
+    /// The same case; a judgement has the sharpest claims that admit the output, which takes as long as the case for each
+    /// claim that does not.
+    #[must_use]
+    pub fn measured(self) -> Trial {
+        Trial {
+            is_measured: true,
             ..self
         }
     }
@@ -214,6 +228,9 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Where it agrees on a [summed](Trial::summed) case, the precision that it was judged by, and what its errors say.
     pub sums: Option<(Precision, Box<CaseSums>)>,
+    /// On a [measured](Trial::measured) case that has a result, the sharpest claims that admit it, each with the largest
+    /// share of a bound; none if no claim does.
+    pub sharpest: Option<Vec<(Precision, f64)>>,
     /// Time spent in the engine.
     pub engine: Duration,
     /// Time spent comparing.
@@ -226,6 +243,7 @@ impl Judgement {
         Judgement {
             verdict: Verdict::Skip(reason),
             sums: None,
+            sharpest: None,
             engine: Duration::ZERO,
             comparing: Duration::ZERO,
         }
@@ -253,12 +271,14 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     let start = Instant::now();
     let outcome = run(engine, &domain, trial);
     let in_engine = start.elapsed();
+    let mut sharpest = None;
     let (verdict, sums) = match outcome {
         Err(Fault::Machine(error)) => (Verdict::NotJudged(error), None),
         Err(Fault::Declined { reason }) => (Verdict::Declined(reason), None),
         Err(fault) => (Verdict::Fault(fault), None),
         Ok(runs) => {
             let verdict = verdict_on(&runs, trial, precision, &domain);
+            sharpest = trial.is_measured.then(|| case.sharpest(&domain, &runs.outcome));
             // The right output of another order is another one.
             let is_summed =
                 matches!(verdict, Verdict::Agree { .. }) && case.returned_order(&domain, &runs.outcome).is_none();
@@ -269,6 +289,7 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     Judgement {
         verdict,
         sums,
+        sharpest,
         engine: in_engine,
         comparing: start.elapsed() - in_engine,
     }

@@ -6,7 +6,7 @@ use super::compare::compare;
 use super::verdict::{Mismatch, Verdict};
 use crate::domain::{Domain, TieOrder};
 use crate::engine::Outcome;
-use crate::oracle::{Bounds, Expected, Inputs, Precision, Roundings};
+use crate::oracle::{Bounds, Expected, Inputs, Precision, Roundings, claims_on};
 use crate::stage::{Stage, StageValues};
 use crate::tensor::AnyProblem;
 
@@ -79,6 +79,24 @@ impl Prepared {
         }
         within.extend(precision.coarser().filter(holds));
         within
+    }
+
+    /// The sharpest claims in whose bounds an outcome lies, each with the largest share of a bound that it uses. None
+    /// where no claim admits it.
+    pub(super) fn sharpest(&self, domain: &Domain, outcome: &Outcome) -> Vec<(Precision, f64)> {
+        let ordered = self.returned_order(domain, outcome);
+        let ordered = ordered.map(|problem| Prepared::new(problem, &[]));
+        let expected = &ordered.as_ref().unwrap_or(self).expected;
+        let mut sharpest: Vec<(Precision, f64)> = Vec::new();
+        for claim in claims_on(expected.element()) {
+            if sharpest.iter().any(|(sharper, _)| claim.admits(*sharper)) {
+                continue;
+            }
+            if let Verdict::Agree { used, .. } = compare(expected, &bounds_of(expected, claim), outcome) {
+                sharpest.push((claim, used));
+            }
+        }
+        sharpest
     }
 
     /// The problem in the order that an engine shows, where its domain says that it is judged by it and the order is one

@@ -1,6 +1,7 @@
 //! The right results of a case, and how far a right kernel may be from them.
 
 mod bound;
+mod claims;
 mod coverage;
 mod definition;
 mod expected;
@@ -9,6 +10,7 @@ mod precision;
 mod roundings;
 
 pub use bound::Bounds;
+pub(crate) use claims::claims_on;
 pub use coverage::Coverage;
 pub use definition::Definition;
 pub(crate) use definition::clamped_swiglu;

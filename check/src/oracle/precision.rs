@@ -123,6 +123,12 @@ impl Precision {
         self.modifiers & bit(modifier) != 0
     }
 
+    /// Its modifiers.
+    pub(crate) fn modifiers(self) -> impl Iterator<Item = Modifier> {
+        let all = Modifier::ALL.iter().copied();
+        all.filter(move |modifier| self.has(*modifier))
+    }
+
     /// The element type of the cases that a program of this precision is given.
     pub fn element(self) -> ElementType {
         self.preset.element()
@@ -165,6 +171,25 @@ impl Precision {
     }
 }
 
+impl Precision {
+    /// Whether every result of another claim is one of this as well.
+    pub(crate) fn admits(self, sharper: Precision) -> bool {
+        let is_coarser =
+            self.preset == sharper.preset || sharper.coarser().any(|coarser| coarser.preset == self.preset);
+        // f16 has fewer magnitudes than bf16, and more digits.
+        let is_apart = sharper.preset == Preset::F16 && self.preset == Preset::Bf16;
+        let has = |modifier: Modifier| match modifier {
+            Modifier::PartialsInElement => self.has(modifier) || self.has(Modifier::SumsInElement),
+            _ => self.has(modifier),
+        };
+        let mut loosening = Modifier::ALL.iter().filter(|modifier| **modifier != Modifier::Fused);
+        is_coarser
+            && !is_apart
+            && loosening.all(|modifier| !sharper.has(*modifier) || has(*modifier))
+            && (sharper.has(Modifier::Fused) || !self.has(Modifier::Fused))
+    }
+}
+
 impl Preset {
     /// The element type of its cases.
     pub fn element(self) -> ElementType {
@@ -183,8 +208,7 @@ fn bit(modifier: Modifier) -> u8 {
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let modifiers = Modifier::ALL.iter().filter(|modifier| self.has(**modifier));
-        let name = modifiers.fold(self.preset.name().to_owned(), |name, modifier| {
+        let name = self.modifiers().fold(self.preset.name().to_owned(), |name, modifier| {
             name + "+" + modifier.name()
         });
         f.pad(&name)
@@ -282,5 +306,18 @@ mod tests {
                 "bf16+fused+flush"
             ]
         );
+    }
+
+    #[test]
+    fn a_claim_admits_those_that_it_loosens() {
+        let admits = |looser: &str, sharper: &str| -> bool {
+            let precision = |text: &str| text.parse::<Precision>().unwrap();
+            precision(looser).admits(precision(sharper))
+        };
+        assert!(admits("bf16", "bf16+fused") && !admits("bf16+fused", "bf16"));
+        assert!(admits("bf16+flush", "bf16") && !admits("bf16", "bf16+flush"));
+        assert!(admits("bf16+sums-in-element", "bf16+partials-in-element"));
+        assert!(admits("tf32+flush", "fp32+flush") && !admits("tf32", "fp32+flush"));
+        assert!(!admits("bf16", "f16") && !admits("f16", "bf16"));
     }
 }

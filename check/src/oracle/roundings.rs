@@ -99,8 +99,8 @@ impl Roundings {
     /// Takes the coarser rounding of precision and element type at each place.
     pub fn new(precision: Precision, element: ElementType) -> Roundings {
         let plain = Roundings::of_preset(precision.preset(), element);
-        let modified = Modifier::ALL.iter().filter(|modifier| precision.has(**modifier));
-        modified.fold(plain, |roundings, modifier| roundings.modified(*modifier, element))
+        let modify = |roundings: Roundings, modifier| roundings.modified(modifier, element);
+        precision.modifiers().fold(plain, modify)
     }
 
     fn of_preset(preset: Preset, element: ElementType) -> Roundings {

@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::verdict_text;
 use crate::case::CaseSpec;
-use crate::check::{CaseResult, End, EngineTotals, Summary};
+use crate::check::{CaseResult, End, EngineTotals, Measured, Summary};
 use crate::judge::{Mismatch, Shrunk, Verdict};
+use crate::oracle::Precision;
 use crate::stage::Location;
 use crate::sums::{Direction, Sums};
 
@@ -129,9 +130,23 @@ fn engine_json(totals: &EngineTotals) -> Value {
         "used_by": totals.used_by,
         "undecided": totals.undecided,
         "elements": totals.elements,
+        "measured": totals.measured.iter().map(measured_json).collect::<Vec<_>>(),
         "sums": totals.sums.iter().map(sums_json).collect::<Vec<_>>(),
         "biased": totals.is_biased(),
         "seconds": totals.time.as_secs_f64(),
+    })
+}
+
+fn measured_json(measured: &Measured) -> Value {
+    let claims = |claims: &[(Precision, f64)]| -> Vec<Value> {
+        let claim = |(precision, used): &(Precision, f64)| json!({ "precision": precision, "used": used });
+        claims.iter().map(claim).collect()
+    };
+    json!({
+        "element": measured.element,
+        "cases": measured.cases,
+        "sharpest": claims(&measured.sharpest()),
+        "claims": claims(measured.claims()),
     })
 }
 

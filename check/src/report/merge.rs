@@ -1,19 +1,18 @@
 //! Runs of several machines as one: their lines of JSON make one report.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::engine_line::{EngineLine, seconds};
 use super::told::ToldShrunk;
 use super::{MAX_TEXT, Told};
 use crate::case::CaseSpec;
 use crate::check::{End, EngineTotals, Repeats, Shard, Summary};
 use crate::domain::Domain;
 use crate::engine::MachineError;
-use crate::oracle::{Coverage, Precision};
-use crate::sums::{Direction, Sum, Sums};
+use crate::oracle::Coverage;
 use crate::text::clean;
 
 /// Several runs as one.
@@ -188,10 +187,6 @@ fn position(engines: &mut Vec<EngineTotals>, name: &str) -> usize {
     })
 }
 
-fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
-}
-
 /// Which end of several is that of all.
 fn severity(end: &End) -> u8 {
     match end {
@@ -320,116 +315,6 @@ enum EndLine {
     GivenUp,
     Interrupted,
     Machine,
-}
-
-#[derive(Deserialize)]
-struct EngineLine {
-    engine: String,
-    #[serde(default)]
-    precision: Vec<Precision>,
-    agree: usize,
-    disagree: usize,
-    #[serde(default)]
-    within: Vec<WithinLine>,
-    fault: usize,
-    #[serde(default)]
-    declines: Vec<DeclinedLine>,
-    #[serde(default)]
-    declined_inside: usize,
-    skips: Vec<SkipLine>,
-    used: f64,
-    used_by: String,
-    undecided: usize,
-    elements: usize,
-    #[serde(default)]
-    sums: Vec<SumsLine>,
-    seconds: f64,
-}
-
-impl EngineLine {
-    fn add_to(self, totals: &mut EngineTotals) {
-        totals.precisions = self.precision;
-        totals.agree += self.agree;
-        totals.disagree += self.disagree;
-        totals.fault += self.fault;
-        for WithinLine { precision, cases } in self.within {
-            totals.add_within(precision, cases);
-        }
-        totals.has_domain |= self.declined_inside > 0;
-        for DeclinedLine { reason, cases, first } in self.declines {
-            totals.add_declined(&clean(&reason, MAX_TEXT), cases, &first);
-        }
-        for SkipLine { reason, cases } in self.skips {
-            totals.add_skips(&reason, cases);
-        }
-        if self.used > totals.used || totals.used_by.is_empty() {
-            (totals.used, totals.used_by) = (self.used, self.used_by);
-        }
-        totals.undecided += self.undecided;
-        totals.elements += self.elements;
-        for line in self.sums {
-            totals.add_sums(line.precision, |sums| sums.merge(&line.sums()));
-        }
-        totals.time += seconds(self.seconds);
-    }
-}
-
-#[derive(Deserialize)]
-struct SumsLine {
-    precision: Precision,
-    cases: usize,
-    elements: usize,
-    mean_squares: f64,
-    along: Vec<SumLine>,
-}
-
-impl SumsLine {
-    fn sums(&self) -> Sums {
-        let mut sums = Sums {
-            precision: self.precision,
-            cases: self.cases,
-            elements: self.elements,
-            mean_squares: self.mean_squares,
-            along: Default::default(),
-        };
-        for line in &self.along {
-            sums.along[line.direction as usize] = Sum {
-                cases: line.cases,
-                numerator: line.numerator,
-                denominator: line.denominator,
-                squares: line.squares,
-            };
-        }
-        sums
-    }
-}
-
-#[derive(Deserialize)]
-struct SumLine {
-    direction: Direction,
-    cases: usize,
-    numerator: f64,
-    denominator: f64,
-    squares: f64,
-}
-
-#[derive(Deserialize)]
-struct WithinLine {
-    precision: Precision,
-    cases: usize,
-}
-
-#[derive(Deserialize)]
-struct SkipLine {
-    reason: String,
-    cases: usize,
-}
-
-#[derive(Deserialize)]
-struct DeclinedLine {
-    reason: String,
-    cases: usize,
-    first: String,
 }
 
 #[derive(Deserialize)]

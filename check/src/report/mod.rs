@@ -1,5 +1,6 @@
 //! The text and the JSON that a run prints.
 
+mod engine_line;
 mod json;
 mod merge;
 mod sums;
@@ -45,6 +46,7 @@ pub fn totals(summary: &Summary) -> String {
     out.push_str(&declined(summary));
     out.push_str(&kinds(summary));
     out.push_str(&within(summary));
+    out.push_str(&measured(summary));
     out.push_str(&sums::told(summary));
     out.push_str(&domain(summary));
     out.push_str(&beyond(summary));
@@ -223,6 +225,28 @@ fn within(summary: &Summary) -> String {
         let admitted: Vec<String> = admitted.collect();
         let (name, disagree) = (&totals.name, totals.disagree);
         let _ = writeln!(out, "{name}: of {disagree} wrong results {}", admitted.join(", "));
+    }
+    out
+}
+
+/// The sharpest claims that each engine meets.
+fn measured(summary: &Summary) -> String {
+    let mut out = String::new();
+    for totals in &summary.engines {
+        for measured in &totals.measured {
+            let sharpest = measured.sharpest();
+            let claims = sharpest
+                .iter()
+                .map(|(precision, used)| format!("{precision} (at most {used:.3} of its bounds)"));
+            let claims: Vec<String> = claims.collect();
+            let claims = if claims.is_empty() {
+                "no claim".to_owned()
+            } else {
+                claims.join(", ")
+            };
+            let (name, cases, element) = (&totals.name, measured.cases, measured.element);
+            let _ = writeln!(out, "{name}: the {cases} results in {element} all lie within {claims}");
+        }
     }
     out
 }

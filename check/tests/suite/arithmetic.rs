@@ -1,6 +1,8 @@
 //! A kernel in f32 whose every rounding, and every constant, can be chosen: honest ones of each precision, and ones that
 //! are wrong by less than any bound.
 
+use std::iter;
+
 use binned_experts_check::engine::{Engine, Fault, Outcome};
 use binned_experts_check::oracle::Inputs;
 use binned_experts_check::{AnyProblem, Domain, ElementType, Precision, Tensor};
@@ -23,6 +25,10 @@ pub(crate) struct Arithmetic {
     pub(crate) sigmoid: fn(f32) -> f32,
     pub(crate) activation: fn(f32) -> f32,
     pub(crate) output: fn(f32) -> f32,
+    /// Whether the activation is (up + 1) · gate / (1 + e^-z) in place of (up + 1) · (gate · sigmoid).
+    pub(crate) is_quotient: bool,
+    /// Whether a sum begins with its bias.
+    pub(crate) bias_first: bool,
     /// Factors on alpha, limit, the biases and the routing weights.
     pub(crate) alpha: f64,
     pub(crate) limit: f64,
@@ -74,6 +80,8 @@ impl Arithmetic {
         sigmoid: same,
         activation: same,
         output: same,
+        is_quotient: false,
+        bias_first: false,
         alpha: 1.0,
         limit: 1.0,
         biases: 1.0,
@@ -106,6 +114,7 @@ impl Arithmetic {
             ("backward", Order::Backward),
             ("pairwise", Order::Pairwise),
             ("blocked", Order::Blocked),
+            ("lanes", Order::Lanes),
         ];
         let orders = fp32.map(|(name, order)| Arithmetic {
             name,
@@ -126,7 +135,11 @@ impl Arithmetic {
         };
         let tiles = bases.map(|base| Arithmetic {
             name: "tensor cores",
-            order: Order::Tiles,
+            // Cut sums drift, which is more than f32 over a long depth.
+            order: match base.precision {
+                Precision::FP32 => Order::PromotedTiles,
+                _ => Order::Tiles,
+            },
             ..base
         });
         let cut_tiles = Arithmetic {
@@ -151,9 +164,23 @@ impl Arithmetic {
             output: same,
             ..Arithmetic::BF16
         };
+        let forms = bases.into_iter().flat_map(|base| {
+            let quotient = Arithmetic {
+                name: "quotient",
+                is_quotient: true,
+                ..base
+            };
+            let bias_first = Arithmetic {
+                name: "bias first",
+                bias_first: true,
+                ..base
+            };
+            [quotient, bias_first]
+        });
         let single = [cut_tf32, cut_tiles, converting];
         (orders.into_iter().chain(bases).chain(tiles))
             .chain(fast)
+            .chain(forms)
             .chain(per_operation)
             .chain(single)
             .collect()
@@ -169,8 +196,13 @@ impl Arithmetic {
     fn affine(&self, x: &[f32], columns: &Array3<f32>, biases: ArrayView1<f64>, expert: usize) -> Vec<f32> {
         let columns = columns.index_axis(Axis(0), expert);
         let dot = |(column, bias): (ArrayView1<f32>, &f64)| {
-            let terms: Vec<f32> = x.iter().zip(column).map(|(x, weight)| x * weight).collect();
-            (self.store)((self.store)(self.order.sum(&terms)) + *bias as f32 * self.biases)
+            let products = x.iter().zip(column).map(|(x, weight)| x * weight);
+            let bias = *bias as f32 * self.biases;
+            if self.bias_first {
+                let terms: Vec<f32> = iter::once(bias).chain(products).collect();
+                return (self.store)(self.order.sum(&terms));
+            }
+            (self.store)((self.store)(self.order.sum(&products.collect::<Vec<f32>>())) + bias)
         };
         columns.rows().into_iter().zip(biases).map(dot).collect()
     }
@@ -180,8 +212,12 @@ impl Arithmetic {
         let gate = if gate > limit { limit } else { gate };
         let up = if up > limit { limit } else { up };
         let up = if up < -limit { -limit } else { up };
-        let sigmoid = store((self.sigmoid)(1.0 / (1.0 + (self.exp)(-store(alpha * gate)))));
-        let activated = store(store(up + 1.0) * store(gate * sigmoid));
+        let inverse = 1.0 + (self.exp)(-store(alpha * gate));
+        let glu = match self.is_quotient {
+            true => gate / inverse,
+            false => gate * store((self.sigmoid)(1.0 / inverse)),
+        };
+        let activated = store(store(up + 1.0) * store(glu));
         (self.operand)((self.activation)(activated))
     }
 

@@ -63,20 +63,20 @@ fn all_agree(engines: &mut [Loops], plan: &CheckPlan) {
 
 #[test]
 fn every_order_and_every_precision_agrees() {
-    all_agree(&mut honest(), &f32_cases(400, &[]));
+    all_agree(&mut honest(), &f32_cases(150, &[]));
 }
 
 #[test]
 fn every_order_and_every_precision_agrees_on_strained_values() {
     // Side by side: on one thread this would end long after every other test.
-    let agree = |profile| all_agree(&mut honest(), &f32_cases(150, &[profile]));
+    let agree = |profile| all_agree(&mut honest(), &f32_cases(50, &[profile]));
     STRAINED.into_par_iter().for_each(agree);
 }
 
 #[test]
 fn the_reference_agrees_on_strained_values() {
     for profile in STRAINED {
-        check_engine(&mut Reference, &all_cases(400, profile)).assert_agrees();
+        check_engine(&mut Reference, &all_cases(120, profile)).assert_agrees();
     }
 }
 
@@ -98,12 +98,12 @@ fn gentle_cases(least_hidden: usize, wanted: usize) -> Vec<CaseSpec> {
 
 #[test]
 fn operands_rounded_to_tf32_are_refused_in_the_fp32_class() {
-    let cases = gentle_cases(64, 200);
+    let cases = gentle_cases(64, 100);
     for operand in [tf32 as fn(f32) -> f32, bf16] {
         let mut engine = Loops { operand, ..Loops::FP32 };
         let refused = |spec: &&CaseSpec| matches!(judge_spec(&mut engine, spec), Some(Verdict::Disagree(_)));
         let refused = cases.iter().filter(refused).count();
-        assert!(refused >= 190, "refused on {refused} of 200 gentle cases with H ≥ 64");
+        assert!(refused >= 95, "refused on {refused} of 100 gentle cases with H ≥ 64");
     }
 }
 
@@ -160,11 +160,11 @@ fn sums_rounded_to_bf16_now_and_then_are_refused_in_the_tf32_class() {
 #[test]
 fn coarser_classes_that_hold_are_named() {
     for (operand, precision) in [(tf32 as fn(f32) -> f32, Precision::TF32), (bf16, Precision::BF16)] {
-        let mut plan = f32_cases(60, &[ValueProfile::Gentle]);
+        let mut plan = f32_cases(30, &[ValueProfile::Gentle]);
         plan.shrink_budget = 0;
         let summary = check_engine(&mut Loops { operand, ..Loops::FP32 }, &plan);
         let totals = &summary.engines[0];
-        assert!(totals.disagree >= 20, "{summary}");
+        assert!(totals.disagree >= 10, "{summary}");
         // Some results of a coarser class lie within a sharper one as well, by chance; all lie within their own.
         let of = |wanted| {
             totals

@@ -36,6 +36,10 @@ pub(crate) enum Order {
     RenewedInBf16,
     /// As tensor cores add: exact sums of 8, each added and cut.
     Tiles,
+    /// The same, with the sums of 256 added up in f32.
+    PromotedTiles,
+    /// As a warp adds: 32 lanes, each the terms of its own, then in pairs.
+    Lanes,
 }
 
 impl Order {
@@ -53,6 +57,11 @@ impl Order {
                 1 => terms[0],
                 n => self.sum(&terms[..n / 2]) + self.sum(&terms[n / 2..]),
             },
+            Order::Lanes => {
+                let lane = |lane| terms.iter().skip(lane).step_by(32).sum();
+                Order::Pairwise.sum(&(0..32).map(lane).collect::<Vec<f32>>())
+            }
+            Order::PromotedTiles => terms.chunks(256).map(|part| Order::Tiles.sum(part)).sum(),
             Order::Tiles => terms.chunks(8).fold(0.0, |sum, tile| {
                 cut_to_f32(f64::from(sum) + tile.iter().map(|term| f64::from(*term)).sum::<f64>())
             }),

@@ -3,14 +3,18 @@
 
 use std::ops::ControlFlow;
 
-use binned_experts_check::case::{SizeProfile, ValueProfile};
+use binned_experts_check::case::{Place, SizeProfile, Special, SpecialValue, ValueProfile};
 use binned_experts_check::check::{CaseResult, Contender, check};
+use binned_experts_check::domain::Sizes;
 use binned_experts_check::oracle::Modifier;
+use binned_experts_check::report::{self, Merged};
 use binned_experts_check::{
     AnyProblem, CaseElement, CheckPlan, Domain, ElementType, Engine, Fault, Outcome, Precision, Selection, Summary,
+    Verdict, check_engine,
 };
 use binned_experts_reference::Problem;
 use ndarray::{Array3, ArrayView1, Axis, s};
+use rayon::prelude::*;
 
 /// What a kernel does in another way.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -309,4 +313,153 @@ fn a_fused_kernel_may_claim_more_and_one_that_stores_its_rows_may_not() {
         assert_eq!(plain.disagree, 0, "{summary}");
         assert!(with.disagree > 0, "{fused} accepts rows that are stored: {summary}");
     }
+}
+
+/// The sharpest claim that the results of a habit lie within is the one that says so, and is found whatever is claimed.
+#[test]
+fn the_sharpest_claim_is_measured() {
+    for (habit, sharpest) in [
+        (Habit::Fused, "bf16+fused"),
+        (Habit::None, "bf16"),
+        (Habit::SlotsInElement, "bf16+slots-in-element"),
+        (Habit::Parts(4), "bf16+partials-in-element"),
+    ] {
+        let mut kernel = Habitual {
+            precision: Precision::BF16,
+            habit,
+        };
+        let plan = CheckPlan {
+            cases: 200,
+            measure: true,
+            selection: Selection {
+                domain: "finite = true".parse().unwrap(),
+                elements: vec![ElementType::Bf16],
+                work: 1 << 15,
+                ..Selection::default()
+            },
+            shrink_budget: 0,
+            ..CheckPlan::default()
+        };
+        let summary = check_engine(&mut kernel, &plan);
+        let measured = &summary.engines[0].measured;
+        let [measured] = &measured[..] else {
+            panic!("one element type: {measured:?}")
+        };
+        assert_eq!(measured.cases, 200);
+        let found: Vec<String> = measured.sharpest().iter().map(|(claim, _)| claim.to_string()).collect();
+        // Another, which is neither sharper nor looser, may do too.
+        assert!(found.iter().any(|claim| claim == sharpest), "{habit:?}: {found:?}");
+        let line = "habitual: the 200 results in bf16 all lie within ";
+        assert!(report::totals(&summary).contains(line), "{summary}");
+        let mut merged = Merged::default();
+        merged.add(&report::totals_json(&summary)).unwrap();
+        let again = &merged.summary().engines[0].measured[0];
+        assert_eq!((again.element, again.cases), (measured.element, measured.cases));
+        for ((claim, used), (other, also)) in measured.claims().iter().zip(again.claims()) {
+            assert!(
+                claim == other && (used - also).abs() <= 1e-12,
+                "{claim} {used}, {other} {also}"
+            );
+        }
+        assert_eq!(again.claims().len(), measured.claims().len());
+    }
+}
+
+/// Each habit with a claim that says so.
+const CLAIMS: [(Habit, &str); 16] = [
+    (Habit::None, "fp32"),
+    (Habit::None, "bf16"),
+    (Habit::None, "f16"),
+    (Habit::Flush, "fp32+flush"),
+    (Habit::Flush, "bf16+flush"),
+    (Habit::Flush, "f16+flush"),
+    (Habit::SlotsInElement, "bf16+slots-in-element"),
+    (Habit::SlotsInElement, "f16+slots-in-element"),
+    (Habit::Parts(2), "bf16+partials-in-element"),
+    (Habit::Parts(4), "bf16+partials-in-element"),
+    (Habit::Parts(2), "f16+partials-in-element"),
+    (Habit::Parts(4), "f16+partials-in-element"),
+    (Habit::SumsInElement, "bf16+sums-in-element"),
+    (Habit::TanhSigmoid, "fp32+absolute-sigmoid"),
+    (Habit::TanhSigmoid, "bf16+absolute-sigmoid"),
+    (Habit::Fused, "bf16+fused"),
+];
+
+#[test]
+#[ignore = "takes an hour on two cores"]
+fn each_habit_agrees_under_its_claim_on_many_cases() {
+    let agrees = |(habit, claim)| {
+        let summary = run(habit, &[claim], 5000, &[]);
+        println!("{habit:?}\n{summary}");
+        summary.assert_agrees();
+    };
+    CLAIMS.into_par_iter().with_max_len(1).for_each(agrees);
+}
+
+/// The sum over two to eight slots, stored after each, within 200 cases from every seed.
+#[test]
+fn slots_summed_in_bf16_are_found_from_every_seed() {
+    let found = |seed: u64| {
+        let mut kernel = Habitual {
+            precision: Precision::BF16,
+            habit: Habit::SlotsInElement,
+        };
+        let plan = CheckPlan {
+            cases: 200,
+            seed: 10_000 * seed,
+            selection: Selection {
+                domain: Domain {
+                    top_k: Sizes {
+                        min: Some(2),
+                        max: Some(8),
+                        ..Sizes::default()
+                    },
+                    ..Domain::of(Precision::BF16)
+                },
+                ..Selection::default()
+            },
+            shrink_budget: 0,
+            ..CheckPlan::default()
+        };
+        let (mut asked, mut is_found) = (0, false);
+        let mut stop_at_first = |result: &CaseResult| {
+            asked += 1;
+            is_found = matches!(result.verdict, Verdict::Disagree(_));
+            if is_found {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        check(&mut [Contender::single(&mut kernel)], &plan, &mut stop_at_first).unwrap();
+        assert!(is_found, "not within {asked} cases from seed {}", plan.seed);
+        asked
+    };
+    let cases: Vec<usize> = (0..10).into_par_iter().map(found).collect();
+    println!("found by case {cases:?}");
+}
+
+/// An infinity meets subnormal weights, which the kernel takes as 0.
+#[test]
+fn zero_times_an_infinity_is_nan_where_the_zero_was_subnormal() {
+    let precision: Precision = "bf16+flush".parse().unwrap();
+    let mut kernel = Habitual {
+        precision,
+        habit: Habit::Flush,
+    };
+    let plan = CheckPlan {
+        cases: 200,
+        selection: Selection {
+            domain: Domain::of(precision),
+            sizes: vec![SizeProfile::Tiny],
+            values: vec![ValueProfile::WideRange],
+            specials: vec![Special {
+                value: SpecialValue::Inf,
+                place: Place::Token,
+            }],
+            ..Selection::default()
+        },
+        ..CheckPlan::default()
+    };
+    check_engine(&mut kernel, &plan).assert_agrees();
 }

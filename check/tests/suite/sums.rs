@@ -8,6 +8,7 @@ use binned_experts_check::oracle::Rounding;
 use binned_experts_check::report::{self, Merged};
 use binned_experts_check::sums::{Direction, Estimate, LEAST_CASES, Sums};
 use binned_experts_check::{CheckPlan, Domain, ElementType, Precision, Selection, Summary};
+use rayon::prelude::*;
 
 use crate::arithmetic::{Arithmetic, cut_to_bits};
 use crate::common::{bf16, round_to_bits};
@@ -42,10 +43,10 @@ fn run(engines: &mut [&mut dyn Engine], plan: &CheckPlan) -> Summary {
     check(&mut contenders, plan, &mut |_: &CaseResult| ControlFlow::Continue(())).unwrap()
 }
 
-/// Honest kernels of an element type, the reference and the definition, over the same cases.
-fn honest(element: ElementType, plan: &CheckPlan) -> Summary {
+/// Some of the honest kernels, the reference and the definition, over the same cases.
+fn honest(which: impl Fn(&Arithmetic) -> bool, plan: &CheckPlan) -> Summary {
     let mut kernels = Arithmetic::honest();
-    kernels.retain(|kernel| kernel.element == element);
+    kernels.retain(which);
     let (mut reference, mut definition) = (Reference, DefinitionEngine);
     let mut engines: Vec<&mut dyn Engine> = vec![&mut reference, &mut definition];
     engines.extend(kernels.iter_mut().map(|kernel| kernel as &mut dyn Engine));
@@ -65,7 +66,7 @@ const ELEMENTS: [ElementType; 3] = [ElementType::F32, ElementType::Bf16, Element
 #[test]
 fn honest_engines_are_not_biased() {
     for element in ELEMENTS {
-        let summary = honest(element, &small(element, 300));
+        let summary = honest(|kernel| kernel.element == element, &small(element, 300));
         summary.assert_agrees();
         for totals in &summary.engines {
             let sums = &totals.sums[0];
@@ -228,16 +229,39 @@ fn shares_add_up_to_the_whole() {
     assert_eq!(report::conclusion(merged.summary()), report::conclusion(&whole));
 }
 
-/// Prints what the table of honest engines is made of: `cargo test -p binned-experts-check --test suite
-/// sums::print -- --ignored --nocapture`.
+/// Of the cases of one element type, so that every core has one.
+const SHARES: usize = 16;
+
+/// Prints what the table of honest engines is made of, and holds that none of them is refused in 5,000 cases: `cargo test
+/// -p binned-experts-check --test suite sums::honest_engines_agree -- --ignored --nocapture`.
 #[test]
-#[ignore = "takes minutes, and prints"]
-fn print_what_honest_engines_add_up_to() {
-    for element in ELEMENTS {
-        let summary = honest(element, &all(element, 1000, Domain::default()));
-        for totals in &summary.engines {
+#[ignore = "takes an hour on two cores"]
+fn honest_engines_agree_on_many_cases() {
+    for (precision, element) in [
+        (Precision::FP32, ElementType::F32),
+        (Precision::TF32, ElementType::F32),
+        (Precision::BF16, ElementType::F32),
+        (Precision::BF16, ElementType::Bf16),
+        (Precision::F16, ElementType::F16),
+    ] {
+        let is_one = |kernel: &Arithmetic| (kernel.precision, kernel.element) == (precision, element);
+        let share = |share: usize| {
+            let plan = CheckPlan {
+                shard: format!("{share}/{SHARES}").parse().unwrap(),
+                ..all(element, 5000, Domain::default())
+            };
+            report::totals_json(&honest(is_one, &plan))
+        };
+        let shares: Vec<_> = (1..=SHARES).into_par_iter().map(share).collect();
+        let mut merged = Merged::default();
+        for share in &shares {
+            merged.add(share).unwrap();
+        }
+        println!("{}", report::totals(merged.summary()));
+        for totals in &merged.summary().engines {
             print(&totals.name, &totals.sums[0]);
         }
+        assert!(!merged.summary().has_failures());
     }
 }
 

@@ -143,7 +143,7 @@ impl Affine<'_> {
 
     /// Term by term, where values are not finite or sums can overflow.
     fn special(&self, column: usize) -> f64 {
-        let mut terms = Terms::default();
+        let mut terms = Terms::new(self.roundings);
         for (i, (&x, &weight)) in self.x.iter().zip(self.matrix.column(column)).enumerate() {
             terms.add(x, self.error[i], self.shifted(i), weight);
         }

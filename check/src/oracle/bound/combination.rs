@@ -36,7 +36,7 @@ pub(super) fn combination_bound(slots: &[Slot], value: f64, roundings: Roundings
     if is_exact(slots, value, roundings) {
         return 0.0;
     }
-    let mut terms = Terms::default();
+    let mut terms = Terms::new(roundings);
     for slot in slots {
         terms.add(slot.value, slot.error, slot.shifted(roundings), slot.weight);
     }

@@ -69,7 +69,8 @@
 //! - `fused`: what is stored between operands and output is rounded as the accumulator is; the activation is rounded to
 //!   the element type once, as an operand.
 //! - `flush`: the smallest normal value takes the place of each smallest step. What is lost has the sign of the value,
-//!   so it adds up: |a·b| for each operand that may be below it, and 2·n steps for n products and sums.
+//!   so it adds up: |a·b| for each operand that may be below it, and 2·n steps for n products and sums. Times an infinity
+//!   it is NaN in place of an infinity, so that any result is right.
 //!
 //! # Where nothing is rounded
 //!

@@ -4,8 +4,9 @@ use super::LAMBDA;
 use crate::oracle::{Rounding, Roundings};
 
 /// A sum of terms (value ± error) · weight whose values need not be finite.
-#[derive(Default)]
 pub(super) struct Terms {
+    /// A factor below it may be taken as 0.
+    smallest: f64,
     positive: f64,
     negative: f64,
     /// Root of the sum of the squared terms. A square can exceed the range of f64.
@@ -16,12 +17,25 @@ pub(super) struct Terms {
 }
 
 impl Terms {
+    pub(super) fn new(Roundings { flushes, store, .. }: Roundings) -> Terms {
+        Terms {
+            smallest: if flushes { store.step } else { 0.0 },
+            positive: 0.0,
+            negative: 0.0,
+            root: 0.0,
+            error_root: 0.0,
+            error_sum: 0.0,
+            undecided: false,
+        }
+    }
+
     /// `shifted` is the part of the error whose effect on the sum is added apart.
     pub(super) fn add(&mut self, value: f64, error: f64, shifted: f64, weight: f64) {
         let product = value * weight;
-        let certain = error == 0.0 || value.abs() > error;
+        let certain = (error == 0.0 || value.abs() > error) && !self.may_be_lost(value);
         // An uncertain sign or zero times an infinity is an infinity of either sign or NaN.
         self.undecided |= error == f64::INFINITY || (!weight.is_finite() && value.is_finite() && !certain);
+        self.undecided |= !value.is_finite() && self.may_be_lost(weight);
         if !product.is_finite() {
             // The sum of f64 products of finite values of a narrower type is finite.
             self.undecided |= value.is_finite() && weight.is_finite();
@@ -38,6 +52,10 @@ impl Terms {
         self.root = self.root.hypot(product);
         self.error_root = self.error_root.hypot(error);
         self.error_sum += error;
+    }
+
+    fn may_be_lost(&self, factor: f64) -> bool {
+        factor != 0.0 && factor.abs() < self.smallest
     }
 
     /// `besides` is the error of what is rounded besides the steps of the sum.

@@ -211,7 +211,7 @@ fn sums_that_can_overflow_accept_anything() {
 
 /// The bound of Σ (value ± error) · weight whose right value is `value`, with no roundings but those of `roundings`.
 fn terms(terms: &[(f64, f64, f64)], value: f64, roundings: Roundings) -> f64 {
-    let mut sum = Terms::default();
+    let mut sum = Terms::new(roundings);
     for &(value, error, weight) in terms {
         sum.add(value, error, 0.0, weight);
     }
