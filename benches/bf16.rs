@@ -132,7 +132,7 @@ fn measure<M: Machine>(
     stream: Option<&Arc<CudaStream>>,
     tokens: usize,
 ) -> Result<(), Failure> {
-    let weights = layers[0].weights().clone();
+    let weights = layers[0].weights().ok_or("expected weights of the host's")?.clone();
     let problem = |seed| problem(&weights, tokens, plan.top_k, seed);
     let problems = [problem(tokens as u64)?, problem(tokens as u64 + 1)?];
     let mut right = Vec::new();

@@ -190,7 +190,7 @@ fn measure<M: Machine>(
     let machine = match pipeline {
         None => None,
         Some(pipeline) => {
-            if !Arc::ptr_eq(pipeline.weights(), weights) {
+            if !pipeline.weights().is_some_and(|own| Arc::ptr_eq(own, weights)) {
                 pipeline.load_weights(weights.clone())?;
             }
             Some(measure::machine(pipeline, clock, &problem, &sample, &output, effort)?)

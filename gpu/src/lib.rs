@@ -50,8 +50,8 @@
 //! started before the one ahead of it has ended, and waits for it itself. Sums of floats have one order, whatever the
 //! order of the blocks, so two runs on one device give the same bits.
 //!
-//! On a GPU a forward also takes tensors that are there already, and can be captured as a CUDA graph: `forward_on_device`
-//! and `capture` in the module `cuda`.
+//! On a GPU a forward also takes tensors that are there already, and can be captured as a CUDA graph; weights that are
+//! there already can be adopted: `forward_on_device`, `capture` and `adopt` in the module `cuda`.
 //!
 #![cfg_attr(feature = "emulator", doc = "```")]
 #![cfg_attr(not(feature = "emulator"), doc = "```ignore")]

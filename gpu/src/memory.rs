@@ -46,6 +46,12 @@ impl<M: Machine> Memory<M> {
         }
     }
 
+    /// Takes other buffers as well.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn append(&mut self, mut other: Memory<M>) {
+        self.regions.append(&mut other.regions);
+    }
+
     /// Makes every buffer of a plan that `lent` does not have at least as large as it asks for, and the contents
     /// undefined or zeros.
     pub(crate) fn prepare(&mut self, machine: &mut M, plan: &Plan, lent: &Memory<M>) -> Result<(), GpuError> {

@@ -32,7 +32,9 @@ pub struct Pipeline<M: Machine, T: PathElement = f32> {
 /// The weights of a layer, on the machine in the layout of the path that serves them.
 #[derive(Debug)]
 struct Layer<M: Machine, T: PathElement> {
-    weights: Arc<ExpertWeights<T>>,
+    /// None if they were on the machine already.
+    weights: Option<Arc<ExpertWeights<T>>>,
+    dims: WeightDims,
     path: &'static Path<T>,
     memory: Memory<M>,
     packed_bytes: usize,
@@ -101,9 +103,41 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
         Ok(())
     }
 
-    /// The weights.
-    pub fn weights(&self) -> &Arc<ExpertWeights<T>> {
-        &self.layer.weights
+    /// With tensors that are on the machine already, which the path that serves them takes as they are.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_machine(
+        dims: WeightDims,
+        tensors: Memory<M>,
+        mut machine: M,
+        path: &'static Path<T>,
+    ) -> Result<Pipeline<M, T>, GpuError> {
+        let layer = Layer::on_machine(dims, tensors, &mut machine, path)?;
+        Ok(Pipeline {
+            machine,
+            wish: path,
+            layer,
+            workspace: Memory::new(),
+        })
+    }
+
+    /// The weights; none if they were on the machine already.
+    pub fn weights(&self) -> Option<&Arc<ExpertWeights<T>>> {
+        self.layer.weights.as_ref()
+    }
+
+    /// Whether a problem shares the weights.
+    pub fn has_weights_of(&self, problem: &Problem<T>) -> bool {
+        self.weights().is_some_and(|own| Arc::ptr_eq(own, problem.weights()))
+    }
+
+    /// The sizes of the weights: H, I and E.
+    pub fn weight_sizes(&self) -> [usize; 3] {
+        let WeightDims {
+            hidden,
+            intermediate,
+            experts,
+        } = self.layer.dims;
+        [hidden, intermediate, experts]
     }
 
     /// The path that serves the present weights.
@@ -206,7 +240,7 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
 
     /// The plan of a forward, and a workspace of the right size with the inputs in it.
     fn prepare(&mut self, problem: &Problem<T>, with_stages: bool) -> Result<(Call, Plan), GpuError> {
-        if !Arc::ptr_eq(problem.weights(), &self.layer.weights) {
+        if !self.has_weights_of(problem) {
             return Err(GpuError::OtherWeights);
         }
         let call = Call {
@@ -376,12 +410,41 @@ impl<M: Machine, T: PathElement> Layer<M, T> {
         })?;
         with_kept_bytes(path, weights.down_proj(), |bytes| upload(DOWN_PROJ, bytes))?;
         with_kept_bytes(path, weights.down_proj_bias(), |bytes| upload(DOWN_PROJ_BIAS, bytes))?;
-        run(machine, &plan, &[&memory])?;
-        memory.release(&plan);
+        Layer::packed(Some(weights), dims, path, &plan, memory, machine)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_machine(
+        dims: WeightDims,
+        tensors: Memory<M>,
+        machine: &mut M,
+        wish: &'static Path<T>,
+    ) -> Result<Layer<M, T>, GpuError> {
+        let path = wish.serving(machine.capabilities(), dims);
+        let plan = (path.weights)(dims)?;
+        let mut memory = tensors;
+        let mut packed = Memory::new();
+        packed.prepare(machine, &plan, &memory)?;
+        memory.append(packed);
+        Layer::packed(None, dims, path, &plan, memory, machine)
+    }
+
+    /// The tensors in the path's own layout beside those that it keeps.
+    fn packed(
+        weights: Option<Arc<ExpertWeights<T>>>,
+        dims: WeightDims,
+        path: &'static Path<T>,
+        plan: &Plan,
+        mut memory: Memory<M>,
+        machine: &mut M,
+    ) -> Result<Layer<M, T>, GpuError> {
+        run(machine, plan, &[&memory])?;
+        memory.release(plan);
         let as_given = [GATE_UP_PROJ, GATE_UP_PROJ_BIAS, DOWN_PROJ, DOWN_PROJ_BIAS];
         let kept = plan.buffers.iter().filter(|buffer| !as_given.contains(&buffer.id));
         Ok(Layer {
             weights,
+            dims,
             path,
             memory,
             packed_bytes: kept.map(|buffer| buffer.bytes).sum(),

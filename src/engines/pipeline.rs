@@ -1,7 +1,5 @@
 //! The CUDA pipeline as an engine, on any machine.
 
-use std::sync::Arc;
-
 use binned_experts_gpu::{GpuError, Machine, POISONS, Path, PathElement, Pipeline};
 use binned_experts_reference::{ExpertWeights, Problem};
 use half::bf16;
@@ -124,7 +122,7 @@ fn stages<M: Machine, T: PathElement>(
     pipeline: &mut Pipeline<M, T>,
     problem: &Problem<T>,
 ) -> Result<binned_experts_gpu::Stages<T>, GpuError> {
-    if !Arc::ptr_eq(pipeline.weights(), problem.weights()) {
+    if !pipeline.has_weights_of(problem) {
         pipeline.load_weights(problem.weights().clone())?;
     }
     pipeline.forward_with_stages(problem)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use binned_experts_check::case::{Routing, RoutingProfile, ValueProfile};
 use binned_experts_check::{AnyProblem, CaseSpec, ElementType};
-use binned_experts_gpu::cuda::DeviceInputs;
-use binned_experts_gpu::{Cuda, GpuError, PORTABLE_BF16, PathElement, Pipeline};
+use binned_experts_gpu::cuda::{DeviceInputs, DeviceWeights};
+use binned_experts_gpu::{Cuda, GpuError, HOPPER_BF16, PORTABLE_BF16, PORTABLE_FP32, Path, PathElement, Pipeline};
 use binned_experts_reference::{Activation, Problem};
 use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut};
 use half::bf16;
@@ -19,6 +19,7 @@ pub(crate) fn trials(gpu: &Need) -> Vec<Trial> {
     vec![
         trial(&[gpu], tensors_on_the_device_give_the_same_bits),
         trial(&[gpu], a_captured_forward_takes_other_routings),
+        trial(&[gpu], adopted_weights_give_the_same_bits),
         trial(&[gpu], tensors_that_do_not_fit_are_refused),
     ]
 }
@@ -105,6 +106,81 @@ fn same_bits_on_device<T: PathElement>(problem: &Problem<T>) -> Result<bool, Fai
         }
     }
     Ok(true)
+}
+
+/// A tensor on the device that is given away.
+fn given<T: PathElement>(stream: &Arc<CudaStream>, values: impl Iterator<Item = T>) -> Result<CudaSlice<T>, Failed> {
+    let bytes = bytes_of(values);
+    let elements = bytes.len() / size_of::<T>();
+    // The driver has no memory of no bytes.
+    let uploaded = stream.clone_htod(if bytes.is_empty() { &[0u8][..] } else { &bytes })?;
+    #[expect(unsafe_code, reason = "cudarc does not know bf16 without a feature")]
+    // SAFETY: it is an allocation of the stream's of that many elements, of which bytes of any value make one.
+    let given = unsafe { stream.upgrade_device_ptr(uploaded.leak(), elements) };
+    Ok(given)
+}
+
+fn weights_on_device<T: PathElement>(
+    stream: &Arc<CudaStream>,
+    problem: &Problem<T>,
+) -> Result<DeviceWeights<T>, Failed> {
+    let weights = problem.weights();
+    Ok(DeviceWeights {
+        hidden: problem.dims().hidden,
+        gate_up_proj: given(stream, weights.gate_up_proj().iter().copied())?,
+        gate_up_proj_bias: given(stream, weights.gate_up_proj_bias().iter().copied())?,
+        down_proj: given(stream, weights.down_proj().iter().copied())?,
+        down_proj_bias: given(stream, weights.down_proj_bias().iter().copied())?,
+    })
+}
+
+/// Weights that another stream still writes are taken in place or packed, and give the bits of those that are uploaded.
+fn same_bits_adopted<T: PathElement>(problem: &Problem<T>, path: &'static Path<T>) -> Result<bool, Failed> {
+    if problem.hidden_states().is_empty() || problem.explicit_order().is_some() {
+        return Ok(false);
+    }
+    let mut uploaded = Pipeline::with_path(problem.weights().clone(), Cuda::new()?, path)?;
+    let expected = bits(&uploaded.forward(problem)?);
+    let machine = Cuda::new()?;
+    let other = machine.stream().context().new_stream()?;
+    let adopted = Pipeline::adopt(weights_on_device(&other, problem)?, machine, path);
+    let mut adopted = match adopted {
+        Err(GpuError::HostOnly { path }) if path == PORTABLE_BF16.name() => return Ok(false),
+        adopted => adopted?,
+    };
+    if adopted.path().name() != uploaded.path().name() || adopted.has_weights_of(problem) {
+        return Err("expected weights of its own along the same path".into());
+    }
+    let tensors = OnDevice::of(&other, problem)?;
+    let mut output = room(&other, problem)?;
+    #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
+    // SAFETY: they are those of a `Problem`.
+    unsafe { adopted.forward_on_device(&tensors.inputs(problem), &mut view_mut(&mut output)) }?;
+    if other.clone_dtoh(&output)? != expected {
+        return Err(format!("differs from uploaded weights, {:?}, {}", problem.dims(), path.name()).into());
+    }
+    Ok(true)
+}
+
+fn adopted_weights_give_the_same_bits() -> Result<(), Failed> {
+    let mut compared = [0; 3];
+    for seed in 0..40 {
+        for plan in [f32_cases(0, Vec::new()), bf16_cases(0, Vec::new())] {
+            let spec = CaseSpec::from_seed(seed, &plan.selection);
+            match spec.build()? {
+                AnyProblem::F32(problem) => {
+                    compared[0] += usize::from(same_bits_adopted(&problem, &PORTABLE_FP32)?);
+                    compared[1] += usize::from(same_bits_adopted(&problem, f32::fastest())?);
+                }
+                AnyProblem::Bf16(problem) => compared[2] += usize::from(same_bits_adopted(&problem, bf16::fastest())?),
+                other => return Err(format!("expected f32 or bf16, found {}", other.element()).into()),
+            }
+        }
+    }
+    if compared[0] < 20 || compared[1] < 20 || compared[2] < 3 {
+        return Err(format!("too few compared: {compared:?}").into());
+    }
+    Ok(())
 }
 
 fn tensors_on_the_device_give_the_same_bits() -> Result<(), Failed> {
@@ -226,6 +302,20 @@ fn tensors_that_do_not_fit_are_refused() -> Result<(), Failed> {
     let refused = unsafe { pipeline.forward_on_device(&tensors.inputs(&problem), &mut view_mut(&mut short)) };
     let expected = "output: expected [48, 136] elements, found 6527";
     if refused.as_ref().err().map(ToString::to_string).as_deref() != Some(expected) {
+        return Err(format!("expected {expected}; found {refused:?}").into());
+    }
+    let mut short = weights_on_device(&stream, &problem)?;
+    short.down_proj = given(&stream, problem.weights().down_proj().iter().copied().skip(1))?;
+    let refused = Pipeline::adopt(short, Cuda::new()?, &HOPPER_BF16)
+        .err()
+        .map(|error| error.to_string());
+    let weights = problem.weights().down_proj();
+    let expected = format!(
+        "down_proj: expected {:?} elements, found {}",
+        weights.shape(),
+        weights.len() - 1
+    );
+    if refused.as_deref() != Some(&expected[..]) {
         return Err(format!("expected {expected}; found {refused:?}").into());
     }
     // The pipeline stays usable.

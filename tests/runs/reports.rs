@@ -33,7 +33,11 @@ fn every_line_is_of_the_schema() {
     for mode in ["wrong", "nothing", "escapes", "die", "garbage", "sparse", "twice"] {
         texts.push(place.check(mode, &["--cases", "20", "--format", "json"]).stdout);
     }
-    texts.push(place.check("twice", &["--cases", "20", "--format", "json", "--measure"]).stdout);
+    texts.push(
+        place
+            .check("twice", &["--cases", "20", "--format", "json", "--measure"])
+            .stdout,
+    );
     let lines: Vec<Value> = texts.iter().flat_map(|text| lines(text)).collect();
     assert!(lines.len() > 400);
     for line in &lines {
@@ -49,7 +53,10 @@ fn every_line_is_of_the_schema() {
     );
     assert_eq!(wrong["shrunk"]["spec"]["hidden"], 1);
     let measured = &lines.last().unwrap()["totals"][0]["measured"][0];
-    assert!(measured["claims"].is_array() && measured["element"] == "f32", "{measured}");
+    assert!(
+        measured["claims"].is_array() && measured["element"] == "f32",
+        "{measured}"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The CUDA machine: one device, one stream.
 
+mod adopted;
 mod compile;
 mod images;
 mod on_device;
@@ -8,6 +9,7 @@ mod on_device;
 /// in bf16.
 pub use cudarc;
 
+pub use adopted::DeviceWeights;
 pub use compile::{Compiled, compile, compiler_version};
 pub use images::{ARCHITECTURES, architecture_for, prebuilt, source};
 pub use on_device::{Captured, DeviceInputs};
@@ -53,6 +55,10 @@ pub struct CudaBuffer {
 /// Whose memory it is.
 enum DeviceMemory {
     Own(CudaSlice<u8>),
+    /// A tensor that was the caller's, and lives with the buffer.
+    Adopted {
+        _tensor: Box<dyn Send + Sync>,
+    },
     /// The caller's, who sees to it that it lives and is used in order.
     Lent,
 }
@@ -207,6 +213,15 @@ impl CudaBuffer {
     fn lent(pointer: sys::CUdeviceptr, bytes: usize) -> CudaBuffer {
         CudaBuffer {
             memory: DeviceMemory::Lent,
+            pointer,
+            bytes,
+        }
+    }
+
+    /// A tensor that was the caller's, to which kernels alone have access.
+    fn adopted(pointer: sys::CUdeviceptr, bytes: usize, tensor: Box<dyn Send + Sync>) -> CudaBuffer {
+        CudaBuffer {
+            memory: DeviceMemory::Adopted { _tensor: tensor },
             pointer,
             bytes,
         }

@@ -115,7 +115,7 @@ impl<T: PathElement> Pipeline<Cuda, T> {
 
     /// What a forward on these tensors is planned for.
     fn call_of(&self, inputs: &DeviceInputs<'_, T>, output: &CudaViewMut<'_, T>) -> Result<Call, GpuError> {
-        let (experts, intermediate, hidden) = self.weights().down_proj().dim();
+        let [hidden, intermediate, experts] = self.weight_sizes();
         if self.path().widens {
             return Err(GpuError::HostOnly {
                 path: self.path().name(),
@@ -174,7 +174,7 @@ impl<T: PathElement> Pipeline<Cuda, T> {
         capacity: usize,
         activation: Activation,
     ) -> Result<Captured<'_, T>, GpuError> {
-        let (experts, _, hidden) = self.weights().down_proj().dim();
+        let [hidden, _, experts] = self.weight_sizes();
         let stream = self.machine().stream().clone();
         let hidden_states = Tensor::zeros(&stream, HIDDEN_STATES, [tokens, hidden])?;
         let router_indices = Tensor::zeros(&stream, ROUTER_INDICES, [tokens, top_k])?;
