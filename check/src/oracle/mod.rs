@@ -1,5 +1,6 @@
 //! The right results of a case, and how far a right kernel may be from them.
 
+mod activation;
 mod bound;
 mod coverage;
 mod definition;
@@ -8,10 +9,10 @@ mod inputs;
 mod precision;
 mod roundings;
 
+pub(crate) use activation::{ActivationFunction, pairs};
 pub use bound::Bounds;
 pub use coverage::Coverage;
 pub use definition::Definition;
-pub(crate) use definition::clamped_swiglu;
 pub use expected::Expected;
 pub(crate) use expected::RightRows;
 pub use inputs::Inputs;
