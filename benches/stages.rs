@@ -65,7 +65,7 @@ fn bench_stages(criterion: &mut Criterion, problem: &Problem<f32>, trace: &Trace
     });
     group.bench_function("gate_up", |b| b.iter(|| gate_up(&trace.gathered, weights)));
     group.bench_function("activate", |b| {
-        b.iter(|| activate(&trace.gate_up, problem.activation()))
+        b.iter(|| activate(&trace.gate_up, problem.layer().activation, problem.activation()))
     });
     group.bench_function("down", |b| b.iter(|| down(&trace.activated, weights)));
     group.bench_function("select_weights", |b| {

@@ -1,5 +1,6 @@
 //! The stages of the function: their names, their shapes, and what an engine shows of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -12,17 +13,18 @@ use crate::tensor::{AnyProblem, ElementType, Tensor};
 named_enum! {
     /// A stage of the function that can be compared. R is the number of assignments that the capacity keeps.
     pub enum Stage {
-        /// Flat indices of the assignments, sorted by expert, `[T·K]`.
+        /// Flat indices of the assignments, sorted by expert, `[T·K]`. Those whose expert is not local are left out.
         SortedIndices = "sorted_indices",
         /// Inclusive cumulative counts, `[E]`.
         Bins = "bins",
-        /// The weight of each assignment, `[T·K]`.
+        /// The weight of each assignment, `[T·K]`; 0 where its expert is not local.
         SelectedWeights = "selected_weights",
         /// Kept tokens by expert, `[R,H]`.
         Gathered = "gathered",
-        /// First product and bias, `[R,2I]`.
+        /// First product and bias, `[R,2I]`, gates and ups in turn; `[R,I]` where the activation has no ups. In files the
+        /// columns are in the order of the layer.
         GateUp = "gate_up",
-        /// After the clamped SwiGLU, `[R,I]`.
+        /// After the activation, `[R,I]`.
         Activated = "activated",
         /// Second product and bias, `[R,H]`.
         ExpertOutput = "expert_output",
@@ -117,7 +119,7 @@ impl Stages {
         self.0.iter().map(|(stage, values)| (*stage, values))
     }
 
-    /// The stages as tensors by name, in PyTorch's shapes and an element type: kept rows as `[E,C,width]` with zeros
+    /// The stages as tensors by name, in PyTorch's shapes, the layer's order of columns and an element type: kept rows as `[E,C,width]` with zeros
     /// beyond an expert's count. A stage that has more than `most_elements` in this shape, or does not fit the memory,
     /// is left out.
     pub(crate) fn tensors(
@@ -131,7 +133,9 @@ impl Stages {
             StageValues::Indices(positions) => Some(Tensor::indices(positions)),
             StageValues::Rows(rows) => {
                 let rows = match stage.layout() {
-                    Layout::KeptRows => padded_rows(rows, bins, capacity, most_elements)?.into_dyn(),
+                    Layout::KeptRows => {
+                        padded_rows(&stored(stage, rows, problem), bins, capacity, most_elements)?.into_dyn()
+                    }
                     _ => rows.flatten().into_owned().into_dyn(),
                 };
                 Some(Tensor::from_f64(rows, element))
@@ -154,7 +158,7 @@ pub struct Location {
     pub slot: Option<usize>,
     /// Expert.
     pub expert: Option<usize>,
-    /// Column of the stage's tensor.
+    /// Column of the stage's tensor, as a file has it.
     pub column: Option<usize>,
 }
 
@@ -181,11 +185,33 @@ impl fmt::Display for Location {
 
 /// The kept rows of a tensor in PyTorch's shape `[E,C,width]`, expert after expert.
 pub(crate) fn kept_rows(padded: &Array3<f64>, bins: &Bins, capacity: usize) -> Array2<f64> {
-    let mut rows = Array2::zeros((bins.assignments() - bins.dropped(capacity), padded.dim().2));
+    let kept = bins.sorted_indices().len() - bins.dropped(capacity);
+    let mut rows = Array2::zeros((kept, padded.dim().2));
     for ((expert, row), mut values) in kept_places(bins, capacity).zip(rows.rows_mut()) {
         values.assign(&padded.index_axis(Axis(0), expert).row(row));
     }
     rows
+}
+
+/// The kept rows of a stage from those of a file, whose columns are in the order of the problem's layer.
+pub(crate) fn from_stored(stage: Stage, rows: Array2<f64>, problem: &AnyProblem) -> Array2<f64> {
+    let places = problem.layer().gate_up_places(problem.dims().intermediate);
+    // Rows of another width are told as such.
+    if stage == Stage::GateUp && places.len() == rows.ncols() {
+        rows.select(Axis(1), &places)
+    } else {
+        rows
+    }
+}
+
+/// The inverse of [`from_stored`].
+fn stored<'a>(stage: Stage, rows: &'a Array2<f64>, problem: &AnyProblem) -> Cow<'a, Array2<f64>> {
+    let columns = problem.layer().gate_up_columns(problem.dims().intermediate);
+    if stage == Stage::GateUp && columns.len() == rows.ncols() {
+        Cow::Owned(rows.select(Axis(1), &columns))
+    } else {
+        Cow::Borrowed(rows)
+    }
 }
 
 /// The inverse of [`kept_rows`], with zero rows beyond an expert's count; none if it is too large.

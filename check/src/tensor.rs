@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use binned_experts_reference::{Bins, Dims, Element, Error, Problem};
+use binned_experts_reference::{Bins, Dims, Element, Error, Layer, Problem};
 use ndarray::{Array, ArrayD, Dimension};
 use safetensors::Dtype;
 
@@ -216,6 +216,11 @@ impl AnyProblem {
         with_problem!(self, problem => problem.dims())
     }
 
+    /// The kind of layer.
+    pub fn layer(&self) -> &Layer {
+        with_problem!(self, problem => problem.layer())
+    }
+
     /// The shape of the output, `[B,S,H]`.
     pub fn output_shape(&self) -> Vec<usize> {
         with_problem!(self, problem => problem.hidden_states().shape().to_vec())
@@ -239,7 +244,7 @@ impl AnyProblem {
     /// Replaces the stable sort by an explicit order of the assignments.
     ///
     /// # Errors
-    /// An `Order…` variant if `order` is not a permutation of `0..T·K` sorted by expert.
+    /// An `Order…` variant if `order` is not a permutation of the assignments to local experts sorted by expert.
     pub fn with_order(self, order: Vec<usize>) -> Result<AnyProblem, Error> {
         with_problem!(self, problem => problem.with_order(order).map(CaseElement::problem))
     }

@@ -3,18 +3,36 @@
 For each line {"case": PATH, "output": PATH} on standard input it reads a case, writes the tensor `output`
 [B,S,H], in the case's element type, to the second path, and prints {"ok": true}, or {"error": "why"}.
 Stages written beside the output, here `sorted_indices` and `bins`, are compared too. To {"describe": true} it
-answers what it takes, and that the experts' weights are to come in files of their own.
+answers what it takes, and that the experts' weights are to come in files of their own. It takes layers of several models,
+and the part of one rank of an expert-parallel program.
 
     binned-experts check --command 'python3 examples/engines/numpy_engine.py'
 """
 
 import json
+import math
 import sys
 
 import numpy as np
 
-# Every case, of any element type and in any order.
-DESCRIPTION = {"domain": {"tie_order": "given"}, "name": "numpy", "weights_apart": True}
+# The layers of some models, by name, and one of each other activation, with tensors in every layout.
+GELU = {"activation": "gelu", "gate_up": "concatenated", "bias": False, "projections": "out-in"}
+GELU_TANH = {"activation": "gelu-tanh", "projections": "out-in", "routing_weights": "by-slot"}
+CLAMPED_SILU = {"activation": "clamped-silu", "gate_up": "concatenated", "weight_on": "input"}
+LAYERS = ["gpt-oss", "mixtral", "deepseek-v3", "llama4", "nemotron-h", GELU, GELU_TANH, CLAMPED_SILU]
+# Every case of them, of any element type, in any order, and with ids of experts that are not here.
+DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"]}
+DESCRIPTION = {"domain": DOMAIN, "name": "numpy", "weights_apart": True}
+# What the metadata `layer` leaves out.
+USUAL = {
+    "activation": "clamped-swiglu",
+    "gate_up": "interleaved",
+    "bias": True,
+    "projections": "in-out",
+    "routing_weights": "by-expert",
+    "weight_on": "output",
+    "scale": 1.0,
+}
 
 TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64}
 
@@ -61,37 +79,80 @@ def narrow(dtype, array):
     return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
 
 
+def local_experts(ids, first, experts):
+    """The place of each id among the experts that are here; their number for an id of none of them, -1 for one."""
+    local = ids - first
+    return np.where((0 <= local) & (local < experts), local, experts)
+
+
 def sort_by_expert(experts_of, experts):
-    """The flat indices token * K + slot in the order of their experts, and where each expert's run ends."""
-    return np.argsort(experts_of, kind="stable"), np.cumsum(np.bincount(experts_of, minlength=experts))
+    """The flat indices token * K + slot in the order of their experts, and where each expert's run ends. What is of no
+    expert here is left out."""
+    bins = np.cumsum(np.bincount(experts_of, minlength=experts + 1)[:experts])
+    return np.argsort(experts_of, kind="stable")[: bins[-1] if experts > 0 else 0], bins
 
 
-def affine(x, matrix, bias):
-    return x @ matrix + bias
+def affine(case, name, expert, x, layer):
+    """x times a projection of an expert, and its bias if the layer has one."""
+    matrix = case[name][expert]
+    product = x @ (matrix.T if layer["projections"] == "out-in" else matrix)
+    return product + case[name + "_bias"][expert] if layer["bias"] else product
 
 
-def activate(gate_up, alpha, limit):
-    """The clamped SwiGLU: even columns are the gate, odd ones up. NaN passes the clamps, as in PyTorch."""
-    gate, up = np.minimum(gate_up[:, 0::2], limit), np.clip(gate_up[:, 1::2], -limit, limit)
-    return (up + 1) * (gate / (1 + np.exp(-alpha * gate)))
+def silu(x, alpha=1.0):
+    return x / (1 + np.exp(-alpha * x))
 
 
-def forward(case, capacity, alpha, limit):
-    (tokens, top_k), experts = case["router_indices"].shape, case["routing_weights"].shape[2]
+def erf(x):
+    return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype)
+
+
+def activate(gate_up, layer, alpha, limit):
+    """NaN passes the clamps, as in PyTorch."""
+    activation = layer["activation"]
+    if activation == "relu-squared":
+        return np.maximum(gate_up, 0) ** 2
+    if layer["gate_up"] == "concatenated":
+        gate, up = np.split(gate_up, 2, axis=1)
+    else:
+        gate, up = gate_up[:, 0::2], gate_up[:, 1::2]
+    if activation.startswith("clamped"):
+        gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit)
+    if activation == "clamped-swiglu":
+        return (up + 1) * silu(gate, alpha)
+    if activation == "gelu":
+        return up * (gate * 0.5 * (1 + erf(gate * math.sqrt(0.5))))
+    if activation == "gelu-tanh":
+        return up * (gate * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))))
+    return up * silu(gate)
+
+
+def slot_weights(case, experts_of, layer):
+    """The routing weight of each slot, [T*K,1]; 0 where its expert is not here."""
+    (tokens, top_k), experts = case["router_indices"].shape, len(case["gate_up_proj"])
+    if layer["routing_weights"] == "by-slot":
+        return np.where(experts_of < experts, case["routing_weights"].reshape(-1), 0).reshape(-1, 1)
+    with_none = np.pad(case["routing_weights"].reshape(tokens, experts), [(0, 0), (0, 1)])
+    return np.take_along_axis(with_none, experts_of.reshape(tokens, top_k), axis=1).reshape(-1, 1)
+
+
+def forward(case, capacity, layer, first, alpha, limit):
+    (tokens, top_k), experts = case["router_indices"].shape, len(case["gate_up_proj"])
     x = case["hidden_states"].reshape(tokens, case["hidden_states"].shape[2])
-    routing_weights = case["routing_weights"].reshape(tokens, experts)
-    weights = np.take_along_axis(routing_weights, case["router_indices"], axis=1).reshape(-1, 1)
-    order, bins = sort_by_expert(case["router_indices"].reshape(-1), experts)
+    experts_of = local_experts(case["router_indices"].reshape(-1), first, experts)
+    weights = slot_weights(case, experts_of, layer)
+    order, bins = sort_by_expert(experts_of, experts)
     order = case.get("sorted_indices", order)
     slots = np.zeros((tokens * top_k, x.shape[1]), x.dtype)
     for expert, (start, end) in enumerate(zip([0, *bins[:-1].tolist()], bins.tolist())):
         kept = order[start : min(end, start + capacity)]
         if len(kept) > 0:
-            rows = affine(x[kept // top_k], case["gate_up_proj"][expert], case["gate_up_proj_bias"][expert])
-            rows = activate(rows, alpha, limit)
-            rows = affine(rows, case["down_proj"][expert], case["down_proj_bias"][expert])
-            slots[kept] = rows * weights[kept]
-    output = slots.reshape(tokens, top_k, x.shape[1]).sum(axis=1)
+            on_input = layer["weight_on"] == "input"
+            rows = x[kept // top_k] * weights[kept] if on_input else x[kept // top_k]
+            rows = activate(affine(case, "gate_up_proj", expert, rows, layer), layer, alpha, limit)
+            rows = affine(case, "down_proj", expert, rows, layer)
+            slots[kept] = rows if on_input else rows * weights[kept]
+    output = slots.reshape(tokens, top_k, x.shape[1]).sum(axis=1) * x.dtype.type(layer["scale"])
     return output.reshape(case["hidden_states"].shape), order, bins
 
 
@@ -108,7 +169,9 @@ def answer(request):
         tensors |= weights_of(request)
     case = {name: widen(*tensor) for name, tensor in tensors.items()}
     alpha, limit = float(metadata.get("alpha", 1.702)), float(metadata.get("limit", 7.0))
-    output, order, bins = forward(case, int(metadata["expert_capacity"]), alpha, limit)
+    layer = USUAL | json.loads(metadata.get("layer", "{}"))
+    first = int(metadata.get("first_expert", 0))
+    output, order, bins = forward(case, int(metadata["expert_capacity"]), layer, first, alpha, limit)
     dtype = tensors["hidden_states"][0]
     stages = {"sorted_indices": ("I64", order), "bins": ("I64", bins)}
     write(request["output"], {"output": (dtype, narrow(dtype, output)), **stages})

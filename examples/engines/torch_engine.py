@@ -24,36 +24,82 @@ import sys
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.nn.functional import gelu, silu
 
-# Every case, of any element type and in any order.
-DESCRIPTION = {"domain": {"tie_order": "given"}, "name": "torch", "weights_apart": True}
+# Every layer and id; of the layers those of some models, by name, and one of each other activation, are drawn.
+LAYERS = [
+    *("gpt-oss", "mixtral", "deepseek-v3", "llama4", "nemotron-h"),
+    *({"activation": activation, "bias": False} for activation in ("gelu", "gelu-tanh", "clamped-silu")),
+]
+DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"]}
+DESCRIPTION = {"domain": DOMAIN, "name": "torch", "weights_apart": True}
+# What the metadata `layer` leaves out.
+USUAL = {
+    "activation": "clamped-swiglu",
+    "gate_up": "interleaved",
+    "bias": True,
+    "projections": "in-out",
+    "routing_weights": "by-expert",
+    "weight_on": "output",
+    "scale": 1.0,
+}
 POISON_BYTES = 1 << 26
 
 
-def forward(case, capacity, alpha, limit):
-    experts, (tokens, top_k) = case["routing_weights"].shape[2], case["router_indices"].shape
-    hidden_states = case["hidden_states"].flatten(0, 1)
-    router_indices = case["router_indices"].flatten()
-    weights = case["routing_weights"].flatten(0, 1).gather(1, case["router_indices"]).view(-1, 1)
+def activate(x, layer, alpha, limit):
+    activation = layer["activation"]
+    if activation == "relu-squared":
+        return torch.relu(x).square()
+    gate, up = x.chunk(2, dim=-1) if layer["gate_up"] == "concatenated" else (x[..., 0::2], x[..., 1::2])
+    if activation.startswith("clamped"):
+        gate, up = gate.clamp(max=limit), up.clamp(min=-limit, max=limit)
+    if activation == "clamped-swiglu":
+        return (up + 1) * (gate * torch.sigmoid(alpha * gate))
+    if activation.startswith("gelu"):
+        return gelu(gate, approximate="tanh" if activation == "gelu-tanh" else "none") * up
+    return silu(gate) * up
 
-    order = case.get("sorted_indices", torch.sort(router_indices, stable=True).indices)
-    counts = torch.bincount(router_indices, minlength=experts)
-    expert = router_indices[order]
-    row = torch.arange(tokens * top_k, device=expert.device) - (counts.cumsum(0) - counts)[expert]
+
+def projected(case, name, x, layer):
+    """x [E,C,·] times a projection of each expert, and its bias if the layer has one."""
+    matrix = case[name].transpose(1, 2) if layer["projections"] == "out-in" else case[name]
+    return torch.bmm(x, matrix) + case[name + "_bias"][:, None] if layer["bias"] else torch.bmm(x, matrix)
+
+
+def slot_weights(case, local, layer):
+    """The routing weight of each slot, [T·K,1]. Those of slots whose expert is not here are not used."""
+    if layer["routing_weights"] == "by-slot":
+        return case["routing_weights"].view(-1, 1)
+    by_expert = torch.nn.functional.pad(case["routing_weights"].flatten(0, 1), (0, 1))
+    return by_expert.gather(1, local.view_as(case["router_indices"])).view(-1, 1)
+
+
+def forward(case, capacity, layer, first, alpha, limit):
+    experts, (tokens, top_k) = case["gate_up_proj"].shape[0], case["router_indices"].shape
+    hidden_states = case["hidden_states"].flatten(0, 1)
+    # The experts that are here; their number for an id of none of them, -1 for one.
+    local = case["router_indices"].flatten() - first
+    local = torch.where((0 <= local) & (local < experts), local, experts)
+    weights = slot_weights(case, local, layer)
+
+    counts = torch.bincount(local, minlength=experts + 1)[:experts]
+    order = case.get("sorted_indices", torch.sort(local, stable=True).indices[: int(counts.sum())])
+    expert = local[order]
+    row = torch.arange(len(order), device=expert.device) - (counts.cumsum(0) - counts)[expert]
     capacity = min(capacity, max(counts.tolist(), default=0))
     kept = row < capacity
     order, expert, row = order[kept], expert[kept], row[kept]
 
     x = hidden_states.new_zeros(experts, capacity, hidden_states.shape[1])
-    x[expert, row] = hidden_states[order // top_k]
-    x = torch.bmm(x, case["gate_up_proj"]) + case["gate_up_proj_bias"][:, None]
-    gate, up = x[..., 0::2].clamp(max=limit), x[..., 1::2].clamp(min=-limit, max=limit)
-    x = (up + 1) * (gate * torch.sigmoid(alpha * gate))
-    x = torch.bmm(x, case["down_proj"]) + case["down_proj_bias"][:, None]
+    on_input = layer["weight_on"] == "input"
+    x[expert, row] = hidden_states[order // top_k] * weights[order] if on_input else hidden_states[order // top_k]
+    x = activate(projected(case, "gate_up_proj", x, layer), layer, alpha, limit)
+    x = projected(case, "down_proj", x, layer)
 
     slots = hidden_states.new_zeros(tokens * top_k, hidden_states.shape[1])
-    slots[order] = x[expert, row] * weights[order]
-    return slots.unflatten(0, (tokens, top_k)).sum(dim=1).view_as(case["hidden_states"])
+    slots[order] = x[expert, row] if on_input else x[expert, row] * weights[order]
+    output = slots.unflatten(0, (tokens, top_k)).sum(dim=1)
+    return (output * layer["scale"] if layer["scale"] != 1 else output).view_as(case["hidden_states"])
 
 
 def read(path, device):
@@ -81,8 +127,10 @@ class Engine:
                 self.weights, _ = read(request["weights"], self.device)
             case |= self.weights
         alpha, limit = float(metadata.get("alpha", 1.702)), float(metadata.get("limit", 7.0))
+        layer = USUAL | json.loads(metadata.get("layer", "{}"))
+        first = int(metadata.get("first_expert", 0))
         poison(self.device)
-        output = forward(case, int(metadata["expert_capacity"]), alpha, limit)
+        output = forward(case, int(metadata["expert_capacity"]), layer, first, alpha, limit)
         save_file({"output": output.cpu().contiguous()}, request["output"])
 
 

@@ -79,13 +79,19 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
     /// or [`PORTABLE_BF16`](crate::PORTABLE_BF16).
     ///
     /// # Errors
-    /// [`GpuError::OutOfMemory`], or another error of the machine.
+    /// [`GpuError::Layer`] if the weights have no ups, [`GpuError::OutOfMemory`], or another error of the machine.
     pub fn with_path(
         weights: impl Into<Arc<ExpertWeights<T>>>,
         mut machine: M,
         path: &'static Path<T>,
     ) -> Result<Pipeline<M, T>, GpuError> {
-        let layer = Layer::new(weights.into(), &mut machine, path)?;
+        let weights = weights.into();
+        if !weights.has_ups() {
+            return Err(GpuError::Layer {
+                found: "weights without ups",
+            });
+        }
+        let layer = Layer::new(weights, &mut machine, path)?;
         Ok(Pipeline {
             machine,
             wish: path,
@@ -242,6 +248,14 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
     fn prepare(&mut self, problem: &Problem<T>, with_stages: bool) -> Result<(Call, Plan), GpuError> {
         if !self.has_weights_of(problem) {
             return Err(GpuError::OtherWeights);
+        }
+        if *problem.layer() != binned_experts_reference::Layer::GPT_OSS {
+            return Err(GpuError::Layer { found: "another layer" });
+        }
+        if problem.first_expert().is_some() {
+            return Err(GpuError::Layer {
+                found: "the experts of one rank",
+            });
         }
         let call = Call {
             has_order: problem.explicit_order().is_some(),

@@ -152,6 +152,43 @@ pub fn select_weights<T: Element>(
         .collect()
 }
 
+/// The weight of each assignment, `[T·K]`, at its local expert; 0 where it has none.
+pub(crate) fn selected_weights<T: Element>(
+    routing_weights: ArrayView2<T>,
+    expert_of: &[Option<usize>],
+    top_k: usize,
+) -> Result<Array1<T>, Error> {
+    expect_shape(
+        "expert_of",
+        &[routing_weights.nrows().saturating_mul(top_k)],
+        &[expert_of.len()],
+    )?;
+    let weight = |(flat, expert): (usize, &Option<usize>)| {
+        expert.map_or(T::ZERO, |expert| routing_weights[[flat / top_k, expert]])
+    };
+    Ok(expert_of.iter().enumerate().map(weight).collect())
+}
+
+/// Each kept row times the weight of its assignment.
+pub(crate) fn scaled_rows<T: Element>(
+    x: &Binned<T>,
+    bins: &Bins,
+    weights: &Array1<T>,
+    capacity: usize,
+) -> Result<Binned<T>, Error> {
+    let mut scaled = x.zeros_like("weighted", x.rows.ncols())?;
+    for expert in 0..bins.experts() {
+        let mut target = scaled.expert_mut(expert);
+        let kept = x.expert(expert);
+        let rows = target.rows_mut().into_iter().zip(kept.rows());
+        for ((mut target, row), &assignment) in rows.zip(bins.kept(expert, capacity)) {
+            let weight = weights[assignment].widen();
+            target.zip_mut_with(&row, |target, value| *target = T::narrow(value.widen() * weight));
+        }
+    }
+    Ok(scaled)
+}
+
 /// out `[T,H]` = the sum over a token's slots, in slot order, of its expert's row · weight; a dropped assignment
 /// counts as zero.
 ///

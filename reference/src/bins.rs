@@ -9,15 +9,17 @@ use crate::memory::try_filled;
 
 /// The assignments sorted by expert.
 ///
-/// An *assignment* is one (token, slot) pair; its flat index is `token · top_k + slot`.
+/// An *assignment* is one (token, slot) pair; its flat index is `token · top_k + slot`. One whose expert is not
+/// [local](crate::Problem::of_rank) is in no bin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bins {
     sorted_indices: Vec<usize>,
     ends: Vec<usize>,
+    assignments: usize,
 }
 
 impl Bins {
-    /// Flat indices of the assignments in sorted order, `[T·K]`.
+    /// Flat indices of the assignments in sorted order, `[T·K]`; fewer where some experts are not local.
     pub fn sorted_indices(&self) -> &[usize] {
         &self.sorted_indices
     }
@@ -32,9 +34,9 @@ impl Bins {
         self.ends.len()
     }
 
-    /// Number of assignments, T·K.
+    /// Number of assignments, T·K, to local experts or not.
     pub fn assignments(&self) -> usize {
-        self.sorted_indices.len()
+        self.assignments
     }
 
     /// Positions of an expert's assignments in the sorted order.
@@ -73,14 +75,19 @@ impl Bins {
     /// [`Error::ExpertOutOfRange`], an `Order…` variant if `order` is not a permutation of `0..T·K` sorted by expert, or
     /// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] if the bins of that many experts cannot be had.
     pub fn from_order(router_indices: ArrayView2<i64>, experts: usize, order: Vec<usize>) -> Result<Bins, Error> {
-        let expert_of = flat_experts(router_indices, experts)?;
-        if order.len() != expert_of.len() {
+        Bins::from_order_of(&flat_experts(router_indices, experts)?, experts, order)
+    }
+
+    /// As [`from_order`](Bins::from_order), with the expert of each assignment; none for one that is not local.
+    pub(crate) fn from_order_of(expert_of: &[Option<usize>], experts: usize, order: Vec<usize>) -> Result<Bins, Error> {
+        let local = expert_of.iter().flatten().count();
+        if order.len() != local {
             return Err(Error::OrderLength {
-                expected: expert_of.len(),
+                expected: local,
                 found: order.len(),
             });
         }
-        let mut seen = vec![false; order.len()];
+        let mut seen = vec![false; expert_of.len()];
         let mut previous = 0;
         for (position, &assignment) in order.iter().enumerate() {
             let Some(&expert) = expert_of.get(assignment) else {
@@ -90,6 +97,7 @@ impl Bins {
                     assignments: expert_of.len(),
                 });
             };
+            let expert = expert.ok_or(Error::OrderForeign { position, assignment })?;
             if std::mem::replace(&mut seen[assignment], true) {
                 return Err(Error::OrderRepeats { position, assignment });
             }
@@ -104,7 +112,20 @@ impl Bins {
         }
         Ok(Bins {
             sorted_indices: order,
-            ends: inclusive_counts(&expert_of, experts)?,
+            ends: inclusive_counts(expert_of, experts)?,
+            assignments: expert_of.len(),
+        })
+    }
+
+    /// The stable order of the assignments to local experts.
+    pub(crate) fn stable(expert_of: &[Option<usize>], experts: usize) -> Result<Bins, Error> {
+        let local = |assignment: &usize| expert_of[*assignment].is_some();
+        let mut sorted_indices: Vec<usize> = (0..expert_of.len()).filter(local).collect();
+        sorted_indices.sort_by_key(|&assignment| expert_of[assignment]);
+        Ok(Bins {
+            sorted_indices,
+            ends: inclusive_counts(expert_of, experts)?,
+            assignments: expert_of.len(),
         })
     }
 }
@@ -128,23 +149,18 @@ impl Bins {
 /// # Ok::<(), binned_experts_reference::Error>(())
 /// ```
 pub fn sort_tokens_by_expert(router_indices: ArrayView2<i64>, experts: usize) -> Result<Bins, Error> {
-    let expert_of = flat_experts(router_indices, experts)?;
-    let mut sorted_indices: Vec<usize> = (0..expert_of.len()).collect();
-    sorted_indices.sort_by_key(|&assignment| expert_of[assignment]);
-    Ok(Bins {
-        sorted_indices,
-        ends: inclusive_counts(&expert_of, experts)?,
-    })
+    Bins::stable(&flat_experts(router_indices, experts)?, experts)
 }
 
 /// The expert of each assignment, `[T·K]`.
-fn flat_experts(router_indices: ArrayView2<i64>, experts: usize) -> Result<Vec<usize>, Error> {
+pub(crate) fn flat_experts(router_indices: ArrayView2<i64>, experts: usize) -> Result<Vec<Option<usize>>, Error> {
     router_indices
         .indexed_iter()
         .map(|((token, slot), &expert)| {
             usize::try_from(expert)
                 .ok()
                 .filter(|id| *id < experts)
+                .map(Some)
                 .ok_or(Error::ExpertOutOfRange {
                     token,
                     slot,
@@ -155,9 +171,9 @@ fn flat_experts(router_indices: ArrayView2<i64>, experts: usize) -> Result<Vec<u
         .collect()
 }
 
-fn inclusive_counts(expert_of: &[usize], experts: usize) -> Result<Vec<usize>, Error> {
+fn inclusive_counts(expert_of: &[Option<usize>], experts: usize) -> Result<Vec<usize>, Error> {
     let mut ends = try_filled("bins", Dim([experts]), 0)?.into_raw_vec_and_offset().0;
-    for &expert in expert_of {
+    for &expert in expert_of.iter().flatten() {
         ends[expert] += 1;
     }
     let mut total = 0;

@@ -64,10 +64,44 @@ pub enum Error {
         /// Its number of elements.
         elements: usize,
     },
+    /// A name is none of those that are known.
+    #[error("{what}: expected one of {}, found {found}", expected.join(", "))]
+    UnknownName {
+        /// What is named.
+        what: &'static str,
+        /// The names that are known.
+        expected: &'static [&'static str],
+        /// The name found.
+        found: String,
+    },
+    /// The factor on the sum over the slots is no finite number.
+    #[error("scale: expected a finite number, found {found}")]
+    Scale {
+        /// The factor, as text.
+        found: String,
+    },
+    /// A layer without biases has one that is not 0.
+    #[error("{tensor}: expected 0 in a layer without biases, found another value for expert {expert}")]
+    Bias {
+        /// The parameter's name.
+        tensor: &'static str,
+        /// The expert.
+        expert: usize,
+    },
+    /// Two slots of a token name the same expert and have different weights.
+    #[error("routing_weights[{token}, {slot}]: expected the weight of slot {first}, which has the same expert")]
+    SlotWeights {
+        /// Row of `routing_weights`.
+        token: usize,
+        /// Column of `routing_weights`.
+        slot: usize,
+        /// An earlier slot of the same token and expert.
+        first: usize,
+    },
     /// An explicit order has the wrong number of entries.
     #[error("order: expected {expected} assignments, found {found}")]
     OrderLength {
-        /// tokens · top_k.
+        /// Number of assignments to experts that are there.
         expected: usize,
         /// Number of entries found.
         found: usize,
@@ -86,6 +120,14 @@ pub enum Error {
     #[error("order[{position}]: assignment {assignment} stands at an earlier position too")]
     OrderRepeats {
         /// Position of the second mention.
+        position: usize,
+        /// The assignment.
+        assignment: usize,
+    },
+    /// An explicit order names an assignment whose expert is not there.
+    #[error("order[{position}]: expected an assignment to a local expert, found assignment {assignment}")]
+    OrderForeign {
+        /// Position in the order.
         position: usize,
         /// The assignment.
         assignment: usize,

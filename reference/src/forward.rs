@@ -2,26 +2,28 @@
 
 use ndarray::{Array1, Array3, CowArray, Ix2};
 
-use crate::{Binned, Element, Error, Problem, activate, binned_gather, binned_scatter, down, gate_up, select_weights};
+use crate::binned::{scaled_rows, selected_weights};
+use crate::{Binned, Element, Error, Problem, WeightOn, activate, binned_gather, binned_scatter, down, gate_up};
 
 /// The result of every stage. The order and the bins are those of the [`Problem`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace<T> {
     /// Kept tokens by expert, width H.
     pub gathered: Binned<T>,
-    /// First product and bias, width 2I.
+    /// First product and bias, width 2I, or I where the activation has no ups.
     pub gate_up: Binned<T>,
-    /// After the clamped SwiGLU, width I.
+    /// After the activation, width I.
     pub activated: Binned<T>,
     /// Second product and bias, width H.
     pub expert_output: Binned<T>,
-    /// The weight of each assignment, `[T·K]`.
+    /// The weight of each assignment, `[T·K]`; 0 where its expert is not local.
     pub selected_weights: Array1<T>,
     /// The result, `[B,S,H]`.
     pub output: Array3<T>,
 }
 
-/// Computes the PyTorch function `binned_experts_ref` in the same steps, with its rounding after each.
+/// Computes the PyTorch function `binned_experts_ref` in the same steps, with its rounding after each; for another
+/// [`Layer`](crate::Layer), with the operations that it has instead.
 ///
 /// # Errors
 /// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] if an intermediate result is too large.
@@ -44,14 +46,24 @@ pub struct Trace<T> {
 /// ```
 pub fn binned_experts_ref<T: Element>(problem: &Problem<T>) -> Result<Trace<T>, Error> {
     let (bins, weights, capacity) = (problem.bins(), problem.weights(), problem.capacity());
-    let top_k = problem.dims().top_k;
+    let (top_k, layer) = (problem.dims().top_k, problem.layer());
 
     let gathered = binned_gather(rows(problem.hidden_states())?.view(), bins, capacity, top_k)?;
-    let gate_up = gate_up(&gathered, weights)?;
-    let activated = activate(&gate_up, problem.activation())?;
+    let selected_weights = selected_weights(rows(problem.routing_weights())?.view(), problem.expert_of(), top_k)?;
+    let (gate_up, row_weights) = match layer.weight_on {
+        WeightOn::Output => (gate_up(&gathered, weights)?, selected_weights.clone()),
+        WeightOn::Input => {
+            let weighted = scaled_rows(&gathered, bins, &selected_weights, capacity)?;
+            let ones = selected_weights.mapv(|_| T::narrow(T::scalar(1.0)));
+            (gate_up(&weighted, weights)?, ones)
+        }
+    };
+    let activated = activate(&gate_up, layer.activation, problem.activation())?;
     let expert_output = down(&activated, weights)?;
-    let selected_weights = select_weights(rows(problem.routing_weights())?.view(), problem.router_indices())?;
-    let output = binned_scatter(&expert_output, bins, &selected_weights, capacity, top_k)?;
+    let mut output = binned_scatter(&expert_output, bins, &row_weights, capacity, top_k)?;
+    if layer.scale != 1.0 {
+        output.mapv_inplace(|sum| T::narrow(sum.widen() * T::scalar(layer.scale)));
+    }
     let output = output
         .into_shape_with_order(problem.hidden_states().raw_dim())
         .map_err(|_| Error::SizeOverflow {

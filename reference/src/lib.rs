@@ -14,6 +14,10 @@
 //! | [`down`] | `[E,C,H]` | · `down_proj` + bias |
 //! | [`binned_scatter`] | `[T,H]` | Σ over the slots, in slot order, of row · routing weight; dropped ones are 0 |
 //!
+//! Layers of other models have another activation, no biases, the routing weight on what goes into an expert, a factor
+//! on the sum, or tensors in another layout: see [`Layer`]. Of the experts of other ranks of an expert-parallel program
+//! nothing is added: see [`Problem::of_rank`].
+//!
 //! [`binned_experts_ref`] runs them on a [`Problem`] and returns every intermediate result in a [`Trace`]. Rows that
 //! PyTorch pads with zeros are not stored; see [`Binned`].
 //!
@@ -23,22 +27,29 @@
 
 #![forbid(unsafe_code)]
 
+mod activation;
 mod binned;
 mod bins;
 mod element;
 mod error;
 mod experts;
 mod forward;
+mod layer;
 mod memory;
+mod named;
 mod problem;
+mod stored;
 
+pub use activation::{Activation, ActivationKind, activate};
 pub use binned::{Binned, binned_gather, binned_scatter, select_weights};
 pub use bins::{Bins, sort_tokens_by_expert};
 pub use element::Element;
 pub use error::Error;
-pub use experts::{activate, down, gate_up};
+pub use experts::{down, gate_up};
 pub use forward::{Trace, binned_experts_ref};
-pub use problem::{Activation, Dims, ExpertWeights, Problem, expert_capacity};
+pub use layer::{GateUpLayout, Layer, ProjectionLayout, RoutingWeightLayout, WeightOn};
+pub use problem::{Dims, ExpertWeights, Problem, expert_capacity};
+pub use stored::{StoredWeights, weights_by_expert};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, ArrayView2};
+use ndarray::{Array2, Array3, ArrayView1, ArrayView2};
 
-use crate::{Bins, Element, Error, sort_tokens_by_expert};
+use crate::bins::flat_experts;
+use crate::{Activation, ActivationKind, Bins, Element, Error, Layer};
 
 /// The largest size that no tensor holds an element of. Where tokens, hidden and intermediate are 0, for one, tensors
 /// without an element can name any number of experts.
@@ -17,7 +18,7 @@ pub struct Dims {
     pub tokens: usize,
     /// H: width of a token.
     pub hidden: usize,
-    /// I: inner width of an expert; `gate_up_proj` is 2·I wide.
+    /// I: inner width of an expert; `gate_up_proj` is 2·I wide, or I without ups.
     pub intermediate: usize,
     /// E: number of experts.
     pub experts: usize,
@@ -27,23 +28,6 @@ pub struct Dims {
     pub capacity: usize,
 }
 
-/// Parameters of the clamped SwiGLU.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Activation {
-    /// Factor inside the sigmoid.
-    pub alpha: f64,
-    /// Upper clamp of the gate, and clamp of up on both sides.
-    pub limit: f64,
-}
-
-impl Activation {
-    /// The constants of gpt-oss: alpha 1.702, limit 7.
-    pub const GPT_OSS: Activation = Activation {
-        alpha: 1.702,
-        limit: 7.0,
-    };
-}
-
 /// The four weight tensors of the experts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpertWeights<T> {
@@ -51,6 +35,7 @@ pub struct ExpertWeights<T> {
     gate_up_proj_bias: Array2<T>,
     down_proj: Array3<T>,
     down_proj_bias: Array2<T>,
+    has_ups: bool,
 }
 
 impl<T: Element> ExpertWeights<T> {
@@ -78,15 +63,45 @@ impl<T: Element> ExpertWeights<T> {
             gate_up_proj_bias,
             down_proj,
             down_proj_bias,
+            has_ups: true,
         })
     }
 
-    /// `[E,H,2I]`; even columns gate, odd columns up.
+    /// The weights of a layer whose activation has no ups: `gate_up_proj` `[E,H,I]` and `gate_up_proj_bias` `[E,I]`, and
+    /// the others as in [`new`](ExpertWeights::new).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a tensor does not fit the first.
+    pub fn without_ups(
+        gate_up_proj: Array3<T>,
+        gate_up_proj_bias: Array2<T>,
+        down_proj: Array3<T>,
+        down_proj_bias: Array2<T>,
+    ) -> Result<ExpertWeights<T>, Error> {
+        let (experts, hidden, gates) = gate_up_proj.dim();
+        expect_shape("gate_up_proj_bias", &[experts, gates], gate_up_proj_bias.shape())?;
+        expect_shape("down_proj", &[experts, gates, hidden], down_proj.shape())?;
+        expect_shape("down_proj_bias", &[experts, hidden], down_proj_bias.shape())?;
+        Ok(ExpertWeights {
+            gate_up_proj,
+            gate_up_proj_bias,
+            down_proj,
+            down_proj_bias,
+            has_ups: false,
+        })
+    }
+
+    /// Whether there is an up column beside each gate column.
+    pub fn has_ups(&self) -> bool {
+        self.has_ups
+    }
+
+    /// `[E,H,2I]`; even columns gate, odd columns up. `[E,H,I]` without ups.
     pub fn gate_up_proj(&self) -> &Array3<T> {
         &self.gate_up_proj
     }
 
-    /// `[E,2I]`.
+    /// `[E,2I]`; `[E,I]` without ups.
     pub fn gate_up_proj_bias(&self) -> &Array2<T> {
         &self.gate_up_proj_bias
     }
@@ -124,16 +139,20 @@ pub struct Problem<T> {
     router_indices: Array2<i64>,
     routing_weights: Array3<T>,
     weights: Arc<ExpertWeights<T>>,
+    /// The local expert of each assignment.
+    expert_of: Vec<Option<usize>>,
+    first_expert: Option<usize>,
     bins: Bins,
     is_explicit: bool,
     capacity: usize,
+    layer: Layer,
     activation: Activation,
 }
 
 impl<T: Element> Problem<T> {
     /// Takes `hidden_states` `[B,S,H]`, `router_indices` `[B·S,K]`, the dense `routing_weights` `[B,S,E]`, the experts'
-    /// weights and the capacity C. The activation is [`Activation::GPT_OSS`] and equal experts keep ascending flat
-    /// index, unless set otherwise.
+    /// weights and the capacity C. The layer is [`Layer::GPT_OSS`], with relu² where the weights have no ups, alpha and
+    /// limit are [`Activation::GPT_OSS`], and equal experts keep ascending flat index, unless set otherwise.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::ZeroTopK`], [`Error::ExpertOutOfRange`], [`Error::TooLarge`] if a size beyond 2^20 has
@@ -146,6 +165,58 @@ impl<T: Element> Problem<T> {
         capacity: usize,
     ) -> Result<Problem<T>, Error> {
         let weights = weights.into();
+        let expert_of = |ids: ArrayView2<i64>, experts| flat_experts(ids, experts);
+        Problem::build(
+            hidden_states,
+            router_indices,
+            routing_weights,
+            weights,
+            capacity,
+            expert_of,
+        )
+    }
+
+    /// The part that one rank of an expert-parallel program computes: the E experts from the id `first_expert` on are
+    /// local, and `routing_weights` `[B,S,E]` and the experts' weights are theirs. A slot with any other id, -1 for one,
+    /// adds nothing.
+    ///
+    /// # Errors
+    /// The errors of [`new`](Problem::new) but for ids, of which every one is taken.
+    pub fn of_rank(
+        hidden_states: Array3<T>,
+        router_indices: Array2<i64>,
+        routing_weights: Array3<T>,
+        weights: impl Into<Arc<ExpertWeights<T>>>,
+        capacity: usize,
+        first_expert: usize,
+    ) -> Result<Problem<T>, Error> {
+        let expert_of = |ids: ArrayView2<i64>, experts| {
+            let local = |id: &i64| local_expert(*id, first_expert, experts);
+            Ok(ids.iter().map(local).collect())
+        };
+        let weights = weights.into();
+        let problem = Problem::build(
+            hidden_states,
+            router_indices,
+            routing_weights,
+            weights,
+            capacity,
+            expert_of,
+        )?;
+        Ok(Problem {
+            first_expert: Some(first_expert),
+            ..problem
+        })
+    }
+
+    fn build(
+        hidden_states: Array3<T>,
+        router_indices: Array2<i64>,
+        routing_weights: Array3<T>,
+        weights: Arc<ExpertWeights<T>>,
+        capacity: usize,
+        expert_of: impl FnOnce(ArrayView2<i64>, usize) -> Result<Vec<Option<usize>>, Error>,
+    ) -> Result<Problem<T>, Error> {
         let (batch, sequence, _) = hidden_states.dim();
         let (hidden, intermediate, experts) = (weights.hidden(), weights.intermediate(), weights.experts());
         expect_shape("hidden_states", &[batch, sequence, hidden], hidden_states.shape())?;
@@ -170,20 +241,53 @@ impl<T: Element> Problem<T> {
         }
         checked_product("gathered", &[tokens, top_k, hidden, size_of::<T>()])?;
         checked_product("gate_up", &[tokens, top_k, intermediate, 2, size_of::<T>()])?;
-        let bins = sort_tokens_by_expert(router_indices.view(), experts)?;
+        let expert_of = expert_of(router_indices.view(), experts)?;
+        let activation = if weights.has_ups {
+            ActivationKind::ClampedSwiglu
+        } else {
+            ActivationKind::ReluSquared
+        };
         Ok(Problem {
             hidden_states,
             router_indices,
             routing_weights,
             weights,
-            bins,
+            bins: Bins::stable(&expert_of, experts)?,
+            expert_of,
+            first_expert: None,
             is_explicit: false,
             capacity,
+            layer: Layer {
+                activation,
+                ..Layer::GPT_OSS
+            },
             activation: Activation::GPT_OSS,
         })
     }
 
-    /// Replaces the activation parameters.
+    /// Replaces the kind of layer. The tensors of the problem stay as they are, whatever its layout.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the width of `gate_up_proj` is not that of the activation, [`Error::Bias`] if the layer has no
+    /// biases and the weights have one that is not 0, [`Error::Scale`] if its factor is not finite.
+    pub fn with_layer(self, layer: Layer) -> Result<Problem<T>, Error> {
+        let weights = &self.weights;
+        let (experts, hidden, _) = weights.gate_up_proj.dim();
+        let width = layer.gate_up_width(weights.intermediate());
+        expect_shape("gate_up_proj", &[experts, hidden, width], weights.gate_up_proj.shape())?;
+        if !layer.has_bias {
+            expect_zeros("gate_up_proj_bias", &weights.gate_up_proj_bias)?;
+            expect_zeros("down_proj_bias", &weights.down_proj_bias)?;
+        }
+        if !layer.scale.is_finite() {
+            return Err(Error::Scale {
+                found: layer.scale.to_string(),
+            });
+        }
+        Ok(Problem { layer, ..self })
+    }
+
+    /// Replaces alpha and limit.
     #[must_use]
     pub fn with_activation(self, activation: Activation) -> Problem<T> {
         Problem { activation, ..self }
@@ -192,11 +296,11 @@ impl<T: Element> Problem<T> {
     /// Replaces the stable sort by an explicit order of the assignments.
     ///
     /// # Errors
-    /// An `Order…` variant if `order` is not a permutation of `0..T·K` sorted by expert.
+    /// An `Order…` variant if `order` is not a permutation of the assignments to local experts sorted by expert.
     pub fn with_order(self, order: Vec<usize>) -> Result<Problem<T>, Error> {
-        let (ids, experts) = (self.router_indices.view(), self.weights.experts());
-        let bins = Bins::from_order(ids, experts, order)?;
-        let is_explicit = bins != sort_tokens_by_expert(ids, experts)?;
+        let experts = self.weights.experts();
+        let bins = Bins::from_order_of(&self.expert_of, experts, order)?;
+        let is_explicit = bins != Bins::stable(&self.expert_of, experts)?;
         Ok(Problem {
             bins,
             is_explicit,
@@ -227,6 +331,16 @@ impl<T: Element> Problem<T> {
         self.router_indices.view()
     }
 
+    /// The local expert of each assignment, `[T·K]`; none for an id of an expert that is not local.
+    pub fn expert_of(&self) -> &[Option<usize>] {
+        &self.expert_of
+    }
+
+    /// The id of the first local expert, of a problem [of one rank](Problem::of_rank); none where every id is local.
+    pub fn first_expert(&self) -> Option<usize> {
+        self.first_expert
+    }
+
     /// Dense, `[B,S,E]`.
     pub fn routing_weights(&self) -> &Array3<T> {
         &self.routing_weights
@@ -250,6 +364,11 @@ impl<T: Element> Problem<T> {
     /// C, as passed.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// The kind of layer.
+    pub fn layer(&self) -> &Layer {
+        &self.layer
     }
 
     /// alpha and limit.
@@ -285,6 +404,21 @@ pub(crate) fn expect_shape(tensor: &'static str, expected: &[usize], found: &[us
         expected: expected.to_vec(),
         found: found.to_vec(),
     })
+}
+
+/// Refuses a bias that is not 0.
+fn expect_zeros<T: Element>(tensor: &'static str, biases: &Array2<T>) -> Result<(), Error> {
+    let is_zero = |row: ArrayView1<T>| row.iter().all(|bias| bias.widen() == T::ZERO.widen());
+    match biases.rows().into_iter().position(|row| !is_zero(row)) {
+        None => Ok(()),
+        Some(expert) => Err(Error::Bias { tensor, expert }),
+    }
+}
+
+/// The place of an id among the experts that are local.
+pub(crate) fn local_expert(id: i64, first_expert: usize, experts: usize) -> Option<usize> {
+    let local = usize::try_from(id).ok()?.checked_sub(first_expert)?;
+    (local < experts).then_some(local)
 }
 
 /// The product of sizes, if it fits the address space.

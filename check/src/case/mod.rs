@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+mod by_name;
+mod layer;
 mod profile;
 mod spec;
 
@@ -14,8 +16,9 @@ pub(crate) const LONG: RangeInclusive<usize> = 639..=8193;
 /// H and I in medium cases.
 pub(crate) const MEDIUM: RangeInclusive<usize> = 258..=1024;
 
+pub use layer::LayerSpec;
 pub use profile::{
-    Against, CapacityProfile, OrderProfile, Place, Profile, RoutingProfile, SizeProfile, Special, SpecialValue,
-    ValueProfile, Warmup, WeightProfile,
+    Against, CapacityProfile, ForeignIds, OrderProfile, Place, Profile, RoutingProfile, SizeProfile, Special,
+    SpecialValue, ValueProfile, Warmup, WeightProfile,
 };
-pub use spec::{CaseSpec, Larger, Routing, SpecError};
+pub use spec::{CaseSpec, Foreign, Larger, Routing, SpecError};

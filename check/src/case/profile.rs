@@ -227,6 +227,16 @@ named_enum! {
     }
 }
 
+named_enum! {
+    /// What stands in slots whose expert is not local: that of another rank of an expert-parallel program, or none.
+    pub enum ForeignIds {
+        /// −1. The local experts are 0 to E − 1.
+        MinusOne = "minus-one",
+        /// The id of an expert of another rank. Ids count the experts of all ranks.
+        OtherRanks = "other-ranks",
+    }
+}
+
 /// Any of the names that `--profile` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -323,6 +333,16 @@ impl std::str::FromStr for Profile {
                 let names: Vec<String> = Profile::all().into_iter().map(Profile::name).collect();
                 format!("expected one of {}; found {text}", names.join(", "))
             })
+    }
+}
+
+impl ValueProfile {
+    /// Whether the first biases make its gates what its name says, where the hidden states are of ordinary size.
+    pub(crate) fn needs_bias(self) -> bool {
+        matches!(
+            self,
+            ValueProfile::LargeBias | ValueProfile::PureBias | ValueProfile::Provenance | ValueProfile::LowGates
+        )
     }
 }
 

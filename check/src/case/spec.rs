@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Against, OrderProfile, RoutingProfile, Special, ValueProfile, Warmup, WeightProfile};
+use super::{
+    Against, ForeignIds, LayerSpec, OrderProfile, RoutingProfile, Special, ValueProfile, Warmup, WeightProfile,
+};
 use crate::tensor::ElementType;
 
 /// A whole case, printable, from which the same problem is built on every machine.
@@ -82,6 +84,23 @@ pub struct CaseSpec {
     /// The sizes of the [larger](Warmup::Larger) case of the warm-up call, where they are not the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub larger: Option<Larger>,
+    /// The kind of layer.
+    #[serde(default, skip_serializing_if = "LayerSpec::is_default")]
+    pub layer: LayerSpec,
+    /// Slots with ids of experts that are not local; none where every id is that of one of the E experts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Foreign>,
+}
+
+/// Ids that are not all of local experts: half of them are foreign, and all of some tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Foreign {
+    /// What stands in the slots.
+    pub ids: ForeignIds,
+    /// The id of the first of the E local experts. At most 2^20, and 0 with [`ForeignIds::MinusOne`].
+    #[serde(default)]
+    pub first_expert: usize,
 }
 
 /// The sizes of a larger case before another.
@@ -100,8 +119,8 @@ pub struct Larger {
 pub enum Routing {
     /// Drawn by a profile.
     Profile(RoutingProfile),
-    /// `router_indices`, `[T][K]`.
-    Table(Vec<Vec<usize>>),
+    /// `router_indices`, `[T][K]`, as the kernel has them.
+    Table(Vec<Vec<i64>>),
 }
 
 /// Why a text is not a case, or a case cannot be built.
@@ -142,6 +161,14 @@ pub enum SpecError {
         /// E.
         experts: usize,
     },
+    /// An id of the first local expert that goes with no other.
+    #[error("first_expert: expected {expected}, found {found}")]
+    FirstExpert {
+        /// What fits.
+        expected: &'static str,
+        /// The id.
+        found: usize,
+    },
     /// The sizes or ids do not make a problem.
     #[error(transparent)]
     Problem(#[from] binned_experts_reference::Error),
@@ -154,6 +181,19 @@ impl CaseSpec {
     /// If B·S overflows; [`build`](CaseSpec::build) refuses such a case.
     pub fn tokens(&self) -> usize {
         self.batch * self.sequence
+    }
+
+    /// The id of the first local expert.
+    pub(crate) fn first_expert(&self) -> usize {
+        self.foreign.map_or(0, |foreign| foreign.first_expert)
+    }
+
+    /// The local expert of an id; E where it is of none.
+    pub(crate) fn local_expert(&self, id: i64) -> usize {
+        let local = usize::try_from(id)
+            .ok()
+            .and_then(|id| id.checked_sub(self.first_expert()));
+        local.filter(|local| *local < self.experts).unwrap_or(self.experts)
     }
 
     /// Sizes in the order T, H, I, E, K, C, on one line.

@@ -1,9 +1,9 @@
 //! Whether a case is inside a domain.
 
-use ndarray::ArrayView2;
+use ndarray::Array2;
 
 use super::{Axis, Domain};
-use crate::case::{CaseSpec, SpecError, SpecialValue};
+use crate::case::{CaseSpec, ForeignIds, LayerSpec, SpecError, SpecialValue};
 use crate::named::Named;
 use crate::oracle::{Inputs, Precision};
 
@@ -22,11 +22,14 @@ pub struct Outside {
 }
 
 /// What a domain asks of a case.
-struct Facts<'a> {
+struct Facts {
     /// In the order of [`Axis::ALL`].
     sizes: [usize; 6],
-    /// Where drops or duplicates count.
-    ids: Option<ArrayView2<'a, usize>>,
+    /// The local experts of each token, where drops or duplicates count.
+    ids: Option<Vec<Vec<usize>>>,
+    layer: LayerSpec,
+    /// What stands in slots whose expert is not local, where there can be such.
+    foreign: Option<ForeignIds>,
     alpha: f64,
     limit: f64,
     is_finite: bool,
@@ -63,7 +66,9 @@ impl Domain {
                 dims.top_k,
                 dims.capacity,
             ],
-            ids: Some(inputs.router_indices.view()),
+            ids: Some(local_rows(&inputs.router_indices, dims.experts)),
+            layer: inputs.layer.into(),
+            foreign: inputs.foreign,
             alpha: inputs.activation.alpha,
             limit: inputs.activation.limit,
             is_finite: self.takes_specials() || inputs.is_finite(),
@@ -83,7 +88,7 @@ impl Domain {
             None
         } else {
             let ids = spec.router_indices().map_err(unbuilt)?;
-            Some(ids.mapv(|id| usize::try_from(id).unwrap_or(usize::MAX)))
+            Some(local_rows(&ids.mapv(|id| spec.local_expert(id)), spec.experts))
         };
         let is_special = |value| matches!(value, SpecialValue::Nan | SpecialValue::Inf | SpecialValue::NegativeInf);
         self.admits_facts(&Facts {
@@ -95,7 +100,9 @@ impl Domain {
                 spec.top_k,
                 spec.capacity,
             ],
-            ids: ids.as_ref().map(|ids| ids.view()),
+            ids,
+            layer: spec.layer,
+            foreign: spec.foreign.map(|foreign| foreign.ids),
             alpha: spec.alpha,
             limit: spec.limit,
             is_finite: !spec.special.is_some_and(|special| is_special(special.value)),
@@ -103,7 +110,7 @@ impl Domain {
         })
     }
 
-    fn admits_facts(&self, facts: &Facts<'_>) -> Result<(), Outside> {
+    fn admits_facts(&self, facts: &Facts) -> Result<(), Outside> {
         for (&axis, size) in Axis::ALL.iter().zip(facts.sizes) {
             if !self.sizes(axis).admits(size) {
                 return Err(outside(axis.name(), self.sizes(axis).condition(axis.letter()), size));
@@ -113,24 +120,42 @@ impl Domain {
         if self.intermediate.equals.is_some() && intermediate != hidden {
             return Err(outside("intermediate", format!("I = H = {hidden}"), intermediate));
         }
-        if let Some(ids) = facts.ids
+        if let Some(ids) = &facts.ids
             && !self.takes_duplicates()
-            && let Some(token) = ids.rows().into_iter().position(|row| has_duplicates(row.to_vec()))
+            && let Some(token) = ids.iter().position(|row| has_duplicates(row.clone()))
         {
-            let found = format!("token {token} with {}", ids.row(token));
+            let found = format!("token {token} with {:?}", ids[token]);
             return Err(outside("duplicates", "no expert twice in a token", found));
         }
-        if let Some(ids) = facts.ids
+        if let Some(ids) = &facts.ids
             && !self.takes_drops()
         {
-            let fullest = fullest_expert(ids.iter().copied());
+            let fullest = fullest_expert(ids.iter().flatten().copied());
             if fullest > capacity {
                 let found = format!("C = {capacity} and an expert with {fullest} assignments");
                 return Err(outside("drops", "nothing dropped", found));
             }
         }
-        for (field, numbers, number) in [("alpha", &self.alpha, facts.alpha), ("limit", &self.limit, facts.limit)] {
+        let takes_layer = match &self.layers {
+            None => facts.layer.is_default(),
+            Some(layers) => layers.admits(&facts.layer),
+        };
+        if !takes_layer {
+            return Err(outside("layers", self.layers_text(), facts.layer));
+        }
+        if let Some(ids) = facts.foreign
+            && !self.foreign.as_ref().is_some_and(|foreign| foreign.admits(&ids))
+        {
+            return Err(outside("foreign", self.foreign_text(), ids));
+        }
+        let kind = facts.layer.activation;
+        let parameters = [
+            ("alpha", kind.has_alpha(), &self.alpha, facts.alpha),
+            ("limit", kind.has_limit(), &self.limit, facts.limit),
+        ];
+        for (field, counts, numbers, number) in parameters {
             if let Some(numbers) = numbers
+                && counts
                 && !numbers.contains(&number)
             {
                 let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
@@ -154,6 +179,13 @@ fn outside(field: &'static str, expected: impl Into<String>, found: impl ToStrin
         found: found.to_string(),
         is_warmup: false,
     }
+}
+
+/// Of each row what is below `experts`.
+fn local_rows(ids: &Array2<usize>, experts: usize) -> Vec<Vec<usize>> {
+    let local = |id: &usize| *id < experts;
+    let rows = ids.rows().into_iter();
+    rows.map(|row| row.iter().copied().filter(local).collect()).collect()
 }
 
 fn has_duplicates(mut row: Vec<usize>) -> bool {

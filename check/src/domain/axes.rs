@@ -1,7 +1,7 @@
 //! The sizes of a domain, with what one axis asks of another worked in.
 
 use super::{Axis, Domain, Sizes};
-use crate::case::{CaseSpec, LONG, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use crate::case::{CaseSpec, LONG, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
 use crate::draw::MAX_SIZE;
 use crate::tensor::ElementType;
 
@@ -123,6 +123,8 @@ impl Axes {
             warmup: None,
             order: None,
             larger: None,
+            layer: LayerSpec::default(),
+            foreign: None,
         }
     }
 }

@@ -228,5 +228,6 @@ fn another(listed: &[f64]) -> f64 {
 
 fn fullest(spec: &CaseSpec) -> usize {
     let ids = spec.router_indices();
-    ids.map_or(0, |ids| fullest_expert(ids.into_iter().map(|id| id as usize)))
+    let local = |id| Some(spec.local_expert(id)).filter(|expert| *expert < spec.experts);
+    ids.map_or(0, |ids| fullest_expert(ids.into_iter().filter_map(local)))
 }

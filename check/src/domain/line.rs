@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Axis, Domain, TieOrder};
+use super::{Axis, Domain, Taken, TieOrder};
+use crate::case::LayerSpec;
 use crate::oracle::Precision;
 
 impl fmt::Display for Domain {
@@ -50,8 +51,15 @@ impl Domain {
             match numbers.as_deref() {
                 None => {}
                 Some([number]) => parts.push(format!("{name} {number}")),
-                Some(numbers) => parts.push(format!("{name} in {{{}}}", joined(numbers))),
+                Some(numbers) => parts.push(format!("{name} in {{{}}}", listed(numbers, ", "))),
             }
+        }
+        // What is taken besides the plain choice restricts nothing.
+        if let Some(Taken::Listed(_)) = &self.layers {
+            parts.push(self.layers_text());
+        }
+        if let Some(Taken::Listed(_)) = &self.foreign {
+            parts.push(self.foreign_text());
         }
         if !self.takes_specials() {
             parts.push("finite inputs".to_owned());
@@ -60,7 +68,30 @@ impl Domain {
     }
 }
 
-fn joined(numbers: &[f64]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
-    numbers.join(", ")
+impl Domain {
+    /// The layers that it takes.
+    pub(super) fn layers_text(&self) -> String {
+        match &self.layers {
+            None => format!("layer {}", LayerSpec::default()),
+            Some(Taken::Any) => "any layer".to_owned(),
+            Some(Taken::Listed(layers)) => match &layers[..] {
+                [layer] => format!("layer {layer}"),
+                layers => format!("layer in {{{}}}", listed(layers, ", ")),
+            },
+        }
+    }
+
+    /// What it takes in slots whose expert is not local.
+    pub(super) fn foreign_text(&self) -> String {
+        match &self.foreign {
+            None => "ids of local experts alone".to_owned(),
+            Some(Taken::Any) => "any ids".to_owned(),
+            Some(Taken::Listed(ids)) => format!("foreign ids {}", listed(ids, " or ")),
+        }
+    }
+}
+
+fn listed(choices: &[impl ToString], between: &str) -> String {
+    let choices: Vec<String> = choices.iter().map(ToString::to_string).collect();
+    choices.join(between)
 }

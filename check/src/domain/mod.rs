@@ -12,6 +12,7 @@ mod line;
 mod numbers;
 mod rule;
 mod sizes;
+mod taken;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,9 @@ pub use beyond::{Condition, Limit};
 pub use error::DomainError;
 pub(crate) use rule::Rules;
 pub use sizes::{Axis, Sizes};
+pub use taken::Taken;
 
+use crate::case::{ForeignIds, LayerSpec};
 use crate::named::named_enum;
 use crate::oracle::Precision;
 use crate::tensor::ElementType;
@@ -99,6 +102,12 @@ pub struct Domain {
     /// The clamps.
     #[serde(skip_serializing_if = "Option::is_none", with = "numbers")]
     pub limit: Option<Vec<f64>>,
+    /// The kinds of layers. Where it says nothing, that of gpt-oss alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Taken<LayerSpec>>,
+    /// What may stand in slots whose expert is not local. Where it says nothing, every id is that of one of the E experts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Taken<ForeignIds>>,
     /// `true`: no input is NaN or infinite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finite: Option<bool>,
@@ -153,6 +162,8 @@ impl Domain {
             duplicates: flag(self.duplicates, other.duplicates, false),
             alpha: common(&self.alpha, &other.alpha),
             limit: common(&self.limit, &other.limit),
+            layers: Taken::meet(&self.layers, &other.layers),
+            foreign: Taken::meet(&self.foreign, &other.foreign),
             finite: flag(self.finite, other.finite, true),
             tie_order,
             deterministic: flag(self.deterministic, other.deterministic, true),
@@ -198,6 +209,16 @@ impl Domain {
     /// Whether an input may be NaN or infinite.
     pub fn takes_specials(&self) -> bool {
         self.finite != Some(true)
+    }
+
+    /// The kinds of layers that cases are drawn with.
+    pub(crate) fn drawn_layers(&self) -> Vec<LayerSpec> {
+        Taken::listed(&self.layers).map_or_else(|| vec![LayerSpec::default()], <[LayerSpec]>::to_vec)
+    }
+
+    /// What cases are drawn with in slots whose expert is not local; nothing where there are none.
+    pub(crate) fn drawn_foreign(&self) -> &[ForeignIds] {
+        Taken::listed(&self.foreign).unwrap_or_default()
     }
 
     /// Whether it claims to give the same bits for the same case.

@@ -57,6 +57,7 @@ impl Tensors {
         let (b, s) = (token / spec.sequence, token % spec.sequence);
         let feature = draw.below(spec.hidden, [0, 0, 2]);
         let inner = draw.below(spec.intermediate, [0, 0, 3]);
+        let gate = spec.layer.activation.columns() * inner;
         match special.place {
             Place::Weight => {
                 self.down_proj.index_axis_mut(Axis(0), expert).fill(0.0);
@@ -66,13 +67,13 @@ impl Tensors {
             Place::Expert if draw.below(2, [0, 0, 4]) == 0 => {
                 // A gate of 0 makes the activation 0.
                 let mut matrix = self.gate_up_proj.index_axis_mut(Axis(0), expert);
-                matrix.column_mut(2 * inner).fill(0.0);
-                self.gate_up_proj_bias[[expert, 2 * inner]] = 0.0;
+                matrix.column_mut(gate).fill(0.0);
+                self.gate_up_proj_bias[[expert, gate]] = 0.0;
                 self.down_proj[[expert, inner, feature]] = value;
             }
             Place::Expert => {
                 self.hidden_states[[b, s, feature]] = 0.0;
-                self.gate_up_proj[[expert, feature, 2 * inner]] = value;
+                self.gate_up_proj[[expert, feature, gate]] = value;
             }
             Place::Token | Place::DroppedToken | Place::UnusedExpert => {
                 self.hidden_states[[b, s, feature]] = value;

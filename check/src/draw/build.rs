@@ -1,16 +1,17 @@
 //! From a spec to a problem: pure, bounded, the same on every machine.
 
-use binned_experts_reference::{Activation, ExpertWeights, Problem};
-use ndarray::{Array2, Array3};
+use binned_experts_reference::{Activation, ExpertWeights, Layer, Problem};
+use ndarray::{Array2, Array3, Axis};
 
 use super::distinct::distinct_indices;
+use super::foreign::with_foreign;
 use super::numbers::Stream;
 use super::routing::router_indices;
 use super::special::kept_assignments;
 use super::tie_order::sorted_indices;
 use super::values::values;
 use super::weights::routing_weights;
-use crate::case::{CaseSpec, Routing, SpecError};
+use crate::case::{CaseSpec, Foreign, ForeignIds, Routing, SpecError};
 use crate::tensor::{AnyProblem, CaseElement};
 
 /// The largest size of an axis.
@@ -39,10 +40,15 @@ impl CaseSpec {
             Routing::Profile(profile) => {
                 let dims = (self.tokens(), self.experts, self.top_k);
                 let draw = self.draw(Stream::Routing);
-                if self.distinct {
-                    return Ok(distinct_indices(*profile, dims, draw));
-                }
-                Ok(router_indices(*profile, dims, draw))
+                let local = if self.distinct {
+                    distinct_indices(*profile, dims, draw)
+                } else {
+                    router_indices(*profile, dims, draw)
+                };
+                Ok(match self.foreign {
+                    None => local,
+                    Some(foreign) => with_foreign(local, foreign, self.experts, self.draw(Stream::Foreign)),
+                })
             }
             Routing::Table(table) => self.table_indices(table),
         }
@@ -83,6 +89,16 @@ impl CaseSpec {
         if self.experts == 0 && self.tokens() > 0 {
             return Err(binned_experts_reference::Error::NoExperts.into());
         }
+        if let Some(Foreign { ids, first_expert }) = self.foreign {
+            let wrong = |expected| SpecError::FirstExpert {
+                expected,
+                found: first_expert,
+            };
+            at_most("first_expert", MAX_SIZE, first_expert)?;
+            if ids == ForeignIds::MinusOne && first_expert > 0 {
+                return Err(wrong("0 where foreign ids are -1"));
+            }
+        }
         if self.distinct && self.top_k > self.experts {
             return Err(SpecError::TooFewExperts {
                 top_k: self.top_k,
@@ -92,7 +108,7 @@ impl CaseSpec {
         Ok(())
     }
 
-    fn table_indices(&self, table: &[Vec<usize>]) -> Result<Array2<i64>, SpecError> {
+    fn table_indices(&self, table: &[Vec<i64>]) -> Result<Array2<i64>, SpecError> {
         let (tokens, top_k) = (self.tokens(), self.top_k);
         let misfit = |found| SpecError::RoutingShape { tokens, top_k, found };
         if table.len() != tokens {
@@ -102,37 +118,59 @@ impl CaseSpec {
             return Err(misfit(format!("{} ids in row {row}", table[row].len())));
         }
         Ok(Array2::from_shape_fn((tokens, top_k), |(token, slot)| {
-            table[token][slot] as i64
+            table[token][slot]
         }))
     }
 
     fn build_as<T: CaseElement>(&self) -> Result<AnyProblem, SpecError> {
         let router_indices = self.router_indices()?;
+        // E where an expert is not local.
+        let local = router_indices.mapv(|id| self.local_expert(id) as i64);
         let order = self
             .order
-            .map(|order| sorted_indices(order, &router_indices, self.draw(Stream::Order)));
-        let kept = kept_assignments(&router_indices, order.as_deref(), self.experts, self.capacity);
-        let mut tensors = Tensors::draw(self, &router_indices, &kept);
+            .map(|order| sorted_indices(order, &local, self.experts, self.draw(Stream::Order)));
+        let kept = kept_assignments(&local, order.as_deref(), self.experts, self.capacity);
+        let mut tensors = Tensors::draw(self, &local, &kept);
         match (self.special, self.against) {
             (Some(special), Some(against)) if against.meets(special) => {
-                tensors.place_against(special, against, self, &router_indices, &kept);
+                tensors.place_against(special, against, self, &local, &kept);
             }
-            (Some(special), _) => tensors.place(special, self, &router_indices, &kept),
+            (Some(special), _) => tensors.place(special, self, &local, &kept),
             (None, _) => {}
         }
-        let weights = ExpertWeights::new(
+        let layer = Layer::from(self.layer);
+        if !layer.has_bias {
+            // A special value may have been put there.
+            tensors.gate_up_proj_bias.fill(0.0);
+            tensors.down_proj_bias.fill(0.0);
+        }
+        let new = if layer.activation.has_up() {
+            ExpertWeights::new
+        } else {
+            ExpertWeights::without_ups
+        };
+        let weights = new(
             tensors.gate_up_proj.mapv(T::from_f64),
             tensors.gate_up_proj_bias.mapv(T::from_f64),
             tensors.down_proj.mapv(T::from_f64),
             tensors.down_proj_bias.mapv(T::from_f64),
         )?;
-        let problem = Problem::new(
+        let (hidden_states, routing_weights) = (
             tensors.hidden_states.mapv(T::from_f64),
-            router_indices,
             tensors.routing_weights.mapv(T::from_f64),
-            weights,
-            self.capacity,
-        )?;
+        );
+        let problem = match self.foreign {
+            None => Problem::new(hidden_states, router_indices, routing_weights, weights, self.capacity)?,
+            Some(Foreign { first_expert, .. }) => Problem::of_rank(
+                hidden_states,
+                router_indices,
+                routing_weights,
+                weights,
+                self.capacity,
+                first_expert,
+            )?,
+        };
+        let problem = problem.with_layer(layer)?;
         let activation = Activation {
             alpha: self.alpha,
             limit: self.limit,
@@ -167,14 +205,30 @@ impl Tensors {
         } = *spec;
         let cell = values(spec);
         let token = |b: usize, s: usize| b * sequence + s;
-        Tensors {
+        // Profiles draw gates and ups in turn.
+        let columns = spec.layer.activation.columns();
+        let width = columns * intermediate;
+        let column = |j: usize| 2 * j / columns;
+        let mut tensors = Tensors {
             hidden_states: Array3::from_shape_fn((batch, sequence, hidden), |(b, s, h)| cell.hidden(token(b, s), h)),
             routing_weights: routing_weights(spec, router_indices, kept),
-            gate_up_proj: Array3::from_shape_fn((experts, hidden, 2 * intermediate), |(e, h, j)| cell.gate_up(e, h, j)),
-            gate_up_proj_bias: Array2::from_shape_fn((experts, 2 * intermediate), |(e, j)| cell.gate_up_bias(e, j)),
+            gate_up_proj: Array3::from_shape_fn((experts, hidden, width), |(e, h, j)| cell.gate_up(e, h, column(j))),
+            gate_up_proj_bias: Array2::from_shape_fn((experts, width), |(e, j)| cell.gate_up_bias(e, column(j))),
             down_proj: Array3::from_shape_fn((experts, intermediate, hidden), |(e, i, h)| cell.down(e, i, h)),
             down_proj_bias: Array2::from_shape_fn((experts, hidden), |(e, h)| cell.down_bias(e, h)),
+        };
+        if !spec.layer.bias && spec.values.needs_bias() && hidden > 0 {
+            tensors.carry_bias(hidden - 1);
         }
+        tensors
+    }
+
+    /// Makes a feature 1 in every token, and its weights the first biases, so that gates are what the biases make them.
+    fn carry_bias(&mut self, feature: usize) {
+        self.hidden_states.index_axis_mut(Axis(2), feature).fill(1.0);
+        self.gate_up_proj
+            .index_axis_mut(Axis(1), feature)
+            .assign(&self.gate_up_proj_bias);
     }
 }
 

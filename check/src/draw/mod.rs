@@ -3,6 +3,7 @@
 mod against;
 mod build;
 mod distinct;
+mod foreign;
 mod numbers;
 mod routing;
 mod special;

@@ -21,6 +21,7 @@ pub(super) enum Stream {
     GateUpScale,
     DownScale,
     Order,
+    Foreign,
 }
 
 /// A source of numbers for one tensor.

@@ -32,8 +32,10 @@ impl Tensors {
                     return;
                 };
                 match draw.below(4, [0, 0, 2]) {
+                    // In place of a bias, the matrix before it.
+                    2 if !spec.layer.bias => value.put(self.down_proj.index_axis_mut(Axis(0), expert).iter_mut()),
                     0 => value.put(self.down_proj.index_axis_mut(Axis(0), expert).iter_mut()),
-                    1 => value.put(self.gate_up_proj_bias.row_mut(expert).iter_mut()),
+                    1 if spec.layer.bias => value.put(self.gate_up_proj_bias.row_mut(expert).iter_mut()),
                     2 => value.put(self.down_proj_bias.row_mut(expert).iter_mut()),
                     _ => value.put(self.gate_up_proj.index_axis_mut(Axis(0), expert).iter_mut()),
                 }
@@ -112,8 +114,8 @@ pub(super) fn kept_assignments(
         Some(*rank <= capacity)
     };
     let mut kept = vec![false; ids.len()];
-    for at in 0..ids.len() {
-        let flat = order.map_or(at, |order| order[at]);
+    let all = || Vec::from_iter(0..ids.len());
+    for flat in order.map_or_else(all, <[usize]>::to_vec) {
         kept[flat] = keep(ids[flat]).unwrap_or(false);
     }
     kept

@@ -35,8 +35,11 @@ pub(super) fn routing_weights(spec: &CaseSpec, router_indices: &Array2<i64>, kep
         WeightProfile::OneHot => {
             for (token, ids) in router_indices.rows().into_iter().enumerate() {
                 let slot = draw.below(spec.top_k, [token, 0, 1]);
-                weights[[token / spec.sequence, token % spec.sequence, ids[slot] as usize]] =
-                    0.5 + draw.unit([token, 0, 2]);
+                let at = [token / spec.sequence, token % spec.sequence, ids[slot] as usize];
+                // There is none for an expert that is not local.
+                if let Some(weight) = weights.get_mut(at) {
+                    *weight = 0.5 + draw.unit([token, 0, 2]);
+                }
             }
         }
         WeightProfile::PowersOfTwo => {

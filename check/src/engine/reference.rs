@@ -4,7 +4,7 @@ use binned_experts_reference::{Problem, binned_experts_ref};
 use ndarray::Array3;
 
 use super::{Engine, Fault, Outcome};
-use crate::domain::{Domain, TieOrder};
+use crate::domain::{Domain, Taken, TieOrder};
 use crate::oracle::{Definition, Inputs};
 use crate::stage::{Stage, Stages};
 use crate::tensor::{AnyProblem, CaseElement, Tensor};
@@ -44,11 +44,13 @@ fn reference<T: CaseElement>(problem: &Problem<T>) -> Result<Outcome, Fault> {
     })
 }
 
-/// Every element type and an explicit order, with the same bits each time.
+/// Every element type, layer and id, and an explicit order, with the same bits each time.
 fn exact() -> Domain {
     Domain {
         tie_order: Some(TieOrder::Given),
         deterministic: Some(true),
+        layers: Some(Taken::Any),
+        foreign: Some(Taken::Any),
         ..Domain::default()
     }
 }

@@ -15,8 +15,8 @@ use arbitrary::{Result, Unstructured};
 pub use self::selection::Selection;
 use self::selection::USUAL_WORK;
 use crate::case::{
-    Against, CapacityProfile, CaseSpec, OrderProfile, Place, Routing, RoutingProfile, SizeProfile, Special,
-    ValueProfile, Warmup, WeightProfile,
+    Against, CapacityProfile, CaseSpec, Foreign, ForeignIds, LayerSpec, OrderProfile, Place, Routing, RoutingProfile,
+    SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
 };
 use crate::domain::{Rules, fullest_expert};
 use crate::draw::mix;
@@ -79,7 +79,8 @@ impl Source<'_> {
             _ => self.any(|_, _| true),
         });
         let warmup = self.warmup();
-        let (alpha, limit) = self.activation(element, values);
+        let layer = self.layer();
+        let (alpha, limit) = self.activation(element, values, layer);
         let seed = self.number();
         let mut spec = CaseSpec {
             element,
@@ -102,6 +103,8 @@ impl Source<'_> {
             warmup,
             order: None,
             larger: None,
+            layer,
+            foreign: None,
         };
         self.sizes(&mut spec, size);
         if !matches!(size, SizeProfile::ManyRows | SizeProfile::Medium) {
@@ -110,6 +113,7 @@ impl Source<'_> {
         self.make_room(&mut spec, routing);
         self.keep_buildable(&mut spec);
         self.split_batch(&mut spec);
+        spec.foreign = self.foreign(spec.experts);
         self.capacity(&mut spec);
         self.settle_warmup(&mut spec);
         // The last choice, so that the others do not depend on it.
@@ -214,7 +218,35 @@ impl Source<'_> {
         wanted.then_some(warmup)
     }
 
-    fn activation(&mut self, element: ElementType, values: ValueProfile) -> (f64, f64) {
+    fn layer(&mut self) -> LayerSpec {
+        let layers = self.rules.domain().drawn_layers();
+        layers[self.below(layers.len())]
+    }
+
+    /// Foreign ids in three of four cases, where the domain has any.
+    fn foreign(&mut self, experts: usize) -> Option<Foreign> {
+        let kinds = self.rules.domain().drawn_foreign().to_vec();
+        if kinds.is_empty() || self.below(4) == 3 {
+            return None;
+        }
+        let ids = kinds[self.below(kinds.len())];
+        let first_expert = match ids {
+            ForeignIds::MinusOne => 0,
+            ForeignIds::OtherRanks => [0, 1, experts / 2, experts, 3 * experts][self.below(5)],
+        };
+        Some(Foreign { ids, first_expert })
+    }
+
+    /// alpha and limit; the usual ones where the activation does not have them.
+    fn activation(&mut self, element: ElementType, values: ValueProfile, layer: LayerSpec) -> (f64, f64) {
+        let (alpha, limit) = self.any_activation(element, values);
+        (
+            if layer.activation.has_alpha() { alpha } else { 1.702 },
+            if layer.activation.has_limit() { limit } else { 7.0 },
+        )
+    }
+
+    fn any_activation(&mut self, element: ElementType, values: ValueProfile) -> (f64, f64) {
         // PyTorch refuses a finite limit beyond the largest value.
         let max = element.max();
         let high = [1e4, f64::min(1e10, max), max, f64::INFINITY];
@@ -294,6 +326,7 @@ impl Source<'_> {
 
 /// The largest number of assignments of an expert.
 fn fullest_of(spec: &CaseSpec) -> usize {
+    let local = |id| Some(spec.local_expert(id)).filter(|expert| *expert < spec.experts);
     spec.router_indices()
-        .map_or(0, |ids| fullest_expert(ids.into_iter().map(|id| id as usize)))
+        .map_or(0, |ids| fullest_expert(ids.into_iter().filter_map(local)))
 }

@@ -27,7 +27,8 @@ impl Batch {
     pub(super) fn of(problem: &AnyProblem, expected: &Expected, domain: &Domain) -> Option<Batch> {
         let dims = problem.dims();
         let kept = &expected.definition().kept;
-        let is_whole = |token: &usize| kept[token * dims.top_k..][..dims.top_k].iter().all(|kept| *kept);
+        let is_undropped = |flat: usize| kept[flat] || !expected.inputs().is_local(flat);
+        let is_whole = |token: &usize| (token * dims.top_k..(token + 1) * dims.top_k).all(is_undropped);
         let whole: Vec<usize> = (0..dims.tokens).filter(is_whole).collect();
         let all = whole.len();
         if all == 0 {
@@ -104,7 +105,11 @@ fn regrouped<T: CaseElement>(
     domain: &Domain,
 ) -> Option<Result<AnyProblem, Error>> {
     let ids = problem.router_indices().select(Axis(0), tokens);
-    let fullest = fullest_expert(ids.iter().map(|id| *id as usize));
+    let top_k = problem.dims().top_k;
+    let slots = tokens
+        .iter()
+        .flat_map(|token| &problem.expert_of()[token * top_k..(token + 1) * top_k]);
+    let fullest = fullest_expert(slots.filter_map(|expert| *expert));
     let capacity = domain.capacity.at_least(fullest.max(problem.capacity()))?;
     let rows = |tensor: &Array3<T>| {
         let (batch, sequence, width) = tensor.dim();
@@ -112,6 +117,11 @@ fn regrouped<T: CaseElement>(
         Some(rows.select(Axis(0), tokens).insert_axis(Axis(0)))
     };
     let (hidden_states, weights) = (rows(problem.hidden_states())?, rows(problem.routing_weights())?);
-    let regrouped = Problem::new(hidden_states, ids, weights, problem.weights().clone(), capacity);
+    let experts = problem.weights().clone();
+    let regrouped = match problem.first_expert() {
+        None => Problem::new(hidden_states, ids, weights, experts, capacity),
+        Some(first) => Problem::of_rank(hidden_states, ids, weights, experts, capacity, first),
+    };
+    let regrouped = regrouped.and_then(|regrouped| regrouped.with_layer(*problem.layer()));
     Some(regrouped.map(|regrouped| T::problem(regrouped.with_activation(problem.activation()))))
 }

@@ -63,7 +63,10 @@ fn compare_rows(
         value: right.value.view(),
         bound: bounds.of(stage).map(|bound| bound.view()),
     };
-    let column_of = |column| (stage.layout() == Layout::KeptRows).then_some(column);
+    let layer = &expected.inputs().layer;
+    let places = (stage == Stage::GateUp).then(|| layer.gate_up_places(expected.inputs().dims.intermediate));
+    let place = |column| places.as_ref().map_or(column, |places| places[column]);
+    let column_of = |column| (stage.layout() == Layout::KeptRows).then(|| place(column));
     field.compare(found, |row, column| {
         expected.locate(right.assignments[row], column_of(column))
     })

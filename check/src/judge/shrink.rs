@@ -5,7 +5,7 @@
 //! ([`CaseSpec`]), so the rows and columns that remain keep their values. Every step stays inside the engine's domain.
 
 use super::Verdict;
-use crate::case::{CaseSpec, Routing, ValueProfile, WeightProfile};
+use crate::case::{CaseSpec, LayerSpec, Routing, ValueProfile, WeightProfile};
 use crate::domain::{Domain, Sizes};
 use crate::tensor::ElementType;
 
@@ -108,6 +108,12 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
         changed
     };
     let mut all = vec![with(&|spec| spec.order = None), with(&|spec| spec.warmup = None)];
+    all.extend(
+        simpler_layers(spec, domain)
+            .into_iter()
+            .map(|layer| with(&|spec| spec.layer = layer)),
+    );
+    all.push(with(&without_foreign));
     // A call before may be wrong by itself.
     all.extend(spec.predecessors());
     all.extend([
@@ -205,15 +211,77 @@ fn in_proportion(size: usize, part: usize, whole: usize) -> usize {
 /// The routing as a table, where it is small enough to be read.
 fn written_out(spec: &CaseSpec) -> Routing {
     match spec.router_indices() {
-        Ok(indices) if indices.len() <= MAX_TABLE => Routing::Table(
-            indices
-                .rows()
-                .into_iter()
-                .map(|row| row.iter().map(|id| *id as usize).collect())
-                .collect(),
-        ),
+        Ok(indices) if indices.len() <= MAX_TABLE => {
+            Routing::Table(indices.rows().into_iter().map(|row| row.to_vec()).collect())
+        }
         _ => spec.routing.clone(),
     }
+}
+
+/// The layer of gpt-oss, and this one with one field as there, if the domain has them.
+fn simpler_layers(spec: &CaseSpec, domain: &Domain) -> Vec<LayerSpec> {
+    let (layer, usual) = (spec.layer, LayerSpec::default());
+    let mut layers = vec![usual];
+    layers.extend(domain.drawn_layers());
+    layers.extend([
+        LayerSpec {
+            scale: usual.scale,
+            ..layer
+        },
+        LayerSpec {
+            weight_on: usual.weight_on,
+            ..layer
+        },
+        LayerSpec {
+            routing_weights: usual.routing_weights,
+            ..layer
+        },
+        LayerSpec {
+            projections: usual.projections,
+            ..layer
+        },
+        LayerSpec {
+            gate_up: usual.gate_up,
+            ..layer
+        },
+        LayerSpec {
+            bias: usual.bias,
+            ..layer
+        },
+        LayerSpec {
+            activation: usual.activation,
+            ..layer
+        },
+    ]);
+    // Fewer fields than before that are not as in gpt-oss, so that the search ends.
+    layers.retain(|other| distance(other) < distance(&layer));
+    layers
+}
+
+/// The number of fields that are not as in gpt-oss.
+fn distance(layer: &LayerSpec) -> usize {
+    let usual = LayerSpec::default();
+    let fields = [
+        layer.activation != usual.activation,
+        layer.gate_up != usual.gate_up,
+        layer.bias != usual.bias,
+        layer.projections != usual.projections,
+        layer.routing_weights != usual.routing_weights,
+        layer.weight_on != usual.weight_on,
+        layer.scale != usual.scale,
+    ];
+    fields.iter().filter(|differs| **differs).count()
+}
+
+/// Every id of a local expert.
+fn without_foreign(spec: &mut CaseSpec) {
+    let local = |id: &mut i64| *id = (spec.local_expert(*id) % spec.experts.max(1)) as i64;
+    let mut routing = spec.routing.clone();
+    if let Routing::Table(table) = &mut routing {
+        table.iter_mut().flatten().for_each(local);
+    }
+    spec.routing = routing;
+    spec.foreign = None;
 }
 
 fn keep_tokens(spec: &mut CaseSpec, tokens: std::ops::Range<usize>) {
@@ -231,9 +299,14 @@ fn keep_slots(spec: &mut CaseSpec, top_k: usize) {
 }
 
 fn keep_experts(spec: &mut CaseSpec, experts: usize) {
-    spec.experts = experts;
+    let (first, before) = (spec.first_expert(), std::mem::replace(&mut spec.experts, experts));
     if let Routing::Table(table) = &mut spec.routing {
-        table.iter_mut().flatten().for_each(|expert| *expert %= experts);
+        let (first, before) = (first as i64, before as i64);
+        let local = table
+            .iter_mut()
+            .flatten()
+            .filter(|id| (first..first + before).contains(*id));
+        local.for_each(|id| *id = first + (*id - first) % experts as i64);
     }
 }
 
@@ -246,10 +319,11 @@ fn remove_token(spec: &mut CaseSpec, token: usize) {
 
 /// Sends a token to the first expert, or to the first K where they have to be different.
 fn set_row(spec: &mut CaseSpec, token: usize, domain: &Domain) {
+    let first = spec.first_expert() as i64;
     if let Routing::Table(table) = &mut spec.routing {
         match domain.takes_duplicates() {
-            true => table[token].fill(0),
-            false => table[token] = (0..spec.top_k).collect(),
+            true => table[token].fill(first),
+            false => table[token] = (first..).take(spec.top_k).collect(),
         }
     }
 }

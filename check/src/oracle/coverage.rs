@@ -1,8 +1,9 @@
 //! The situations that a case exercises, so that a run can show that it exercised all of them.
 
+use binned_experts_reference::Layer;
 use ndarray::{Array, ArrayView1, Axis, Dimension};
 
-use super::{Definition, Expected, Inputs};
+use super::{Definition, Expected, Inputs, pairs};
 use crate::case::DEEP;
 use crate::tensor::power_of_two;
 
@@ -56,6 +57,10 @@ pub struct Coverage {
     pub high_limit: bool,
     /// H and I are 32 or more.
     pub deep: bool,
+    /// A slot has an id that is of no local expert.
+    pub foreign: bool,
+    /// The layer is another than that of gpt-oss.
+    pub other_layer: bool,
 }
 
 impl Coverage {
@@ -65,23 +70,25 @@ impl Coverage {
         let dims = inputs.dims;
         let assignments = dims.tokens * dims.top_k;
         let mut counts = vec![0; dims.experts];
-        for expert in &inputs.router_indices {
-            counts[*expert] += 1;
+        for &flat in &inputs.order {
+            counts[inputs.assignment(flat).2] += 1;
         }
-        let limit = inputs.activation.limit;
+        let kind = inputs.layer.activation;
+        let limit = if kind.has_limit() {
+            inputs.activation.limit
+        } else {
+            f64::INFINITY
+        };
         let kept = || (0..assignments).filter(|flat| definition.kept[*flat]);
         let gate = |test: &dyn Fn(f64) -> bool| {
-            kept().any(|flat| definition.gate_up.row(flat).iter().step_by(2).any(|v| test(*v)))
+            kept().any(|flat| pairs(kind, definition.gate_up.row(flat)).any(|(gate, _)| test(gate)))
         };
         let up = |test: &dyn Fn(f64) -> bool| {
-            kept().any(|flat| definition.gate_up.row(flat).iter().skip(1).step_by(2).any(|v| test(*v)))
+            kept().any(|flat| pairs(kind, definition.gate_up.row(flat)).any(|(_, up)| test(up)))
         };
         let token_weights = |token: usize| {
-            inputs
-                .router_indices
-                .row(token)
-                .iter()
-                .map(|expert| inputs.routing_weights[[token, *expert]])
+            (token * dims.top_k..(token + 1) * dims.top_k)
+                .map(|flat| inputs.selected_weight(flat))
                 .sum::<f64>()
         };
         let [x, gate_up, down] = [
@@ -100,13 +107,15 @@ impl Coverage {
         let normal = expected.element().smallest_normal();
         Coverage {
             no_tokens: dims.tokens == 0,
-            dropped: definition.kept.contains(&false),
+            dropped: inputs.order.iter().any(|flat| !definition.kept[*flat]),
             token_dropped: definition.kept.chunks(dims.top_k).any(|slots| !slots.contains(&true)),
             empty_expert: counts.contains(&0) && dims.tokens > 0,
             one_expert: dims.experts > 1 && assignments > 0 && counts.contains(&assignments),
             duplicates: inputs.router_indices.rows().into_iter().any(|row| {
+                let local = |(_, expert): &(usize, &usize)| **expert < dims.experts;
                 row.iter()
                     .enumerate()
+                    .filter(local)
                     .any(|(slot, expert)| row.iter().skip(slot + 1).any(|other| other == expert))
             }),
             gate_clamped: gate(&|value| value > limit),
@@ -124,7 +133,9 @@ impl Coverage {
                 .any(|sizes| sizes.largest / sizes.least >= WIDE),
             subnormal_input: all.iter().any(|sizes| sizes.least < normal),
             ties_reordered: reorders_ties(inputs),
-            high_limit: limit >= HIGH_LIMIT,
+            high_limit: kind.has_limit() && limit >= HIGH_LIMIT,
+            foreign: inputs.order.len() < assignments,
+            other_layer: inputs.layer != Layer::GPT_OSS,
             deep: dims.hidden.min(dims.intermediate) >= DEEP,
         }
     }
@@ -135,7 +146,7 @@ impl Coverage {
     }
 
     /// The situations with their names, in the order of a report.
-    pub fn named(&self) -> [(&'static str, bool); 21] {
+    pub fn named(&self) -> [(&'static str, bool); 23] {
         [
             ("no tokens", self.no_tokens),
             ("dropped assignments", self.dropped),
@@ -158,6 +169,8 @@ impl Coverage {
             ("ties in another order", self.ties_reordered),
             ("limit of 10,000 or more", self.high_limit),
             ("H and I of 32 or more", self.deep),
+            ("ids of no local expert", self.foreign),
+            ("another layer", self.other_layer),
         ]
     }
 }
@@ -200,9 +213,10 @@ fn reorders_ties(inputs: &Inputs) -> bool {
 
 /// Whether most sums of one of the products are small against their terms.
 fn cancels(inputs: &Inputs, definition: &Definition, flat: usize) -> bool {
-    let (token, _, expert) = inputs.assignment(flat);
+    let (_, _, expert) = inputs.assignment(flat);
+    let input = inputs.expert_input(flat);
     let products = [
-        (inputs.hidden_states.row(token), &inputs.gate_up_proj),
+        (input.view(), &inputs.gate_up_proj),
         (definition.activated.row(flat), &inputs.down_proj),
     ];
     products.into_iter().any(|(x, matrices)| {

@@ -1,22 +1,22 @@
 //! The oracle: the function by its definition, in f64.
 //!
 //! For each token and slot, the rank of the assignment among the earlier ones of its expert decides whether it is
-//! kept; a kept one adds weight · expert(x). There is no sort, there are no bins, and no code is shared with
+//! kept; a kept one adds weight · expert(x), or expert(weight · x). There is no sort, there are no bins, and no code is shared with
 //! `binned-experts-reference`, which takes the steps of the PyTorch function.
 
-use binned_experts_reference::{Activation, Dims};
+use binned_experts_reference::Dims;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
-use super::Inputs;
+use super::{ActivationFunction, Inputs, pairs};
 
 /// Every stage of every kept assignment. Rows of dropped assignments are zero and never read.
 #[derive(Debug, Clone)]
 pub struct Definition {
     /// Whether its expert keeps an assignment, `[T·K]`.
     pub kept: Vec<bool>,
-    /// First product and bias, `[T·K,2I]`.
+    /// First product and bias, `[T·K,2I]`, or `[T·K,I]` where the activation has no ups.
     pub gate_up: Array2<f64>,
-    /// After the clamped SwiGLU, `[T·K,I]`.
+    /// After the activation, `[T·K,I]`.
     pub activated: Array2<f64>,
     /// Second product and bias, `[T·K,H]`.
     pub expert_output: Array2<f64>,
@@ -46,37 +46,36 @@ impl Definition {
         }
 
         let mut definition = Definition {
-            gate_up: Array2::zeros((assignments, 2 * intermediate)),
+            gate_up: Array2::zeros((assignments, inputs.layer.gate_up_width(intermediate))),
             activated: Array2::zeros((assignments, intermediate)),
             expert_output: Array2::zeros((assignments, hidden)),
             output: Array2::zeros((tokens, hidden)),
             kept,
         };
-        for token in 0..tokens {
-            for slot in 0..top_k {
-                definition.add_assignment(inputs, token, slot);
-            }
+        let activation = ActivationFunction::new(inputs.layer.activation, inputs.activation);
+        for flat in 0..assignments {
+            definition.add_assignment(inputs, &activation, flat);
         }
+        definition.output *= inputs.layer.scale;
         definition
     }
 
-    fn add_assignment(&mut self, inputs: &Inputs, token: usize, slot: usize) {
-        let flat = token * inputs.dims.top_k + slot;
+    fn add_assignment(&mut self, inputs: &Inputs, activation: &ActivationFunction, flat: usize) {
         if !self.kept[flat] {
             return;
         }
-        let expert = inputs.router_indices[[token, slot]];
+        let (token, _, expert) = inputs.assignment(flat);
 
         let mut gate_up = self.gate_up.row_mut(flat);
         let (matrix, bias) = (
             inputs.gate_up_proj.index_axis(Axis(0), expert),
             inputs.gate_up_proj_bias.row(expert),
         );
-        gate_up.assign(&affine(inputs.hidden_states.row(token), matrix, bias));
+        gate_up.assign(&affine(inputs.expert_input(flat).view(), matrix, bias));
 
         let mut activated = self.activated.row_mut(flat);
-        for (i, activated) in activated.iter_mut().enumerate() {
-            *activated = clamped_swiglu(gate_up[2 * i], gate_up[2 * i + 1], inputs.activation);
+        for (activated, (gate, up)) in activated.iter_mut().zip(pairs(inputs.layer.activation, &gate_up)) {
+            *activated = activation.value(gate, up);
         }
 
         let mut expert_output = self.expert_output.row_mut(flat);
@@ -86,22 +85,11 @@ impl Definition {
         );
         expert_output.assign(&affine(activated.view(), matrix, bias));
 
-        let weight = inputs.routing_weights[[token, expert]];
+        let weight = inputs.output_weight(flat);
         self.output
             .row_mut(token)
             .zip_mut_with(&expert_output, |sum, value| *sum += weight * value);
     }
-}
-
-/// (up + 1) · gate · sigmoid(alpha · gate), gate clamped above and up on both sides; NaN passes the clamps.
-pub(crate) fn clamped_swiglu(gate: f64, up: f64, Activation { alpha, limit }: Activation) -> f64 {
-    let gate = if gate > limit { limit } else { gate };
-    let up = if up < -limit { -limit } else { up };
-    let up = if up > limit { limit } else { up };
-    if limit.is_nan() {
-        return f64::NAN;
-    }
-    (up + 1.0) * (gate * (1.0 / (1.0 + (-alpha * gate).exp())))
 }
 
 /// x · matrix + bias, one row of the matrix after the other.

@@ -20,7 +20,7 @@ pub struct Expected {
     definition: Definition,
     shape: Vec<usize>,
     element: ElementType,
-    /// Flat indices of the assignments, expert after expert.
+    /// Flat indices of the assignments to local experts, expert after expert.
     sorted_indices: Vec<usize>,
     bins: Vec<usize>,
 }
@@ -66,7 +66,7 @@ impl Expected {
         &self.shape
     }
 
-    /// Flat indices of the assignments, expert after expert, `[T·K]`.
+    /// Flat indices of the assignments to local experts, expert after expert, `[T·K]` or fewer.
     pub(crate) fn sorted_indices(&self) -> &[usize] {
         &self.sorted_indices
     }
@@ -80,7 +80,7 @@ impl Expected {
     pub(crate) fn rows(&self, stage: Stage) -> Option<RightRows<'_>> {
         let (assignments, rows, value): (_, _, CowArray<'_, f64, Ix2>) = match stage {
             Stage::SelectedWeights => {
-                let all: Vec<usize> = (0..self.sorted_indices.len()).collect();
+                let all: Vec<usize> = (0..self.definition.kept.len()).collect();
                 let weights = Array2::from_shape_fn((all.len(), 1), |(flat, _)| self.inputs.selected_weight(flat));
                 (all.clone(), all, weights.into())
             }
@@ -117,7 +117,7 @@ impl Expected {
             position: None,
             token: Some(token),
             slot: Some(slot),
-            expert: Some(expert),
+            expert: Some(expert).filter(|_| self.inputs.is_local(flat)),
             column,
         }
     }

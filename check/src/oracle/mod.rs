@@ -1,5 +1,6 @@
 //! The right results of a case, and how far a right kernel may be from them.
 
+mod activation;
 mod bound;
 mod claims;
 mod coverage;
@@ -9,11 +10,11 @@ mod inputs;
 mod precision;
 mod roundings;
 
+pub(crate) use activation::{ActivationFunction, pairs};
 pub use bound::Bounds;
 pub(crate) use claims::claims_on;
 pub use coverage::Coverage;
 pub use definition::Definition;
-pub(crate) use definition::clamped_swiglu;
 pub use expected::Expected;
 pub(crate) use expected::RightRows;
 pub use inputs::Inputs;

@@ -2,17 +2,23 @@
 //!
 //! A case holds `hidden_states` `[B,S,H]`, `router_indices` `[B·S,K]` (i64), `routing_weights` `[B,S,E]`, `gate_up_proj`
 //! `[E,H,2I]`, `gate_up_proj_bias` `[E,2I]`, `down_proj` `[E,I,H]` and `down_proj_bias` `[E,H]`, all but the indices of one
-//! element type; the metadata `expert_capacity`; and, where they are not the defaults, the metadata `alpha` and
-//! `limit` and the explicit order `sorted_indices` `[B·S·K]` (i64), written where it is not that of a stable sort.
+//! element type; the metadata `expert_capacity`; and, where they are not the defaults, the metadata `alpha`, `limit`,
+//! `layer` and `first_expert` and the explicit order `sorted_indices` `[B·S·K]` (i64), written where it is not that of a
+//! stable sort. Weights and routing weights are in the layout of the layer, which is translated here; biases are left out
+//! where it has none.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use binned_experts_reference::{Activation, Dims, ExpertWeights, Problem};
+use binned_experts_reference::{
+    Activation, Dims, ExpertWeights, Layer, Problem, ProjectionLayout, RoutingWeightLayout, StoredWeights,
+    weights_by_expert,
+};
 use bytemuck::{NoUninit, Pod};
 use ndarray::{Array, ArrayD, Dimension, Ix2, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
 
+use crate::case::LayerSpec;
 use crate::named::Named;
 use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor};
 
@@ -241,13 +247,18 @@ fn problem<T: CaseElement>(tensors: &mut Tensors, metadata: &HashMap<String, Str
         Tensor::I64(array) => dimensions::<i64, Ix2>(array, "router_indices", "[B·S,K]")?,
         other => return Err(wrong_type("router_indices", "i64", &other)),
     };
-    let routing_weights = take::<T, _>(tensors, "routing_weights", "[B,S,E]")?;
-    let weights = ExpertWeights::new(
-        take(tensors, "gate_up_proj", "[E,H,2I]")?,
-        take(tensors, "gate_up_proj_bias", "[E,2I]")?,
-        take(tensors, "down_proj", "[E,I,H]")?,
-        take(tensors, "down_proj_bias", "[E,H]")?,
-    )?;
+    let layer = layer_of(metadata)?;
+    let first_expert = parsed(metadata, "first_expert", "a whole number")?;
+    let weights = weights_of::<T>(tensors, &layer)?;
+    let routing_weights = match layer.routing_weights {
+        RoutingWeightLayout::ByExpert => take::<T, _>(tensors, "routing_weights", "[B,S,E]")?,
+        RoutingWeightLayout::BySlot => {
+            let slots = take::<T, Ix2>(tensors, "routing_weights", "[B·S,K]")?;
+            let (batch, sequence, _) = hidden_states.dim();
+            let shape = (batch, sequence, weights.experts());
+            weights_by_expert(slots.view(), router_indices.view(), shape, first_expert.unwrap_or(0))?
+        }
+    };
     let capacity = parsed(metadata, "expert_capacity", "a whole number")?.ok_or(FileError::Metadata {
         key: "expert_capacity",
         expected: "a whole number",
@@ -257,13 +268,49 @@ fn problem<T: CaseElement>(tensors: &mut Tensors, metadata: &HashMap<String, Str
         alpha: parsed(metadata, "alpha", "a number")?.unwrap_or(Activation::GPT_OSS.alpha),
         limit: parsed(metadata, "limit", "a number")?.unwrap_or(Activation::GPT_OSS.limit),
     };
-    let problem = Problem::new(hidden_states, router_indices, routing_weights, weights, capacity)?;
+    let problem = match first_expert {
+        None => Problem::new(hidden_states, router_indices, routing_weights, weights, capacity)?,
+        Some(first) => Problem::of_rank(hidden_states, router_indices, routing_weights, weights, capacity, first)?,
+    };
+    let problem = problem.with_layer(layer)?;
     can_be_judged(problem.dims())?;
     let problem = problem.with_activation(activation);
     Ok(T::problem(match tensors.get("sorted_indices") {
         Some(tensor) => problem.with_order(positions("sorted_indices", tensor)?)?,
         None => problem,
     }))
+}
+
+/// The layer that the metadata names; without, that of gpt-oss.
+fn layer_of(metadata: &HashMap<String, String>) -> Result<Layer, FileError> {
+    let Some(text) = metadata.get("layer") else {
+        return Ok(Layer::GPT_OSS);
+    };
+    let layer = serde_json::from_str::<LayerSpec>(text).map_err(|error| FileError::Metadata {
+        key: "layer",
+        expected: "a table of a layer as JSON, or its name",
+        found: format!("{text}: {error}"),
+    })?;
+    Ok(layer.into())
+}
+
+/// The experts' weights from the layout of a layer.
+fn weights_of<T: CaseElement>(tensors: &mut Tensors, layer: &Layer) -> Result<ExpertWeights<T>, FileError> {
+    let (gate_up, down) = match layer.projections {
+        ProjectionLayout::InOut => ("[E,H,2I]", "[E,I,H]"),
+        ProjectionLayout::OutIn => ("[E,2I,H]", "[E,H,I]"),
+    };
+    let bias = |tensors: &mut Tensors, name, axes| {
+        let has_bias = layer.has_bias;
+        has_bias.then(|| take::<T, Ix2>(tensors, name, axes)).transpose()
+    };
+    let stored = StoredWeights {
+        gate_up_proj: take(tensors, "gate_up_proj", gate_up)?,
+        gate_up_proj_bias: bias(tensors, "gate_up_proj_bias", "[E,2I]")?,
+        down_proj: take(tensors, "down_proj", down)?,
+        down_proj_bias: bias(tensors, "down_proj_bias", "[E,H]")?,
+    };
+    Ok(ExpertWeights::from_stored(stored, layer)?)
 }
 
 /// Refuses a case whose stages do not fit the memory: a few long rows and many tokens make a small file, and stages of
@@ -356,14 +403,15 @@ fn wrong_type(name: &str, expected: &str, tensor: &Tensor) -> FileError {
 
 /// The experts' weights.
 fn weight_tensors<T: CaseElement>(problem: &Problem<T>) -> Tensors {
-    let weights = problem.weights();
-    let tensors: [Tensor; 4] = [
-        weights.gate_up_proj().clone().into(),
-        weights.gate_up_proj_bias().clone().into(),
-        weights.down_proj().clone().into(),
-        weights.down_proj_bias().clone().into(),
+    let weights = problem.stored_weights();
+    let tensors: [Option<Tensor>; 4] = [
+        Some(weights.gate_up_proj.into()),
+        weights.gate_up_proj_bias.map(Tensor::from),
+        Some(weights.down_proj.into()),
+        weights.down_proj_bias.map(Tensor::from),
     ];
-    WEIGHTS.map(str::to_owned).into_iter().zip(tensors).collect()
+    let named = WEIGHTS.map(str::to_owned).into_iter().zip(tensors);
+    named.filter_map(|(name, tensor)| Some((name, tensor?))).collect()
 }
 
 /// All of a case but the experts' weights, and its metadata.
@@ -374,7 +422,7 @@ fn call_tensors<T: CaseElement>(problem: &Problem<T>) -> (Tensors, HashMap<Strin
             "router_indices".to_owned(),
             Tensor::I64(problem.router_indices().to_owned().into_dyn()),
         ),
-        ("routing_weights".to_owned(), problem.routing_weights().clone().into()),
+        ("routing_weights".to_owned(), problem.stored_routing_weights().into()),
     ]);
     if let Some(order) = problem.explicit_order() {
         tensors.insert("sorted_indices".to_owned(), Tensor::indices(order));
@@ -384,9 +432,18 @@ fn call_tensors<T: CaseElement>(problem: &Problem<T>) -> (Tensors, HashMap<Strin
         .into_iter()
         .chain((alpha != Activation::GPT_OSS.alpha).then(|| ("alpha", alpha.to_string())))
         .chain((limit != Activation::GPT_OSS.limit).then(|| ("limit", limit.to_string())))
+        .chain(layer_text(problem.layer()).map(|layer| ("layer", layer)))
+        .chain(problem.first_expert().map(|first| ("first_expert", first.to_string())))
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
     (tensors, metadata)
+}
+
+/// The table of a layer as JSON; none for that of gpt-oss.
+fn layer_text(layer: &Layer) -> Option<String> {
+    let spec = LayerSpec::from(*layer);
+    let text = serde_json::to_string(&spec).expect("names, a flag and a finite number are JSON");
+    (!spec.is_default()).then_some(text)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {

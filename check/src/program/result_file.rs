@@ -10,7 +10,7 @@ use ndarray::{Array2, Array3};
 use super::case_file::{FileError, parse_known, positions};
 use crate::engine::{Fault, MachineError, Outcome};
 use crate::named::Named;
-use crate::stage::{Layout, Stage, StageValues, Stages, kept_rows};
+use crate::stage::{Layout, Stage, StageValues, Stages, from_stored, kept_rows};
 use crate::tensor::{AnyProblem, Tensor};
 use crate::text::clean;
 
@@ -149,7 +149,7 @@ fn stage_values(stage: Stage, tensor: &Tensor, problem: &AnyProblem) -> Result<S
     })
 }
 
-/// The kept rows of a stage in PyTorch's shape `[E,C,width]`.
+/// The kept rows of a stage in PyTorch's shape `[E,C,width]`, with the layer's order of columns.
 fn row_stage(stage: Stage, tensor: &Tensor, problem: &AnyProblem) -> Result<Array2<f64>, Fault> {
     let (bins, capacity) = (problem.bins(), problem.dims().capacity);
     let misfit = || {
@@ -167,7 +167,7 @@ fn row_stage(stage: Stage, tensor: &Tensor, problem: &AnyProblem) -> Result<Arra
         return Err(misfit());
     }
     let padded = Array3::from_shape_vec((experts, rows, width), tensor.to_f64()).map_err(|_| misfit())?;
-    Ok(kept_rows(&padded, bins, capacity))
+    Ok(from_stored(stage, kept_rows(&padded, bins, capacity), problem))
 }
 
 fn unreadable(error: &dyn std::fmt::Display) -> Fault {

@@ -1,10 +1,11 @@
 //! What each direction does to the output of a case.
 
-use binned_experts_reference::{Activation, Dims};
+use binned_experts_reference::{Activation, ActivationKind, Dims, WeightOn};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
 
 use super::Direction;
-use crate::oracle::{Bounds, Definition, Expected, Inputs, Rounding, Roundings, clamped_swiglu};
+use crate::oracle::ActivationFunction;
+use crate::oracle::{Bounds, Definition, Expected, Inputs, Rounding, Roundings, pairs};
 
 /// The most multiply-adds that the slopes of a case take.
 const WORK: usize = 1 << 19;
@@ -45,6 +46,13 @@ impl Slopes {
         // A token without an element, or whose activations are none, takes no time.
         let of_token = top_k * hidden * intermediate * INNER;
         let most = WORK.checked_div(of_token).unwrap_or(MOST_TOKENS).min(MOST_TOKENS);
+        // A factor on the sum that is rounded moves every output of every kernel to the same side.
+        let scale = inputs.layer.scale;
+        let most = if rounded(scale, roundings.store) == scale {
+            most
+        } else {
+            0
+        };
         let count = kept.len().min(most);
         let rows = (0..count).map(|at| kept[at * kept.len() / count]);
         let slopes = |token: usize| (token, case.slopes(token) / bounds.output.row(token));
@@ -69,7 +77,7 @@ impl Case<'_> {
         let mut slopes = Array2::zeros((Direction::ALL.len(), hidden));
         for flat in (token * top_k..(token + 1) * top_k).filter(|flat| self.definition.kept[*flat]) {
             let (_, _, expert) = self.inputs.assignment(flat);
-            let weight = self.inputs.selected_weight(flat);
+            let weight = self.inputs.output_weight(flat) * self.inputs.layer.scale;
             let down = self.inputs.down_proj.index_axis(Axis(0), expert);
             let changed = self.activations(flat).dot(&down);
             slopes
@@ -85,7 +93,10 @@ impl Case<'_> {
             }
         }
         let output = self.definition.output.row(token);
-        slopes.row_mut(Direction::Weights as usize).assign(&output);
+        // A weight on what goes into an expert is no factor of what comes out.
+        if self.inputs.layer.weight_on == WeightOn::Output {
+            slopes.row_mut(Direction::Weights as usize).assign(&output);
+        }
         let cut = output.mapv(|value| cut(value, self.roundings.store));
         slopes.row_mut(Direction::OutputCut as usize).assign(&cut);
         slopes
@@ -93,7 +104,7 @@ impl Case<'_> {
 
     /// How the activations of an assignment change in each of the first directions, `[INNER,I]`.
     fn activations(&self, flat: usize) -> Array2<f64> {
-        let (token, _, expert) = self.inputs.assignment(flat);
+        let (_, _, expert) = self.inputs.assignment(flat);
         let Activation { alpha, limit } = self.inputs.activation;
         let store = self.roundings.store;
         // Where the limit is none of the element type's values, a kernel may round it.
@@ -101,41 +112,54 @@ impl Case<'_> {
         let bias = self.inputs.gate_up_proj_bias.row(expert);
         let operands = self.rounds_operands.then(|| {
             let matrix = self.inputs.gate_up_proj.index_axis(Axis(0), expert);
-            let x = self.inputs.hidden_states.row(token);
-            x.mapv(|x| cut(x, self.roundings.operand)).dot(&matrix) + product_of_cuts(x, matrix, self.roundings.operand)
+            let x = self.inputs.expert_input(flat);
+            let cuts = product_of_cuts(x.view(), matrix, self.roundings.operand);
+            x.mapv(|x| cut(x, self.roundings.operand)).dot(&matrix) + cuts
         });
         // An activation is stored, and an operand of the second product.
         let operand = self.roundings.operand;
         let kept = if operand.unit > store.unit { operand } else { store };
         let short = short_of(kept);
         let mut changes = Array2::zeros((INNER, self.inputs.dims.intermediate));
+        let kind = self.inputs.layer.activation;
+        // Those of the function as it is, and with alpha and limit a step higher and lower.
+        let function = |alphas: f64, limits: f64| {
+            let (alpha, limit) = (alpha + alphas, limit + limits);
+            ActivationFunction::new(kind, Activation { alpha, limit })
+        };
+        let (plain, alphas, limits) = (
+            function(0.0, 0.0),
+            [1.0, -1.0].map(|sign| function(sign * STEP * alpha, 0.0)),
+            [1.0, -1.0].map(|sign| function(0.0, sign * limit_step * limit)),
+        );
+        let quotient = |above: f64, below: f64| (above - below) / (2.0 * STEP);
+        let gates_and_ups = Vec::from_iter(pairs(kind, self.definition.gate_up.row(flat)));
+        let biases = Vec::from_iter(pairs(kind, bias));
+        let operands = operands.map(|operands| Vec::from_iter(pairs(kind, &operands)));
         for (i, mut change) in changes.columns_mut().into_iter().enumerate() {
-            let pair = |row: ArrayView1<f64>| (row[2 * i], row[2 * i + 1]);
-            let (gate, up) = pair(self.definition.gate_up.row(flat));
+            let (gate, up) = gates_and_ups[i];
             let value = self.definition.activated[[flat, i]];
-            // Along a change of gate, up, alpha and limit.
-            let slope = |gates: f64, ups: f64, alphas: f64, limits: f64| {
-                let at = |sign: f64| {
-                    let activation = Activation {
-                        alpha: alpha + sign * alphas,
-                        limit: limit + sign * limits,
-                    };
-                    clamped_swiglu(gate + sign * gates, up + sign * ups, activation)
-                };
-                (at(1.0) - at(-1.0)) / (2.0 * STEP)
+            let of = |function: &ActivationFunction| function.value(gate, up);
+            // Along a change of gate and up.
+            let along = |gates: f64, ups: f64| {
+                let at = |sign: f64| plain.value(gate + sign * STEP * gates, up + sign * STEP * ups);
+                quotient(at(1.0), at(-1.0))
             };
-            let (gate_bias, up_bias) = pair(bias);
-            change[Direction::Alpha as usize] = slope(0.0, 0.0, STEP * alpha, 0.0);
-            change[Direction::Limit as usize] = slope(0.0, 0.0, 0.0, limit_step * limit);
-            change[Direction::Sigmoid as usize] = value;
-            change[Direction::Biases as usize] = slope(STEP * gate_bias, STEP * up_bias, 0.0, 0.0);
+            let (gate_bias, up_bias) = biases[i];
+            change[Direction::Alpha as usize] = quotient(of(&alphas[0]), of(&alphas[1]));
+            change[Direction::Limit as usize] = quotient(of(&limits[0]), of(&limits[1]));
+            change[Direction::Sigmoid as usize] = if kind == ActivationKind::ReluSquared {
+                0.0
+            } else {
+                value
+            };
+            change[Direction::Biases as usize] = along(gate_bias, up_bias);
             change[Direction::ActivationCut as usize] = cut(value, kept);
             let stored = rounded(value, kept);
             change[Direction::ActivationShort as usize] = rounded(stored, short) - stored;
             if let Some(operands) = &operands {
-                let (gates, ups) = pair(operands.view());
-                change[Direction::OperandsCut as usize] =
-                    slope(STEP * gates, STEP * ups, 0.0, 0.0) + cut(value, operand);
+                let (gates, ups) = operands[i];
+                change[Direction::OperandsCut as usize] = along(gates, ups) + cut(value, operand);
             }
         }
         changes

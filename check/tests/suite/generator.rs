@@ -401,7 +401,7 @@ proptest! {
         prop_assert!(spec.build().is_ok());
         prop_assert!(spec.tokens() * spec.top_k <= 150_000);
         let table = spec.router_indices().unwrap();
-        let table = Routing::Table(table.rows().into_iter().map(|row| row.iter().map(|id| *id as usize).collect()).collect());
+        let table = Routing::Table(table.rows().into_iter().map(|row| row.to_vec()).collect());
         let written = CaseSpec { routing: table, ..spec.clone() };
         let (written, drawn) = (written.build().unwrap(), spec.build().unwrap());
         prop_assert_eq!(written.bins(), drawn.bins());

@@ -16,6 +16,7 @@ mod habits;
 mod invariants;
 mod kernels;
 mod kinds;
+mod layers;
 mod metamorphic;
 mod orders;
 mod several;

@@ -1,8 +1,10 @@
 //! Everything is exact in every precision.
 //!
 //! A token is 0 or has one feature, a power of two; so each sum of the first product has one term beside its bias, both
-//! of few bits. One factor of each activation is exactly 0: the gate, or up + 1. The second biases of all experts are
+//! of few bits. One factor of each activation is exactly 0: the gate, or up + 1, or up where no 1 is added. The second biases of all experts are
 //! the same small integers, each in the scale of its expert, by which the routing weights `powers-of-two` are divided.
+
+use binned_experts_reference::ActivationKind;
 
 use super::Values;
 use super::gentle::Gentle;
@@ -12,8 +14,8 @@ use crate::draw::weights::expert_scale;
 pub(super) struct Exact {
     gentle: Gentle,
     hidden: usize,
-    /// Whether the limit lets an up of −1 pass.
-    passes_one: bool,
+    /// The up that makes an activation 0, where a case can have it: the limit has to let it pass.
+    zero_up: Option<f64>,
 }
 
 impl Exact {
@@ -21,16 +23,19 @@ impl Exact {
         Exact {
             gentle: Gentle::new(spec),
             hidden: spec.hidden,
-            passes_one: spec.limit >= 1.0,
+            zero_up: match spec.layer.activation {
+                ActivationKind::ClampedSwiglu => (spec.limit >= 1.0 && spec.layer.bias).then_some(-1.0),
+                _ => Some(0.0),
+            },
         }
     }
 
     /// The value of a column that is the same for all tokens; none for the other column of its pair.
     fn fixed(&self, e: usize, j: usize) -> Option<f64> {
-        let fixes_up = self.passes_one && self.gentle.gate_up_bias.below(2, [e, j / 2, 1]) == 1;
-        match (fixes_up, j % 2) {
-            (false, 0) => Some(0.0),
-            (true, 1) => Some(-1.0),
+        let fixes_up = self.gentle.gate_up_bias.below(2, [e, j / 2, 1]) == 1;
+        match (self.zero_up.filter(|_| fixes_up), j % 2) {
+            (None, 0) => Some(0.0),
+            (Some(up), 1) => Some(up),
             _ => None,
         }
     }

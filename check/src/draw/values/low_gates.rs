@@ -1,6 +1,8 @@
 //! Gates from −12 to −40 (−3 to −6 in f16). Nearly all activations are then far below the bound that the norms of token
 //! and weights give. The second biases are as small as the activations, or zero.
 
+use binned_experts_reference::ActivationKind;
+
 use super::Values;
 use super::gentle::Gentle;
 use super::scales::half_of_experts;
@@ -8,13 +10,17 @@ use crate::case::CaseSpec;
 use crate::draw::numbers::{Draw, Stream};
 use crate::tensor::{ElementType, power_of_two};
 
-/// 1.702 / ln 2, rounded: at a gate of −d the sigmoid is about 2^(−d · this).
-const BITS_PER_GATE: f64 = 2.4555;
+/// At a gate of −d the activation is about 2^(−d · this): 1.702 / ln 2 and 1 / ln 2, rounded.
+const OF_SWIGLU: f64 = 2.4555;
+const OF_SILU: f64 = 1.4427;
+/// 1 + erf and 1 + tanh cancel, which leaves less than 2^(− this).
+const OF_GELU: f64 = 24.0;
 
 pub(super) struct LowGates {
     gentle: Gentle,
     scale: Draw,
     is_f16: bool,
+    activation: ActivationKind,
 }
 
 impl LowGates {
@@ -23,6 +29,7 @@ impl LowGates {
             gentle: Gentle::new(spec),
             scale: spec.draw(Stream::Scale),
             is_f16: spec.element == ElementType::F16,
+            activation: spec.layer.activation,
         }
     }
 
@@ -47,9 +54,14 @@ impl Values for LowGates {
         }
     }
 
-    /// As large as the expert's activations for an alpha of 1.702; 0 for half of the experts.
+    /// As large as the expert's activations, for the clamped SwiGLU with an alpha of 1.702; 0 for half of the experts.
     fn down_bias(&self, e: usize, h: usize) -> f64 {
-        let size = power_of_two(-(BITS_PER_GATE * self.depth(e)) as i32);
+        let bits = match self.activation {
+            ActivationKind::ClampedSwiglu => OF_SWIGLU * self.depth(e),
+            ActivationKind::Silu | ActivationKind::ClampedSilu => OF_SILU * self.depth(e),
+            ActivationKind::Gelu | ActivationKind::GeluTanh | ActivationKind::ReluSquared => OF_GELU,
+        };
+        let size = power_of_two(-bits as i32);
         self.gentle.down_bias(e, h) * (half_of_experts(self.scale, e) * size)
     }
 }

@@ -1,31 +1,30 @@
-//! The bound of the clamped SwiGLU. The derivation is in the parent module.
+//! The bound of an activation. The derivation is in the parent module.
 
-use binned_experts_reference::Activation;
-
+use crate::oracle::activation::ActivationFunction;
 use crate::oracle::{Rounding, Roundings};
 
-/// Roundings of the activation's evaluation, in units of u.
+/// The error that the evaluation of all activations of a row may have in common, in units of u.
 pub(super) const EVALUATION: f64 = 8.0;
-/// Rounding of alpha, of alpha · gate and of a fast exponential's argument, in units of u.
-const ARGUMENT: f64 = 4.0;
-/// The largest slope of g·σ(g), rounded up.
-const SLOPE: f64 = 1.1;
-/// Below this argument |x·σ(x)| falls towards −∞. Its largest value is at −1.28.
-const TAIL: f64 = -2.0;
 
-/// The error of the clamped SwiGLU whose inputs are known up to an error each.
-pub(super) fn swiglu_bound(
+/// The error of an activation whose inputs are known up to an error each.
+pub(super) fn activation_bound(
     (gate, gate_error): (f64, f64),
     (up, up_error): (f64, f64),
     value: f64,
-    Activation { alpha, limit }: Activation,
+    activation: &ActivationFunction,
     roundings: Roundings,
 ) -> f64 {
     if gate_error == f64::INFINITY || up_error == f64::INFINITY {
         return f64::INFINITY;
     }
-    let is_factor_zero = (gate == 0.0 && gate_error == 0.0) || (up == -1.0 && up_error == 0.0 && limit >= 1.0);
+    let limit = activation.limit();
+    let is_up_zero = activation.has_up() && activation.factor(up) == 0.0 && up.abs() <= limit;
+    let is_factor_zero = (gate == 0.0 && gate_error == 0.0) || (is_up_zero && up_error == 0.0);
     if is_factor_zero && value == 0.0 {
+        return 0.0;
+    }
+    let is_stored = roundings.between.represents(value) && roundings.activated.represents(value);
+    if !activation.has_up() && gate_error == 0.0 && is_stored && value.is_finite() {
         return 0.0;
     }
     let store = Rounding {
@@ -44,62 +43,27 @@ pub(super) fn swiglu_bound(
         .max(if up.abs() >= limit { rounding } else { 0.0 });
     let (gate, up) = (gate.min(limit), up.max(-limit).min(limit));
 
-    let Gate { sigmoid, glu, slope } = Gate::new(gate, alpha);
-    let mut glu_error = gate_error * SLOPE.min(slope.abs() + 0.5 * alpha.abs() * gate_error);
-    let evaluation = EVALUATION + ARGUMENT * (alpha * gate).abs() * (1.0 - sigmoid);
-    let mut lost = roundings.sigmoid_step + store.step;
-    let (lower, upper) = (
-        alpha * gate - alpha.abs() * gate_error,
-        alpha * gate + alpha.abs() * gate_error,
-    );
-    if upper <= TAIL {
-        let size = |x: f64| (x / alpha * sigma(x)).abs();
-        let (least, most) = (size(lower), size(upper));
-        // The difference is rounded to f64. That error is smaller than the evaluation's own rounding, below.
-        glu_error = glu_error.min((most - glu.abs()).max(glu.abs() - least));
-        lost = lost.min(2.0 * sigma(upper));
-    }
-    let underflow = (lost + roundings.sigmoid_error) * gate.abs() + 4.0 * store.step;
-
-    let up_size = (up + 1.0).abs();
-    let bound = up_size * glu_error
-        + glu.abs() * up_error
-        + glu_error * up_error
-        + evaluation * store.unit * (up_size + up_error) * (glu.abs() + glu_error)
+    let function = activation.gate();
+    let size = function.value(gate).abs();
+    let error = function.moved(gate, gate_error);
+    let underflow = function.absolute(gate, gate_error, &roundings);
+    let up_size = activation.factor(up).abs();
+    let bound = up_size * error
+        + size * up_error
+        + error * up_error
+        + function.evaluation(gate) * store.unit * (up_size + up_error) * (size + error)
         + (up_size + up_error + 1.0) * underflow;
     let bound = bound + roundings.activated.error(value.abs() + bound);
     if value.is_finite() && value.abs() + bound <= 0.5 * roundings.max {
         return bound;
     }
     // NaN, overflow, or an infinity whose factors have certain signs.
-    let certain = up_error < up_size && glu_error < glu.abs();
+    let certain = up_error < up_size && error + underflow < size;
     if value.is_nan() || (value.is_infinite() && certain) {
         0.0
     } else {
         f64::INFINITY
     }
-}
-
-/// f(g) = g·σ(αg) at a gate.
-pub(super) struct Gate {
-    sigmoid: f64,
-    pub(super) glu: f64,
-    pub(super) slope: f64,
-}
-
-impl Gate {
-    pub(super) fn new(gate: f64, alpha: f64) -> Gate {
-        let sigmoid = sigma(alpha * gate);
-        Gate {
-            sigmoid,
-            glu: gate * sigmoid,
-            slope: sigmoid * (1.0 + alpha * gate * (1.0 - sigmoid)),
-        }
-    }
-}
-
-fn sigma(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
 }
 
 /// The error of min(value, limit), given that of value.
@@ -113,11 +77,19 @@ fn what_clamp_leaves(value: f64, error: f64, limit: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::EXACT;
+    use super::super::tests::{EXACT, swiglu_bound};
     use super::*;
     use crate::oracle::Precision;
-    use crate::oracle::definition::clamped_swiglu;
     use crate::tensor::ElementType;
+    use binned_experts_reference::{Activation, ActivationKind};
+
+    fn swiglu(activation: Activation) -> ActivationFunction {
+        ActivationFunction::new(ActivationKind::ClampedSwiglu, activation)
+    }
+
+    fn clamped_swiglu(gate: f64, up: f64, activation: Activation) -> f64 {
+        swiglu(activation).value(gate, up)
+    }
 
     fn bound(gate: (f64, f64), up: (f64, f64), activation: Activation) -> f64 {
         let roundings = Roundings::new(Precision::FP32, ElementType::F32);
@@ -362,5 +334,72 @@ mod tests {
         assert_eq!(of((2.0, 2.0), (1.0, 0.0), infinity), infinity);
         assert_eq!(of((2.0, 3.0), (1.0, 0.0), infinity), infinity);
         assert_eq!(of((2.0, 3.0), (1.0, 3.0), f64::NAN), 0.0);
+    }
+
+    /// Of every kind: what is right anywhere within the errors of gate and up.
+    #[test]
+    fn every_activation_moves_within_its_bound() {
+        let roundings = Roundings::new(Precision::FP32, ElementType::F32);
+        for &kind in ActivationKind::ALL {
+            let activation = ActivationFunction::new(kind, Activation::GPT_OSS);
+            for gate in (-400..=200).map(|gate| f64::from(gate) / 10.0) {
+                for (error, up) in [(1e-3, 0.5), (0.25, -3.0), (4.0, 6.875), (30.0, -1.0)] {
+                    let up_error = if kind.has_up() { error / 8.0 } else { 0.0 };
+                    let value = activation.value(gate, up);
+                    let allowed = activation_bound((gate, error), (up, up_error), value, &activation, roundings);
+                    for (a, b) in (-8..=8).flat_map(|a| (-8..=8).map(move |b| (f64::from(a) / 8.0, f64::from(b) / 8.0)))
+                    {
+                        let moved = activation.value(gate + a * error, up + b * up_error);
+                        assert!(
+                            (moved - value).abs() <= allowed,
+                            "{kind}: {gate} ± {error}, {up} ± {up_error}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Silu's bound by hand: (|f'| + δ/2)·δ·|up| + |f|·δu + the product of both; no 1 is added to up.
+    #[test]
+    fn without_an_offset_up_is_the_factor() {
+        let silu = ActivationFunction::new(ActivationKind::Silu, Activation::GPT_OSS);
+        let found = activation_bound((1.0, 0.125), (-3.0, 0.25), 0.0, &silu, EXACT);
+        let small = 0.125 * (SIGMA * (2.0 - SIGMA) + 0.0625);
+        assert_close(found, 3.0 * small + SIGMA * 0.25 + small * 0.25);
+        assert_eq!(activation_bound((2.0, 0.5), (0.0, 0.0), 0.0, &silu, EXACT), 0.0);
+        assert!(activation_bound((2.0, 0.5), (-1.0, 0.0), -1.0, &silu, EXACT) > 0.0);
+    }
+
+    /// 1 + erf cancels: far below zero an absolute error of a few roundings is right, and further nothing is left.
+    #[test]
+    fn what_cancels_has_an_absolute_error() {
+        for kind in [ActivationKind::Gelu, ActivationKind::GeluTanh] {
+            let gelu = ActivationFunction::new(kind, Activation::GPT_OSS);
+            let roundings = Roundings::new(Precision::FP32, ElementType::F32);
+            let at = |gate: f64| activation_bound((gate, 0.0), (1.0, 0.0), gelu.value(gate, 1.0), &gelu, roundings);
+            assert!(
+                at(-6.0) > gelu.value(-6.0, 1.0).abs() && at(-6.0) < 1e-5,
+                "{}",
+                at(-6.0)
+            );
+            // An infinite up meets what may be 0.
+            let infinite =
+                |gate: f64| activation_bound((gate, 0.0), (f64::INFINITY, 0.0), f64::NEG_INFINITY, &gelu, roundings);
+            assert_eq!((infinite(-12.0), infinite(-1.0)), (f64::INFINITY, 0.0));
+            assert!(at(-1e6) < 1e-30, "{}", at(-1e6));
+            assert!(at(3.0) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_square_of_few_bits_is_exact() {
+        let square = ActivationFunction::new(ActivationKind::ReluSquared, Activation::GPT_OSS);
+        let bf16 = Roundings::new(Precision::BF16, ElementType::Bf16);
+        let at =
+            |gate: f64, error: f64| activation_bound((gate, error), (0.0, 0.0), square.value(gate, 0.0), &square, bf16);
+        assert_eq!((at(1.5, 0.0), at(-3.0, 0.5), at(-3.0, 0.0)), (0.0, 0.0, 0.0));
+        // 17² = 289 has nine bits.
+        assert!(at(17.0, 0.0) > 0.0 && at(1.5, 1e-3) > 2.9e-3);
     }
 }

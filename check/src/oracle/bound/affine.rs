@@ -6,8 +6,11 @@ use super::LAMBDA;
 use super::exact::{ExactSum, exact_columns};
 use super::shift::{COMMON, Shift};
 use super::terms::Terms;
-use crate::oracle::Roundings;
+use crate::oracle::{Rounding, Roundings};
+use crate::tensor::power_of_two;
 
+/// The least sum of squares beside which those that underflow are nothing.
+const LEAST_SQUARES: f64 = power_of_two(-900);
 /// The most parts that a product is split into.
 const MOST_PARTS: usize = 16;
 
@@ -80,10 +83,12 @@ impl Affine<'_> {
             && store.represents(value)
     }
 
-    /// Whether all terms and all partial sums are finite.
+    /// Whether all terms and all partial sums are finite, and the sum of squares has not lost any.
     fn is_plain(&self, column: usize, sums: &Sums) -> bool {
+        // Squares of products of f32 are normal values of f64. Those of f64 may be 0.
+        let are_seen = self.roundings.store.step >= Rounding::F32.step || sums.square_sum >= LEAST_SQUARES;
         let terms = (self.x.len() as f64).sqrt() * (sums.square_sum.sqrt() + sums.error_square_sum.sqrt());
-        self.value[column].is_finite() && terms + self.bias[column].abs() <= 0.5 * self.roundings.max
+        are_seen && self.value[column].is_finite() && terms + self.bias[column].abs() <= 0.5 * self.roundings.max
     }
 
     fn finite(&self, column: usize, sums: &Sums) -> f64 {
@@ -141,7 +146,7 @@ impl Affine<'_> {
         LAMBDA * step * norm.sqrt()
     }
 
-    /// Term by term, where values are not finite or sums can overflow.
+    /// Term by term, where values are not finite, sums can overflow or squares underflow.
     fn special(&self, column: usize) -> f64 {
         let mut terms = Terms::new(self.roundings);
         for (i, (&x, &weight)) in self.x.iter().zip(self.matrix.column(column)).enumerate() {

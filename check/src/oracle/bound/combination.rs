@@ -25,6 +25,26 @@ impl Slot {
     }
 }
 
+/// The bound of value = scale · Σ row · weight over the kept slots of a token.
+pub(super) fn scaled_bound(slots: &[Slot], value: f64, scale: f64, roundings: Roundings) -> f64 {
+    if scale == 1.0 {
+        return combination_bound(slots, value, roundings);
+    }
+    let terms = || slots.iter().map(|slot| slot.value * slot.weight);
+    let bound = scale.abs() * combination_bound(slots, terms().sum(), roundings);
+    if !value.is_finite() || bound == f64::INFINITY {
+        return bound;
+    }
+    let store = roundings.store;
+    let root = terms().map(|term| term * term).sum::<f64>().sqrt();
+    let bound = bound + 3.0 * store.error(value) + LAMBDA * store.unit * scale.abs() * root;
+    if value.abs() + bound <= 0.5 * roundings.max {
+        bound
+    } else {
+        f64::INFINITY
+    }
+}
+
 /// The bound of value = Σ row · weight over the kept slots of a token.
 pub(super) fn combination_bound(slots: &[Slot], value: f64, roundings: Roundings) -> f64 {
     let Roundings {

@@ -40,7 +40,18 @@
 //! **Stored results.** Each result that PyTorch stores, of a product and of the bias added to it, is rounded to the
 //! element type: u_store · |value|, not random, once each.
 //!
-//! **Activation.** With f(g) = g·σ(αg) and errors δg, δu of gate and up (no larger than what the clamps leave of them),
+//! **Weight on the input.** Where the routing weight is multiplied with what goes into an expert, the product is stored:
+//! u_store · |w·x| for each feature, an error of the first product's operand as those of the activations are of the
+//! second's.
+//!
+//! **Activation.** An activation is f(g) · F(u): f is that of the files in `oracle/activation`, F is up + 1 for the clamped
+//! SwiGLU, up for the others, 1 where there are no ups. |δa| ≤ |F|·δf + |f|·δu + δf·δu as below, with F in place of
+//! up + 1. Of each f the largest slope and the most by which its slope changes are known: δf ≤ δg · min(steepest, |f'| +
+//! bend·δg). For g·Φ(g) these are 1.13 and 0.4, with Φ by erf or by tanh. 1 + erf and 1 + tanh cancel below zero, which
+//! leaves an absolute error of 4·u_accumulate in Φ, up to the gate from which both are exactly 0. For max(g, 0)² the
+//! values at both ends of g ± δg are known, and the square is rounded once or twice.
+//!
+//! With f(g) = g·σ(αg) and errors δg, δu of gate and up (no larger than what the clamps leave of them),
 //! |δa| ≤ |up + 1|·δf + |f|·δu + δf·δu, where δf = δg · min(1.1, |f'(g)| + |α|·δg/2): the slope of f nowhere exceeds
 //! 1.1, and changes by at most |α|/2. Where αg ≤ −2 for every g within δg, |f| and σ fall with αg, so δf is at most
 //! what |f| at one end differs from |f|. The evaluation itself adds (8 + 4·|αg|·(1 − σ)) · u_store · |a|: a few
@@ -52,7 +63,9 @@
 //! evaluation can err to the same side for all i, which adds 8 · u_store · |S|. The root needs no λ, since each δa_i is
 //! the sum of several roundings, of which an engine shows a part; with `fused` and `flush` it is a single one, and has λ.
 //!
-//! **Combination.** The same again over the K slots, with the routing weights as exact factors.
+//! **Combination.** The same again over the K slots, with the routing weights as exact factors. A factor on the sum
+//! multiplies the bound. An engine rounds the sum, the product and the factor, or the weights times the factor in place of
+//! them: 3 · u_store · |value|, or λ · u_store · |factor| · r.
 //!
 //! # Modifiers
 //!
@@ -110,14 +123,14 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use binned_experts_reference::Dims;
-use ndarray::{Array2, ArrayView1, Axis};
+use binned_experts_reference::{Dims, WeightOn};
+use ndarray::{Array1, Array2, Axis};
 
-use self::activation::{EVALUATION, swiglu_bound};
+use self::activation::{EVALUATION, activation_bound};
 use self::affine::Affine;
-use self::combination::{Slot, combination_bound};
+use self::combination::{Slot, scaled_bound};
 use self::shift::Shift;
-use super::{Definition, Inputs, Roundings};
+use super::{ActivationFunction, Definition, Inputs, Roundings, pairs};
 use crate::stage::Stage;
 
 /// Number of standard deviations that a sum of rounding errors may reach.
@@ -126,7 +139,7 @@ const LAMBDA: f64 = 3.0;
 /// How far a right result may be from the definition's, for each element of each stage; +∞ where any result is right.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// `[T·K,2I]`.
+    /// `[T·K,2I]`, or `[T·K,I]`.
     pub gate_up: Array2<f64>,
     /// `[T·K,I]`.
     pub activated: Array2<f64>,
@@ -160,10 +173,11 @@ impl Bounds {
             expert_output: Array2::zeros(definition.expert_output.raw_dim()),
             output: Array2::zeros((tokens, hidden)),
         };
+        let activation = ActivationFunction::new(inputs.layer.activation, inputs.activation);
         let shifts: Vec<Option<Shift>> = (0..tokens * top_k)
             .map(|flat| {
                 let is_kept = definition.kept[flat];
-                is_kept.then(|| bounds.bound_assignment(inputs, definition, roundings, flat))?
+                is_kept.then(|| bounds.bound_assignment(inputs, definition, &activation, roundings, flat))?
             })
             .collect();
         for token in 0..tokens {
@@ -177,15 +191,20 @@ impl Bounds {
         &mut self,
         inputs: &Inputs,
         definition: &Definition,
+        activation: &ActivationFunction,
         roundings: Roundings,
         flat: usize,
     ) -> Option<Shift> {
-        let (token, _, expert) = inputs.assignment(flat);
-        let exact = vec![0.0; inputs.dims.hidden];
+        let (_, _, expert) = inputs.assignment(flat);
+        let input = inputs.expert_input(flat);
+        let input_error = match inputs.layer.weight_on {
+            WeightOn::Output => Array1::zeros(inputs.dims.hidden),
+            WeightOn::Input => input.mapv(|value| weighted_error(value, roundings)),
+        };
         let mut gate_up = self.gate_up.row_mut(flat);
         Affine {
-            x: inputs.hidden_states.row(token),
-            error: ArrayView1::from(&exact),
+            x: input.view(),
+            error: input_error.view(),
             matrix: inputs.gate_up_proj.index_axis(Axis(0), expert),
             bias: inputs.gate_up_proj_bias.row(expert),
             value: definition.gate_up.row(flat),
@@ -197,13 +216,15 @@ impl Bounds {
 
         let mut activated = self.activated.row_mut(flat);
         let (value, error) = (definition.gate_up.row(flat), gate_up.view());
-        for (i, bound) in activated.iter_mut().enumerate() {
-            let gate = (value[2 * i], error[2 * i]);
-            let up = (value[2 * i + 1], error[2 * i + 1]);
-            *bound = swiglu_bound(gate, up, definition.activated[[flat, i]], inputs.activation, roundings);
+        let kind = inputs.layer.activation;
+        let of_each = pairs(kind, value)
+            .zip(pairs(kind, error))
+            .zip(definition.activated.row(flat));
+        for (bound, (((gate, up), (gate_error, up_error)), &value)) in activated.iter_mut().zip(of_each) {
+            *bound = activation_bound((gate, gate_error), (up, up_error), value, activation, roundings);
         }
 
-        let shift = Shift::new(inputs, definition, roundings, activated.view(), flat);
+        let shift = Shift::new(inputs, definition, activation, roundings, activated.view(), flat);
         Affine {
             x: definition.activated.row(flat),
             error: activated.view(),
@@ -228,13 +249,9 @@ impl Bounds {
     ) {
         let top_k = inputs.dims.top_k;
         let slots: Vec<(usize, f64)> = (0..top_k)
-            .map(|slot| {
-                (
-                    token * top_k + slot,
-                    inputs.routing_weights[[token, inputs.router_indices[[token, slot]]]],
-                )
-            })
-            .filter(|(flat, _)| definition.kept[*flat])
+            .map(|slot| token * top_k + slot)
+            .filter(|flat| definition.kept[*flat])
+            .map(|flat| (flat, inputs.output_weight(flat)))
             .collect();
         if slots.is_empty() {
             // A token whose assignments are all dropped is exactly zero.
@@ -255,7 +272,29 @@ impl Bounds {
                     shifts: shift.map_or([0.0; 2], |shift| [shift.expert_output[column], sum]),
                 }
             }));
-            *bound = combination_bound(&terms, definition.output[[token, column]], roundings);
+            *bound = scaled_bound(
+                &terms,
+                definition.output[[token, column]],
+                inputs.layer.scale,
+                roundings,
+            );
         }
+    }
+}
+
+/// The error of a stored product of a feature and the routing weight; 0 where it is one of the values of the type.
+fn weighted_error(value: f64, roundings: Roundings) -> f64 {
+    let Roundings {
+        between,
+        activated,
+        max,
+        ..
+    } = roundings;
+    if !value.is_finite() || (between.represents(value) && activated.represents(value)) {
+        0.0
+    } else if value.abs() > 0.5 * max {
+        f64::INFINITY
+    } else {
+        between.error(value) + activated.error(value)
     }
 }

@@ -2,9 +2,8 @@
 
 use binned_experts_reference::Activation;
 
-use super::activation::swiglu_bound;
 use super::combination::{Slot, combination_bound};
-use super::tests::{COLUMN, EXACT, X, affine, assert_close, stored, unit};
+use super::tests::{COLUMN, EXACT, X, affine, assert_close, stored, swiglu_bound, unit};
 use crate::oracle::{Precision, Rounding, Roundings};
 use crate::tensor::ElementType;
 

@@ -1,10 +1,8 @@
 //! The shift towards 0 of a product whose operands are cut. The derivation is in the parent module.
 
-use binned_experts_reference::Activation;
 use ndarray::{Array1, ArrayView1, Axis};
 
-use super::activation::Gate;
-use crate::oracle::{Definition, Inputs, Roundings};
+use crate::oracle::{ActivationFunction, Definition, Inputs, Roundings, pairs};
 
 /// The shift that the products of a sum have in common, in units of u, where it is carried on: two operands whose
 /// significands are spread evenly lose 2·ln 2, or 1.44 if their logarithms are.
@@ -24,6 +22,7 @@ impl Shift {
     pub(super) fn new(
         inputs: &Inputs,
         definition: &Definition,
+        activation: &ActivationFunction,
         roundings: Roundings,
         error: ArrayView1<f64>,
         flat: usize,
@@ -33,10 +32,12 @@ impl Shift {
             return None;
         }
         let (_, _, expert) = inputs.assignment(flat);
-        let (value, bias) = (definition.gate_up.row(flat), inputs.gate_up_proj_bias.row(expert));
-        let activated = error.iter().enumerate().map(|(i, error)| {
-            let of = |column: usize| (value[column], value[column] - bias[column]);
-            let shift = of_activation(of(2 * i), of(2 * i + 1), inputs.activation);
+        let value = definition.gate_up.row(flat);
+        let sums = &value - &inputs.gate_up_proj_bias.row(expert);
+        let kind = inputs.layer.activation;
+        let of_each = pairs(kind, value).zip(pairs(kind, &sums)).zip(error);
+        let activated = of_each.map(|(((gate, up), (gate_sum, up_sum)), error)| {
+            let shift = of_activation((gate, gate_sum), (up, up_sum), activation);
             let most = error / unit;
             if shift.is_finite() && most.is_finite() {
                 shift.max(-most).min(most)
@@ -62,11 +63,11 @@ impl Shift {
 }
 
 /// The change of the activation, by its derivative, where gate and up have a sum each that shrinks by one unit.
-fn of_activation((gate, gate_sum): (f64, f64), (up, up_sum): (f64, f64), activation: Activation) -> f64 {
-    let limit = activation.limit;
+fn of_activation((gate, gate_sum): (f64, f64), (up, up_sum): (f64, f64), activation: &ActivationFunction) -> f64 {
+    let limit = activation.limit();
     let gate_sum = if gate < limit { gate_sum } else { 0.0 };
     let up_sum = if up.abs() < limit { up_sum } else { 0.0 };
     let up = up.max(-limit).min(limit);
-    let Gate { glu, slope, .. } = Gate::new(gate.min(limit), activation.alpha);
-    (up + 1.0) * slope * gate_sum + glu * up_sum
+    let (function, gate) = (activation.gate(), gate.min(limit));
+    activation.factor(up) * function.slope(gate) * gate_sum + function.value(gate) * up_sum
 }

@@ -1,12 +1,13 @@
 //! The bounds of small sums, worked by hand from the derivation: each kind of rounding alone, then what overflows.
 
-use binned_experts_reference::{Activation, Dims};
-use ndarray::{Array2, Array3, array};
+use binned_experts_reference::{Activation, ActivationKind, Dims, Layer};
+use ndarray::{Array2, Array3, ArrayView1, array};
 
+use super::activation::activation_bound;
 use super::terms::Terms;
 use super::*;
 use crate::judge::share_used;
-use crate::oracle::{Precision, Rounding};
+use crate::oracle::{ActivationFunction, Precision, Rounding};
 use crate::tensor::ElementType;
 use crate::tensor::power_of_two;
 
@@ -50,6 +51,18 @@ const fn step(step: f64) -> Rounding {
 pub(super) fn assert_close(found: f64, expected: f64) {
     let near = found == expected || (found - expected).abs() <= 1e-10 * expected.abs() + 1e-14;
     assert!(near, "found {found}, expected {expected}");
+}
+
+/// The bound of a clamped SwiGLU.
+pub(super) fn swiglu_bound(
+    gate: (f64, f64),
+    up: (f64, f64),
+    value: f64,
+    activation: Activation,
+    roundings: Roundings,
+) -> f64 {
+    let swiglu = ActivationFunction::new(ActivationKind::ClampedSwiglu, activation);
+    activation_bound(gate, up, value, &swiglu, roundings)
 }
 
 /// The bound of x · column + bias, x known up to `error`.
@@ -315,6 +328,8 @@ fn zero_token(second_biases: [f64; 3], weights: [f64; 3]) -> Inputs {
             top_k: 3,
             capacity: 1,
         },
+        layer: Layer::GPT_OSS,
+        foreign: None,
         activation: Activation::GPT_OSS,
         hidden_states: array![[0.0]],
         router_indices: array![[0, 1, 2]],
@@ -358,6 +373,8 @@ fn inputs() -> Inputs {
             top_k: 2,
             capacity: 2,
         },
+        layer: Layer::GPT_OSS,
+        foreign: None,
         activation: Activation {
             alpha: 1.5,
             limit: 100.0,
@@ -448,4 +465,15 @@ fn what_is_dropped_is_zero_and_to_be_met_exactly() {
     assert!(bounds.output.row(0).iter().all(|bound| *bound > 0.0));
     assert!(bounds.output.row(1).iter().all(|bound| *bound == 0.0));
     assert!(bounds.gate_up.row(2).iter().all(|bound| *bound == 0.0));
+}
+
+/// In f64 terms can be so small that their squares are 0. They count all the same.
+#[test]
+fn terms_whose_squares_underflow_count() {
+    let fp64 = Roundings::new(Precision::FP64, ElementType::F64);
+    let small = power_of_two(-600) / 3.0;
+    let found = affine([(small, 0.0), (-small, 0.0)], [1.0, 1.0 - 1e-6], 0.0, 0.0, fp64);
+    let root = 2f64.sqrt() * small;
+    let summed = 3.0 * 3f64.sqrt() * 2.0 * Rounding::F64.unit * root;
+    assert!((found / summed - 1.0).abs() < 1e-3, "{found}, {summed}");
 }

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Writes the cases of tests/layers: layers of several models, with PyTorch's results.
+
+    tools/layer_goldens.py [FOLDER]      (default: tests/layers)
+
+Each file is a case as reference/README.md lists it, with the tensors in the layout of its layer, and besides `output`,
+computed in the case's type, and `output_f64`, computed in f64 from the same inputs. The function is written out token by
+token with PyTorch's own operations. Needs the packages torch and safetensors.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+TOKENS, HIDDEN, INNER, EXPERTS, TOP_K, CAPACITY = 7, 8, 6, 4, 2, 3
+MIXTRAL = {
+    "activation": "silu",
+    "gate_up": "concatenated",
+    "bias": False,
+    "projections": "out-in",
+    "routing_weights": "by-slot",
+}
+# The layer, the element type, and the id of the first local expert where some are not.
+CASES = {
+    "silu": (MIXTRAL, torch.float32, None),
+    "silu_bfloat16": (MIXTRAL, torch.bfloat16, None),
+    "silu_float16": (MIXTRAL, torch.float16, None),
+    "clamped_silu": ({"activation": "clamped-silu", "gate_up": "concatenated"}, torch.float32, None),
+    "gelu": ({"activation": "gelu", "projections": "out-in"}, torch.float32, None),
+    "gelu_bfloat16": ({"activation": "gelu", "projections": "out-in"}, torch.bfloat16, None),
+    "gelu_tanh": ({"activation": "gelu-tanh", "routing_weights": "by-slot"}, torch.float32, None),
+    "gelu_tanh_float16": ({"activation": "gelu-tanh", "routing_weights": "by-slot"}, torch.float16, None),
+    "relu_squared": ({"activation": "relu-squared", "projections": "out-in", "scale": 2.5}, torch.float32, None),
+    "relu_squared_bfloat16": ({"activation": "relu-squared", "bias": False}, torch.bfloat16, None),
+    "weight_on_input": (MIXTRAL | {"weight_on": "input", "projections": "in-out"}, torch.float32, None),
+    "weight_on_input_bfloat16": ({"weight_on": "input", "scale": 0.75}, torch.bfloat16, None),
+    "swiglu_concatenated": ({"gate_up": "concatenated", "projections": "out-in"}, torch.float32, None),
+    "scaled": (MIXTRAL | {"scale": 2.5}, torch.bfloat16, None),
+    "ids_of_minus_one": (MIXTRAL, torch.float32, 0),
+    "ids_of_other_ranks": ({}, torch.float32, 5),
+}
+USUAL = {
+    "activation": "clamped-swiglu",
+    "gate_up": "interleaved",
+    "bias": True,
+    "projections": "in-out",
+    "routing_weights": "by-expert",
+    "weight_on": "output",
+    "scale": 1.0,
+}
+
+
+def activate(x, layer):
+    activation = layer["activation"]
+    if activation == "relu-squared":
+        return F.relu(x).square()
+    if layer["gate_up"] == "concatenated":
+        gate, up = x.chunk(2, dim=-1)
+    else:
+        gate, up = x[..., 0::2], x[..., 1::2]
+    if activation.startswith("clamped"):
+        gate, up = gate.clamp(max=7.0), up.clamp(min=-7.0, max=7.0)
+    if activation == "clamped-swiglu":
+        return (up + 1) * (gate * torch.sigmoid(gate * 1.702))
+    functions = {
+        "silu": F.silu,
+        "clamped-silu": F.silu,
+        "gelu": F.gelu,
+        "gelu-tanh": lambda gate: F.gelu(gate, approximate="tanh"),
+    }
+    return functions[activation](gate) * up
+
+
+def forward(case, layer, first):
+    """The assignments in their order; an expert takes the first CAPACITY of its own."""
+    taken = [0] * EXPERTS
+    slots = torch.zeros(TOKENS, TOP_K, HIDDEN, dtype=case["hidden_states"].dtype)
+    tokens = case["hidden_states"].reshape(TOKENS, HIDDEN)
+    for token in range(TOKENS):
+        for slot in range(TOP_K):
+            expert = int(case["router_indices"][token, slot]) - first
+            if not 0 <= expert < EXPERTS:
+                continue
+            taken[expert] += 1
+            if taken[expert] > CAPACITY:
+                continue
+            by_slot = layer["routing_weights"] == "by-slot"
+            weights = case["routing_weights"] if by_slot else case["routing_weights"].reshape(TOKENS, EXPERTS)
+            weight = weights[token, slot if by_slot else expert]
+            x = tokens[token]
+            if layer["weight_on"] == "input":
+                x = x * weight
+            for name in ("gate_up_proj", "down_proj"):
+                matrix = case[name][expert]
+                x = x @ (matrix.T if layer["projections"] == "out-in" else matrix)
+                if layer["bias"]:
+                    x = x + case[name + "_bias"][expert]
+                if name == "gate_up_proj":
+                    x = activate(x, layer)
+            slots[token, slot] = x if layer["weight_on"] == "input" else x * weight
+    output = slots.sum(dim=1)
+    if layer["scale"] != 1.0:
+        output = output * layer["scale"]
+    return output.view_as(case["hidden_states"])
+
+
+def inputs(layer, dtype, first, seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape, scale=1.0):
+        return (scale * torch.randn(*shape, generator=generator)).to(dtype)
+
+    def projection(inner, outer, scale):
+        shape = (EXPERTS, outer, inner) if layer["projections"] == "out-in" else (EXPERTS, inner, outer)
+        return normal(*shape, scale=scale)
+
+    width = INNER if layer["activation"] == "relu-squared" else 2 * INNER
+    ids = torch.stack([torch.randperm(EXPERTS, generator=generator)[:TOP_K] for _ in range(TOKENS)])
+    if first is not None:
+        # One whole token, and a slot of each other one, are foreign.
+        ids = ids + first
+        foreign = -1 if first == 0 else first + EXPERTS
+        ids[1] = torch.tensor([foreign, foreign])
+        for token in range(2, TOKENS):
+            ids[token, token % TOP_K] = -1 if first == 0 or token % 3 == 0 else token % first
+    weights = (TOKENS, TOP_K) if layer["routing_weights"] == "by-slot" else (1, TOKENS, EXPERTS)
+    case = {
+        "hidden_states": normal(1, TOKENS, HIDDEN),
+        "router_indices": ids,
+        "routing_weights": torch.rand(*weights, generator=generator).to(dtype),
+        "gate_up_proj": projection(HIDDEN, width, 1.2),
+        "down_proj": projection(INNER, HIDDEN, 0.5),
+    }
+    if layer["bias"]:
+        case["gate_up_proj_bias"] = normal(EXPERTS, width)
+        case["down_proj_bias"] = normal(EXPERTS, HIDDEN)
+    return case
+
+
+def main():
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/layers")
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, (name, (named, dtype, first)) in enumerate(CASES.items()):
+        layer = USUAL | named
+        case = inputs(layer, dtype, first, seed)
+        wide = {key: value.double() if value.is_floating_point() else value for key, value in case.items()}
+        results = {
+            "output": forward(case, layer, first or 0),
+            "output_f64": forward(wide, layer, first or 0),
+        }
+        metadata = {"expert_capacity": str(CAPACITY), "torch": torch.__version__}
+        if named:
+            metadata["layer"] = json.dumps(named)
+        if first is not None:
+            metadata["first_expert"] = str(first)
+        tensors = {key: value.contiguous() for key, value in (case | results).items()}
+        save_file(tensors, folder / f"{name}.safetensors", metadata)
+
+
+if __name__ == "__main__":
+    main()
