@@ -132,6 +132,4 @@ def poisoned(tensors):
     assignments = batch * sequence * tensors["router_indices"][1][1]
     wide = tensors["gate_up_proj_bias"][1][1]
     sizes = (batch * sequence * hidden, assignments * hidden, assignments * wide, assignments * wide // 2)
-    return [
-        size for size in sizes if size <= MOST_POISONED for _ in range(PIECES if size <= SMALL_POISONED else 1)
-    ]
+    return [size for size in sizes if size <= MOST_POISONED for _ in range(PIECES if size <= SMALL_POISONED else 1)]

@@ -73,9 +73,7 @@ class Case:
         """The verdict on an output ``[B,S,H]``, or on a dict with ``output`` and stages."""
         values = result if isinstance(result, dict) else {"output": result}
         try:
-            tensors = {
-                name: self._arrays.contents(name, value, self._native.element) for name, value in values.items()
-            }
+            tensors = {name: self._arrays.contents(name, value, self._native.element) for name, value in values.items()}
         except Broken as broken:
             return self._native.broken(broken.rule, str(broken))
         return self._native.judge(tensors)
@@ -100,13 +98,14 @@ def case(
 
     Without ``precision`` a case as text is judged by that of its element type, and a seed number draws one in fp32.
     """
-    if (text is None) == (seed is None):
-        raise TypeError("case: expected either the text of a case or a seed, found " + ("none" if text is None else "both"))
     named = named_arrays(arrays, device)
-    if text is not None:
+    if text is not None and seed is None:
         native = _native.case_of_text(text, precision, named)
-    else:
+    elif text is None and seed is not None:
         native = _native.case_of_seed(seed, precision or "fp32", domain_of(domain), named)
+    else:
+        found = "neither" if seed is None else "both"
+        raise TypeError(f"case: expected either the text of a case or a seed, found {found}")
     return Case(native, arrays_of(arrays, device))
 
 
@@ -120,9 +119,9 @@ def cases(
     arrays: str = "torch",
 ) -> list[Case]:
     """The cases of ``n`` seed numbers from ``seed`` on: those that ``check`` draws inside the same domain."""
-    made, domain, named = arrays_of(arrays, device), domain_of(domain), named_arrays(arrays, device)
+    made, claims, named = arrays_of(arrays, device), domain_of(domain), named_arrays(arrays, device)
     numbers = range(seed, seed + n)
-    return [Case(_native.case_of_seed(number, precision, domain, named), made) for number in numbers]
+    return [Case(_native.case_of_seed(number, precision, claims, named), made) for number in numbers]
 
 
 def named_arrays(arrays: str, device: str) -> str:

@@ -66,16 +66,16 @@ def check(
         Also where Ctrl-C ends the run: it is then that of the cases so far.
     """
     parameters = parameters_of(function)
-    domain = domain_of(domain).of_function(precision, parameters)
+    claims = domain_of(domain).of_function(precision, parameters)
     name = getattr(function, "__name__", type(function).__name__)
     size = cases, seed, shrink_budget
     named = named_arrays(arrays, device)
     if isolate:
-        with command_for(function, name, parameters, domain, device, arrays, poison) as command:
+        with command_for(function, name, parameters, claims, device, arrays, poison) as command:
             # Only a case that is looked at needs arrays in this process.
             return _native.check_program(
                 command, size, time_limit, named, lambda native: Case(native, arrays_of(arrays, device))
             )
     made = arrays_of(arrays, device)
     caller = Caller(function, parameters, made, poison)
-    return _native.check(caller, name, domain, size, time_limit, named, lambda native: Case(native, made))
+    return _native.check(caller, name, claims, size, time_limit, named, lambda native: Case(native, made))

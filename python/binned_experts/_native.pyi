@@ -1,15 +1,15 @@
 """What the package has in Rust."""
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 from ._cases import Case as Value
 
 # A tensor: the name of its type, its shape, and its bytes in row-major order.
-_Tensor = tuple[str, tuple[int, ...] | list[int], bytes]
-_Arguments = tuple[dict[str, _Tensor], dict[str, float]]
+_Tensor: TypeAlias = tuple[str, tuple[int, ...] | list[int], bytes]
+_Arguments: TypeAlias = tuple[dict[str, _Tensor], dict[str, float]]
 # Number of cases, first seed, and the most cases tried to make a failing one smaller.
-_Size = tuple[int, int, int]
+_Size: TypeAlias = tuple[int, int, int]
 
 @final
 class Domain:

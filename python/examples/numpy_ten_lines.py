@@ -13,7 +13,7 @@ def moe(hidden_states, router_indices, routing_weights, gate_up_proj, gate_up_pr
         for e in experts:
             gate_up = rows[token] @ gate_up_proj[e] + gate_up_proj_bias[e]
             gate, up = np.minimum(gate_up[0::2], 7), np.clip(gate_up[1::2], -7, 7)
-            row = (up + 1) * gate / (1 + np.exp(-1.702 * gate)) @ down_proj[e] + down_proj_bias[e]
+            row = (up + 1) * (gate / (1 + np.exp(-1.702 * gate))) @ down_proj[e] + down_proj_bias[e]
             output[token] += weights[token, e] * row
     return output.reshape(hidden_states.shape)
 

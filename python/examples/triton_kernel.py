@@ -137,6 +137,7 @@ def main():
         "experts": {"max": 6},
         "top_k": {"max": 4},
     }
+
     def report_of(bug, cases):
         return binned_experts.check(kernel(bug), precision="fp32", domain=domain, cases=cases, shrink_budget=40)
 

@@ -56,7 +56,10 @@ def test_a_verdict_says_what_is_wrong_and_the_line_that_makes_the_case_again():
 
 
 def test_a_line_makes_its_case_again():
-    for one in [*cases(20, precision="bf16", arrays="numpy"), *cases(20, precision="f16", domain={"drops": False}, arrays="numpy")]:
+    for one in [
+        *cases(20, precision="bf16", arrays="numpy"),
+        *cases(20, precision="f16", domain={"drops": False}, arrays="numpy"),
+    ]:
         again = eval(one.line)
         assert (again.spec, again.precision) == (one.spec, one.precision)
         text = case(one.spec, precision=one.precision, arrays="numpy")
@@ -82,7 +85,7 @@ def test_cases_are_those_of_a_check():
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({}, TypeError, "expected either the text of a case or a seed, found none"),
+        ({}, TypeError, "expected either the text of a case or a seed, found neither"),
         ({"text": "", "seed": 1}, TypeError, "found both"),
         ({"text": "element = 7"}, ValueError, "case: "),
         ({"text": "element = 'f32'"}, ValueError, "missing field"),

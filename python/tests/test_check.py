@@ -1,5 +1,7 @@
 """Checks of functions with numpy arrays."""
 
+import time
+
 import numpy
 import pytest
 from kernels import SMALL, right
@@ -84,7 +86,8 @@ def test_an_explicit_order_goes_to_a_function_that_takes_one():
 
 
 @pytest.mark.parametrize(
-    "domain", [{"hidden": {"multiple_of": 8, "min": 8}, "limit": [float("inf")]}, "hidden = { multiple_of = 8, min = 8 }", None]
+    "domain",
+    [{"hidden": {"multiple_of": 8, "min": 8}, "limit": [float("inf")]}, "hidden = { multiple_of = 8, min = 8 }", None],
 )
 def test_cases_lie_in_the_domain(domain, tmp_path):
     if domain is None:
@@ -126,6 +129,15 @@ def test_memory_that_nothing_wrote_is_found():
 def test_bad_input_is_named(settings, error, text):
     with pytest.raises(error, match=text):
         run(right, **settings)
+
+
+def test_a_long_call_is_told_of(capfd):
+    def slow(**case):
+        time.sleep(0.2)
+        return right(**case)
+
+    run(slow, cases=2, time_limit=0.05).assert_agrees()
+    assert "slow: no result after 0.05 s of a call with T=" in capfd.readouterr().err
 
 
 def test_a_function_must_have_parameters_of_a_case():

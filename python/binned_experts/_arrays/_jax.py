@@ -12,7 +12,9 @@ from ._memory import GUARD, count
 
 class Jax:
     def __init__(self, device):
-        names = sorted({"cuda" if known.platform == "gpu" else known.platform for known in jax.devices() + jax.devices("cpu")})
+        names = sorted(
+            {"cuda" if known.platform == "gpu" else known.platform for known in jax.devices() + jax.devices("cpu")}
+        )
         expect_device("jax", device, names)
         self.device = jax.devices(device)[0]
 
@@ -22,7 +24,7 @@ class Jax:
         rows = rows.view(jax.numpy.bfloat16) if memory.dtype == "bf16" else rows
         array = jax.device_put(rows, self.device)
         if array.dtype != rows.dtype and memory.dtype == "f64":
-            raise ValueError('precision: jax has no f64 here; set jax_enable_x64')
+            raise ValueError("precision: jax has no f64 here; set jax_enable_x64")
         return array
 
     def update(self, memory):

@@ -12,9 +12,9 @@ class Memory:
         self.dtype = dtype
         self.shape = tuple(shape)
         self.size = len(data)
-        self.bytes = bytearray(GUARD_BYTES + data + GUARD_BYTES)
-        self.data = data
+        self.bytes = bytearray(GUARD + self.size + GUARD)
         self.array = None
+        self.write(data)
 
     def holds(self, dtype, shape):
         """Whether a tensor of this type and shape fits in."""
@@ -23,7 +23,8 @@ class Memory:
     def write(self, data):
         """Puts other bytes in, and the guards in order."""
         self.data = data
-        self.bytes[:] = GUARD_BYTES + data + GUARD_BYTES
+        self.bytes[:GUARD] = self.bytes[GUARD + self.size :] = GUARD_BYTES
+        self.bytes[GUARD : GUARD + self.size] = data
 
     def broken(self, name, written):
         """The rule that is broken where a function left these bytes, and what was found; ``None`` where none is."""

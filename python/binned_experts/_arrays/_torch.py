@@ -7,7 +7,7 @@ import torch
 
 from .._rules import Broken
 from . import expect_type
-from ._memory import GUARD, count
+from ._memory import GUARD
 
 TYPES = {
     "f32": torch.float32,
@@ -45,7 +45,7 @@ class Torch:
         if type(value) is torch.nn.Parameter:
             value = value.data
         expect_type(name, value, torch.Tensor)
-        overridden = sorted(vars(value))
+        overridden = sorted(name for name in vars(value) if hasattr(torch.Tensor, name))
         if overridden:
             raise Broken("not-an-array", f"{name}: expected a plain tensor, found one with its own {overridden[0]}")
         if value.device != self.device:
