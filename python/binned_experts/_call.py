@@ -70,6 +70,7 @@ class Caller:
         if self.poison:
             self.arrays.poison(poisoned(tensors), element)
         try:
+            self.keep_output("written-after-return", "after its return", element)
             with self.arrays.calls():
                 found = self.function(**{name: arguments[name] for name in self.parameters})
             self.arrays.finish()
@@ -109,15 +110,20 @@ class Caller:
                 self.memories = {}
                 raise _rules.Broken(*broken)
 
+    def keep_output(self, rule, when, element):
+        """Breaks a rule where the output of the call before is not as it was."""
+        if self.before is None:
+            return
+        value, (_, _, data) = self.before
+        if self.arrays.contents("output", value, element)[2] != data:
+            self.before = None
+            raise _rules.Broken(rule, f"the output of the call before was changed {when}")
+
     def result(self, found, element):
         """The tensors that a function returned."""
         values = found if isinstance(found, dict) else {"output": found}
         tensors = {name: self.arrays.contents(name, value, element) for name, value in values.items()}
-        if self.before is not None:
-            value, (_, _, data) = self.before
-            self.before = None
-            if self.arrays.contents("output", value, element)[2] != data:
-                raise _rules.Broken("output-overwritten", "the output of the call before was changed by this call")
+        self.keep_output("output-overwritten", "by this call", element)
         if "output" in values:
             for name, memory in self.memories.items():
                 if self.arrays.shares(values["output"], memory):

@@ -1,5 +1,8 @@
 """The rules of a call: each has a function that breaks it, and one like it that does not."""
 
+import threading
+import time
+
 import numpy
 import pytest
 from kernels import SMALL, output_of, right
@@ -85,6 +88,33 @@ def returns_one_buffer():
         view = buffer[: output.size].reshape(output.shape)
         view[...] = output
         return view
+
+    return kernel
+
+
+def fills_later():
+    def kernel(**case):
+        output = output_of(case)
+        later = numpy.zeros_like(output)
+
+        def fill():
+            time.sleep(0.0005)
+            later[...] = output
+
+        threading.Thread(target=fill).start()
+        return later
+
+    return kernel
+
+
+def joins_its_threads():
+    def kernel(**case):
+        output = output_of(case)
+        later = numpy.zeros_like(output)
+        thread = threading.Thread(target=lambda: numpy.copyto(later, output))
+        thread.start()
+        thread.join()
+        return later
 
     return kernel
 
@@ -205,12 +235,20 @@ BREAK = [
     (returns_a_subclass, "not-an-array", CASES),
     (returns_what_becomes_an_array, "not-an-array", CASES),
     (returns_one_buffer, "output-overwritten", 100),
+    (fills_later, "written-after-return", 1),
     (keeps_output_by_address, "kept-result", 1),
     (keeps_output_by_shape, "kept-result", 1),
     (keeps_last_output, "kept-result", 1),
     (keeps_weights_by_address, "stale-weights", 1),
 ]
-KEEP = [packs_weights_by_their_bytes, keeps_a_workspace, plans_by_shape, restores_an_input, copies_an_input]
+KEEP = [
+    joins_its_threads,
+    packs_weights_by_their_bytes,
+    keeps_a_workspace,
+    plans_by_shape,
+    restores_an_input,
+    copies_an_input,
+]
 
 
 @pytest.mark.parametrize(("kernel", "finding", "least"), BREAK, ids=[kernel.__name__ for kernel, _, _ in BREAK])

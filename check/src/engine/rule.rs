@@ -13,6 +13,8 @@ named_enum! {
         OutputAliases = "output-aliases",
         /// A call changes the output of the call before.
         OutputOverwritten = "output-overwritten",
+        /// The output of a call changes after its return, before the next call.
+        WrittenAfterReturn = "written-after-return",
         /// The output is no plain array of the framework, whose values are there when the call returns.
         NotAnArray = "not-an-array",
         /// The output is of an element type that no case has.
