@@ -23,9 +23,28 @@ const KEPT_WEIGHTS: [[bool; 4]; 4] = [
     [false, false, true, false],
 ];
 
-/// What was kept, and the number from 0 of the call that it is of. `calls` were right, `runs` are what the engine gave
-/// for them, and its output of `case` is wrong.
-pub(super) fn kept(
+/// The mismatch of a wrong output, with what was kept where anything was. `calls` were right, and `runs` are what the
+/// engine gave for them.
+pub(super) fn explained(
+    mismatch: Box<Mismatch>,
+    case: &Prepared,
+    calls: &[Prepared],
+    runs: &Runs,
+    precision: Precision,
+    domain: &Domain,
+) -> Box<Mismatch> {
+    match kept(case, calls, runs, precision, domain) {
+        Some((kept, number)) => Box::new(Mismatch::Kept {
+            kept,
+            call: super::warmup_call(number, calls.len()),
+            mismatch,
+        }),
+        None => mismatch,
+    }
+}
+
+/// What was kept, and the number from 0 of the call that it is of.
+fn kept(
     case: &Prepared,
     calls: &[Prepared],
     runs: &Runs,
@@ -99,23 +118,4 @@ fn mixed<T: CaseElement>(
             None => Ok(mixed),
         }
     }))
-}
-
-/// A mismatch that says what was kept, where anything was.
-pub(super) fn explained(
-    mismatch: Box<Mismatch>,
-    case: &Prepared,
-    calls: &[Prepared],
-    runs: &Runs,
-    precision: Precision,
-    domain: &Domain,
-) -> Box<Mismatch> {
-    match kept(case, calls, runs, precision, domain) {
-        Some((kept, number)) => Box::new(Mismatch::Kept {
-            kept,
-            call: super::warmup_call(number, calls.len()),
-            mismatch,
-        }),
-        None => mismatch,
-    }
 }
