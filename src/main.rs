@@ -1,19 +1,10 @@
-//! The command `binned-experts`. [`cli::Conclusion`] says what its exit status is.
-
-mod cli;
+//! The command `binned-experts`, which [`binned_experts::cli`] has.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match cli::run(cli::Cli::parse()) {
-        Ok(conclusion) => conclusion.into(),
-        Err(error) => {
-            if !cli::is_broken_pipe(&error) {
-                cli::note(format!("error: {error}"));
-            }
-            ExitCode::from(cli::Conclusion::FAILURE)
-        }
-    }
+    let mut arguments = std::env::args_os();
+    let started_as = arguments.next().unwrap_or_default();
+    let started_as = vec![started_as.to_string_lossy().into_owned()];
+    ExitCode::from(binned_experts::cli::main(started_as, arguments))
 }

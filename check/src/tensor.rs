@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use binned_experts_reference::{Bins, Dims, Element, Error, Layer, Problem};
+use binned_experts_reference::{Activation, Bins, Dims, Element, Error, Layer, Problem};
 use ndarray::{Array, ArrayD, Dimension};
 use safetensors::Dtype;
 
@@ -221,9 +221,19 @@ impl AnyProblem {
         with_problem!(self, problem => problem.layer())
     }
 
+    /// The id of the first local expert, where there are others.
+    pub fn first_expert(&self) -> Option<usize> {
+        with_problem!(self, problem => problem.first_expert())
+    }
+
     /// The shape of the output, `[B,S,H]`.
     pub fn output_shape(&self) -> Vec<usize> {
         with_problem!(self, problem => problem.hidden_states().shape().to_vec())
+    }
+
+    /// The parameters of the activation.
+    pub fn activation(&self) -> Activation {
+        with_problem!(self, problem => problem.activation())
     }
 
     /// The experts' weights, to tell whether two problems share them.

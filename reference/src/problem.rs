@@ -287,6 +287,18 @@ impl<T: Element> Problem<T> {
         Ok(Problem { layer, ..self })
     }
 
+    /// Replaces the experts' weights by others of the same sizes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a size is another, and as [`with_layer`](Problem::with_layer).
+    pub fn with_weights(self, weights: impl Into<Arc<ExpertWeights<T>>>) -> Result<Problem<T>, Error> {
+        let (own, weights) = (&self.weights, weights.into());
+        expect_shape("gate_up_proj", own.gate_up_proj.shape(), weights.gate_up_proj.shape())?;
+        expect_shape("down_proj", own.down_proj.shape(), weights.down_proj.shape())?;
+        let layer = self.layer;
+        Problem { weights, ..self }.with_layer(layer)
+    }
+
     /// Replaces alpha and limit.
     #[must_use]
     pub fn with_activation(self, activation: Activation) -> Problem<T> {

@@ -9,10 +9,10 @@ use binned_experts_check::{Selection, Summary, report};
 use super::engines::Choice;
 use super::interrupt::Interrupts;
 use super::junit::Junit;
-use super::progress::Progress;
 use super::saved::{self, Saved};
 use super::{Check, Conclusion, Failure, Format, print};
-use binned_experts::engines::built_in;
+use crate::engines::built_in;
+use crate::progress::Progress;
 
 pub(super) fn check(arguments: &Check, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     for name in &arguments.engines.engine {

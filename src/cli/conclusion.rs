@@ -1,7 +1,5 @@
 //! What a command found, and the exit status that says so.
 
-use std::process::ExitCode;
-
 /// What a command found. A command that could not do its work gives a [`Failure`](super::Failure) instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Conclusion {
@@ -28,11 +26,5 @@ impl Conclusion {
             Conclusion::NothingCompared => Conclusion::FAILURE,
             Conclusion::Interrupted(status) => status,
         }
-    }
-}
-
-impl From<Conclusion> for ExitCode {
-    fn from(conclusion: Conclusion) -> ExitCode {
-        ExitCode::from(conclusion.status())
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use binned_experts::engines::{BUILT_IN, BuiltIn, built_in};
+use crate::engines::{BUILT_IN, BuiltIn, built_in};
 use binned_experts_check::check::{AnyEngine, Contender, OpenEngine};
 use binned_experts_check::domain::DomainError;
 use binned_experts_check::program::{Limits, Program};

@@ -1,4 +1,4 @@
-//! Arguments, and what each command does.
+//! The command: its arguments, and what each of its commands does.
 
 mod check;
 mod compare;
@@ -10,7 +10,6 @@ mod help;
 mod interrupt;
 mod junit;
 mod precision;
-mod progress;
 mod report;
 mod saved;
 mod serve;
@@ -19,19 +18,20 @@ mod started;
 #[cfg(feature = "emulator")]
 mod zoo;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "emulator")]
-use binned_experts::zoo::KernelPath;
+use crate::zoo::KernelPath;
 use binned_experts_check::case::Profile;
 use binned_experts_check::check::Shard;
 use binned_experts_check::domain::Sizes;
 use binned_experts_check::{Domain, Precision};
 
-pub(crate) use conclusion::Conclusion;
+use conclusion::Conclusion;
 use interrupt::interruptible;
 use precision::PrecisionParser;
 
@@ -385,8 +385,29 @@ enum ZooEngine {
     Cuda,
 }
 
+/// Runs the command and returns its exit status, which its help lists. `started_as` are the words that start it again from a shell, such as
+/// `binned-experts`; `arguments` those that follow.
+pub fn main(started_as: Vec<String>, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    started::remember(started_as);
+    let words = std::iter::once(OsString::from(env!("CARGO_PKG_NAME"))).chain(arguments);
+    match Cli::try_parse_from(words).map(run) {
+        Ok(Ok(conclusion)) => conclusion.status(),
+        Ok(Err(error)) => {
+            if !is_broken_pipe(&error) {
+                note(format!("error: {error}"));
+            }
+            Conclusion::FAILURE
+        }
+        // Help and version are such an error too. Where it cannot be printed there is nobody to tell.
+        Err(error) => {
+            let _ = error.print();
+            u8::try_from(error.exit_code()).unwrap_or(Conclusion::FAILURE)
+        }
+    }
+}
+
 /// Does what the arguments say.
-pub(crate) fn run(cli: Cli) -> Result<Conclusion, Failure> {
+fn run(cli: Cli) -> Result<Conclusion, Failure> {
     match cli.task {
         Task::Check(arguments) => interruptible(|interrupts| check::check(&arguments, interrupts)),
         Task::Run(arguments) => interruptible(|interrupts| files::run(&arguments, interrupts)),
@@ -415,12 +436,12 @@ fn print(text: impl std::fmt::Display) -> std::io::Result<()> {
 }
 
 /// Prints a line to standard error. Where that cannot be written there is nobody to tell.
-pub(crate) fn note(text: impl std::fmt::Display) {
+fn note(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Whether a failure is only that nobody reads what is printed, as with `| head`.
-pub(crate) fn is_broken_pipe(failure: &Failure) -> bool {
+fn is_broken_pipe(failure: &Failure) -> bool {
     failure
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)

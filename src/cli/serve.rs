@@ -19,7 +19,7 @@ fn engine(arguments: &Serve) -> Result<Box<dyn Engine>, Failure> {
         let image = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         #[expect(unsafe_code, reason = "machine code can only be trusted")]
         // SAFETY: the user names the file, as that of any program to run.
-        let engine = unsafe { binned_experts::engines::with_image(built_in.name, image) }?;
+        let engine = unsafe { crate::engines::with_image(built_in.name, image) }?;
         return engine.ok_or_else(|| {
             format!(
                 "--image: expected the engine cuda-hopper or cuda-portable, found {}",

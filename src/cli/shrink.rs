@@ -7,9 +7,9 @@ use binned_experts_check::{CaseSpec, judge_spec, report};
 
 use super::files::{conclude, read_text};
 use super::interrupt::Interrupts;
-use super::progress::Progress;
 use super::saved::write_case_text;
 use super::{Conclusion, Failure, Shrink, print, started};
+use crate::progress::Progress;
 
 pub(super) fn shrink(arguments: &Shrink, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     let spec: CaseSpec = read_text(&arguments.case)?.parse()?;

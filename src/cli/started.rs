@@ -1,8 +1,17 @@
 //! How this command was started, so that the lines it prints can be run as they are.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::engines::quoted;
+
+/// The words that start this command again, unless cargo does.
+static WORDS: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Takes down the words that start this command again. A process is started once: the first ones stay.
+pub(super) fn remember(words: Vec<String>) {
+    WORDS.get_or_init(|| words);
+}
 
 /// The words that start this command again from the current folder.
 pub(super) fn command() -> String {
@@ -13,8 +22,8 @@ pub(super) fn command() -> String {
     {
         return line;
     }
-    let first = std::env::args_os().next().unwrap_or_default();
-    quoted(&first.to_string_lossy())
+    let words = WORDS.get().map_or(&[][..], Vec::as_slice);
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// The line of `cargo run`, where the executable is one that cargo built just now.

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use binned_experts::zoo::{self, Animal, Budget, KernelPath, Machine};
+use crate::zoo::{self, Animal, Budget, KernelPath, Machine};
 
 use super::engines::domain_of;
 use super::interrupt::Interrupts;
-use super::progress::Progress;
 use super::{Conclusion, Failure, Zoo, ZooEngine, print};
+use crate::progress::Progress;
 
 pub(super) fn zoo(arguments: &Zoo, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     let animals = match &arguments.zoo {

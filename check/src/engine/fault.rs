@@ -1,6 +1,7 @@
 //! Why an engine gave no result that can be compared.
 
-use super::MachineError;
+use super::{MachineError, Rule};
+use crate::named::Named;
 
 /// Why an engine gave no result that can be compared.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -25,6 +26,14 @@ pub enum Fault {
         call: WarmupCall,
         /// What happened there.
         fault: Box<Fault>,
+    },
+    /// It broke a rule of how it is called.
+    #[error("{rule}: {message}")]
+    Broken {
+        /// The rule.
+        rule: Rule,
+        /// What was expected and what was found.
+        message: String,
     },
     /// It panicked.
     #[error("panicked: {message}")]
@@ -123,6 +132,7 @@ impl Fault {
             Fault::Refused { .. } => "refused",
             Fault::Declined { .. } => "declined",
             Fault::InWarmup { fault, .. } => fault.kind(),
+            Fault::Broken { rule, .. } => rule.name(),
             Fault::Panicked { .. } => "panicked",
             Fault::NotReady { .. } => "not-ready",
             Fault::TimedOut { .. } => "timed-out",

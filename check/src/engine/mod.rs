@@ -3,12 +3,14 @@
 mod fault;
 mod machine;
 mod reference;
+mod rule;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use fault::{Fault, WarmupCall};
 pub use machine::MachineError;
 pub use reference::{DefinitionEngine, Reference};
+pub use rule::Rule;
 
 use crate::domain::Domain;
 use crate::oracle::Precision;

@@ -2,6 +2,7 @@
 
 mod batch;
 mod compare;
+mod kept;
 mod prepared;
 mod shrink;
 mod verdict;
@@ -13,7 +14,7 @@ use ndarray::{Axis, IxDyn};
 
 pub use compare::{compare, compare_runs, share_used};
 pub use shrink::{Shrunk, shrink};
-pub use verdict::{BatchPlace, Mismatch, SkipReason, Verdict};
+pub use verdict::{BatchPlace, Kept, Mismatch, SkipReason, Verdict};
 
 use self::batch::Batch;
 use self::prepared::Prepared;
@@ -322,22 +323,18 @@ fn run(engine: &mut dyn Engine, domain: &Domain, trial: &Trial) -> Result<Runs, 
     let batch = claims_batches.then(|| Batch::of(problem, expected, domain)).flatten();
     let in_batch = match &batch {
         None => None,
-        Some(batch) => before(forward(engine, &batch.problem), WarmupCall { number: 1, of: 1 })?,
+        Some(batch) => before(forward(engine, &batch.problem), warmup_call(0, 1))?,
     };
     let is_rerun = domain.is_deterministic() && matches!(trial.before, Before::Same);
     let calls = trial.calls_before();
     let mut runs_before = Vec::new();
-    for (number, call) in (1..).zip(calls) {
+    for (number, call) in calls.iter().enumerate() {
         let outcome = if is_rerun {
             caught(|| engine.rerun(&call.problem))
         } else {
             forward(engine, &call.problem)
         };
-        let call = WarmupCall {
-            number,
-            of: calls.len(),
-        };
-        runs_before.push(before(outcome, call)?);
+        runs_before.push(before(outcome, warmup_call(number, calls.len()))?);
     }
     Ok(Runs {
         outcome: forward(engine, &trial.case.problem)?,
@@ -361,24 +358,30 @@ fn verdict_on(runs: &Runs, trial: &Trial, precision: Precision, domain: &Domain)
         verdict.expect("every problem is prepared for the same precisions")
     };
     let calls = trial.calls_before();
-    for (number, (call, outcome)) in (1..).zip(calls.iter().zip(&runs.before)) {
+    for (number, (call, outcome)) in calls.iter().zip(&runs.before).enumerate() {
         if let Some(outcome) = outcome
             && let Verdict::Disagree(mismatch) = verdict_on(call, outcome)
         {
-            let call = WarmupCall {
-                number,
-                of: calls.len(),
-            };
+            let call = warmup_call(number, calls.len());
             return Verdict::Disagree(Box::new(Mismatch::InWarmup { call, mismatch }));
         }
     }
     let verdict = verdict_on(&trial.case, &runs.outcome);
     match (&verdict, &runs.batch) {
+        (Verdict::Disagree(mismatch), _) if matches!(**mismatch, Mismatch::Values { .. }) => {
+            let mismatch = mismatch.clone();
+            Verdict::Disagree(kept::explained(mismatch, &trial.case, calls, runs, precision, domain))
+        }
         (Verdict::Agree { .. }, Some((batch, in_batch))) => batch
             .compare(&trial.case.expected, in_batch, &runs.outcome)
             .map_or_else(Verdict::Disagree, |()| verdict),
         _ => verdict,
     }
+}
+
+/// The call of a number from 0.
+fn warmup_call(number: usize, of: usize) -> WarmupCall {
+    WarmupCall { number: number + 1, of }
 }
 
 /// What a call before the case gave; none where it was declined.

@@ -1,6 +1,7 @@
 //! The verdict on an engine's outcome.
 
 use crate::engine::{Fault, MachineError, WarmupCall};
+use crate::named::{Named, named_enum};
 use crate::oracle::Precision;
 use crate::stage::{Location, Stage, StageValues};
 use crate::tensor::ElementType;
@@ -157,6 +158,15 @@ pub enum Mismatch {
         /// What is wrong with it.
         mismatch: Box<Mismatch>,
     },
+    /// The wrong output is right for an earlier call.
+    Kept {
+        /// What was kept from it.
+        kept: Kept,
+        /// The earlier call.
+        call: WarmupCall,
+        /// What is wrong with it.
+        mismatch: Box<Mismatch>,
+    },
     /// An engine that claims to be deterministic gave other bits for the same case.
     NotDeterministic {
         /// The first stage that differs.
@@ -185,6 +195,16 @@ pub enum Mismatch {
     },
 }
 
+named_enum! {
+    /// What an engine kept from an earlier call.
+    pub enum Kept {
+        /// The output.
+        Result = "kept-result",
+        /// Weights of the experts, all or some.
+        Weights = "stale-weights",
+    }
+}
+
 /// The place of a token in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchPlace {
@@ -197,6 +217,16 @@ pub struct BatchPlace {
 impl std::fmt::Display for BatchPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "place {} of a batch of {}", self.position, self.tokens)
+    }
+}
+
+impl Kept {
+    /// What the output is, before the call is named.
+    fn text(self) -> &'static str {
+        match self {
+            Kept::Result => "the result of an earlier call, kept for other inputs",
+            Kept::Weights => "computed with the weights of an earlier call",
+        }
     }
 }
 
@@ -221,6 +251,7 @@ impl Mismatch {
             Mismatch::Type { .. } => "wrong-type",
             Mismatch::Values { .. } => "disagree",
             Mismatch::InWarmup { mismatch, .. } => mismatch.kind(),
+            Mismatch::Kept { kept, .. } => kept.name(),
             Mismatch::NotDeterministic { .. } => "not-deterministic",
             Mismatch::NotBatchInvariant { .. } => "not-batch-invariant",
         }
@@ -234,6 +265,7 @@ impl Mismatch {
             Mismatch::Values { stage, .. } => format!("{stage}: wrong values"),
             // A call that is wrong by itself is the same failure.
             Mismatch::InWarmup { mismatch, .. } => mismatch.likeness(),
+            Mismatch::Kept { kept, .. } => format!("output: {}", kept.text()),
             Mismatch::NotDeterministic { stage, .. } => format!("{stage}: not deterministic"),
             Mismatch::NotBatchInvariant { .. } => "output: not batch-invariant".to_owned(),
         }
@@ -243,7 +275,7 @@ impl Mismatch {
     pub fn within(&self) -> &[Precision] {
         match self {
             Mismatch::Values { within, .. } => within,
-            Mismatch::InWarmup { mismatch, .. } => mismatch.within(),
+            Mismatch::InWarmup { mismatch, .. } | Mismatch::Kept { mismatch, .. } => mismatch.within(),
             _ => &[],
         }
     }
@@ -255,7 +287,7 @@ impl Mismatch {
             | Mismatch::Type { stage, .. }
             | Mismatch::Values { stage, .. }
             | Mismatch::NotDeterministic { stage, .. } => *stage,
-            Mismatch::InWarmup { mismatch, .. } => mismatch.stage(),
+            Mismatch::InWarmup { mismatch, .. } | Mismatch::Kept { mismatch, .. } => mismatch.stage(),
             Mismatch::NotBatchInvariant { .. } => Stage::Output,
         }
     }
@@ -304,6 +336,7 @@ impl std::fmt::Display for Mismatch {
                 }
             }
             Mismatch::InWarmup { call, mismatch } => write!(f, "in {call}: {mismatch}"),
+            Mismatch::Kept { kept, call, mismatch } => write!(f, "{}, {call}\n{mismatch}", kept.text()),
             Mismatch::NotDeterministic {
                 stage,
                 at,

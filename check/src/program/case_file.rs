@@ -141,8 +141,8 @@ pub fn read_case(path: &Path) -> Result<CaseFile, FileError> {
 /// # Errors
 /// As [`read_case`].
 pub(super) fn read_case_and_weights(case: &Path, weights: &Path) -> Result<CaseFile, FileError> {
-    let (mut tensors, metadata) = case_tensors(case, &read(case)?)?;
-    let (more, _) = case_tensors(weights, &read(weights)?)?;
+    let (mut tensors, metadata) = tensors_of(case, &read(case)?)?;
+    let (more, _) = tensors_of(weights, &read(weights)?)?;
     tensors.extend(more.into_iter().filter(|(name, _)| WEIGHTS.contains(&name.as_str())));
     case_of(tensors, &metadata)
 }
@@ -195,6 +195,13 @@ pub fn write_case(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
     write(path, &tensors, Some(metadata))
 }
 
+/// The tensors of a case by name.
+pub fn case_tensors(problem: &AnyProblem) -> BTreeMap<String, Tensor> {
+    let (mut tensors, _) = with_problem!(problem, problem => call_tensors(problem));
+    tensors.extend(with_problem!(problem, problem => weight_tensors(problem)));
+    tensors
+}
+
 /// Writes a case without the experts' weights.
 pub(super) fn write_call(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
     let (tensors, metadata) = with_problem!(problem, problem => call_tensors(problem));
@@ -211,12 +218,12 @@ pub(super) fn write_weights(path: &Path, problem: &AnyProblem) -> Result<(), Fil
 /// # Errors
 /// As [`read_case`].
 pub fn parse_case(path: &Path, bytes: &[u8]) -> Result<CaseFile, FileError> {
-    let (tensors, metadata) = case_tensors(path, bytes)?;
+    let (tensors, metadata) = tensors_of(path, bytes)?;
     case_of(tensors, &metadata)
 }
 
 /// The tensors of a case, others that can be read, and the metadata.
-fn case_tensors(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>), FileError> {
+fn tensors_of(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>), FileError> {
     // A tensor that is no part of a case may be of any type.
     parse(path, bytes, |name, view| match decoded(name, view) {
         Err(error) if PARTS.contains(&name) => Err(error),

@@ -8,8 +8,10 @@ mod protocol;
 mod result_file;
 mod serve;
 
-pub use case_file::{CaseFile, FileError, parse_case, positions, read_case, read_tensors, write_case, write_tensors};
+pub use case_file::{
+    CaseFile, FileError, case_tensors, parse_case, positions, read_case, read_tensors, write_case, write_tensors,
+};
 pub use client::{Limits, Program, ProgramError};
-pub use protocol::Answer;
-pub use result_file::{parse_outcome, read_outcome};
+pub use protocol::{Answer, Broken};
+pub use result_file::{outcome, parse_outcome, read_outcome};
 pub use serve::{serve, tensors};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use process_wrap::std::{ChildWrapper, CommandWrap};
 
 use super::client::Limits;
-use super::protocol::{Answer, DescribeRequest, Description, Request, read_line};
+use super::protocol::{Answer, Broken, DescribeRequest, Description, Request, read_line};
 use crate::engine::{Fault, MachineError};
 use crate::stop::Stop;
 use crate::text::clean;
@@ -84,6 +84,10 @@ impl Process {
             Some(Answer::Ok(true)) => Ok(()),
             Some(Answer::Skip(reason)) => Err(Fault::declined(clean(&reason, MAX_MESSAGE))),
             Some(Answer::Error(message)) => Err(Fault::refused(clean(&message, MAX_MESSAGE))),
+            Some(Answer::Broken(Broken { rule, message })) => Err(Fault::Broken {
+                rule,
+                message: clean(&message, MAX_MESSAGE),
+            }),
             Some(Answer::Ok(false) | Answer::Ready(_)) | None => Err(self.garbage(ANSWERS, &line)),
         }
     }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Domain;
+use crate::engine::Rule;
 
 /// The longest line that either side reads.
 pub(super) const MAX_LINE: u64 = 1 << 16;
@@ -77,6 +78,17 @@ pub enum Answer {
     Skip(String),
     /// There is none, with the reason.
     Error(String),
+    /// The kernel broke a rule.
+    Broken(Broken),
+}
+
+/// A rule that a kernel broke.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// Which one.
+    pub rule: Rule,
+    /// What was expected and what was found.
+    pub message: String,
 }
 
 impl Answer {

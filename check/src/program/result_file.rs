@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ndarray::{Array2, Array3};
 
-use super::case_file::{FileError, parse_known, positions};
+use super::case_file::{FileError, Known, parse_known, positions};
 use crate::engine::{Fault, MachineError, Outcome};
 use crate::named::Named;
 use crate::stage::{Layout, Stage, StageValues, Stages, from_stored, kept_rows};
@@ -36,13 +36,26 @@ pub fn read_outcome(path: &Path, problem: &AnyProblem) -> Result<Outcome, Fault>
 /// [`Fault::MissingOutput`] or [`Fault::Unreadable`].
 pub fn parse_outcome(path: &Path, bytes: &[u8], problem: &AnyProblem) -> Result<Outcome, Fault> {
     let names: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).collect();
-    let mut tensors = parse_known(path, bytes, &names).map_err(|error| unreadable(&error))?;
-    let output = tensors.known.remove("output").ok_or_else(|| Fault::MissingOutput {
-        found: clean(&names_of(&tensors.known, &tensors.others), MAX_MESSAGE),
+    let Known { known, others } = parse_known(path, bytes, &names).map_err(|error| unreadable(&error))?;
+    outcome(known, &others, problem)
+}
+
+/// The output and the stages of tensors by name, in the shapes of a result file; `others` are names of tensors that are
+/// there besides.
+///
+/// # Errors
+/// [`Fault::MissingOutput`] or [`Fault::Unreadable`].
+pub fn outcome(
+    mut tensors: BTreeMap<String, Tensor>,
+    others: &[String],
+    problem: &AnyProblem,
+) -> Result<Outcome, Fault> {
+    let output = tensors.remove("output").ok_or_else(|| Fault::MissingOutput {
+        found: clean(&names_of(&tensors, others), MAX_MESSAGE),
     })?;
     let mut stages = Stages::default();
     for &stage in Stage::ALL {
-        if let Some(tensor) = tensors.known.get(stage.name()) {
+        if let Some(tensor) = tensors.get(stage.name()) {
             stages = stages.with(stage, stage_values(stage, tensor, problem)?);
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
 use super::case_file::{FileError, read_case, read_case_and_weights, write_tensors};
-use super::protocol::{Answer, CaseRequest, Description, MAX_LINE, Request, WeightsRequest, read_line, skip_line};
+use super::protocol::{
+    Answer, Broken, CaseRequest, Description, MAX_LINE, Request, WeightsRequest, read_line, skip_line,
+};
 use crate::engine::{Engine, Fault, Outcome, forward};
 use crate::stage::Stage;
 use crate::tensor::{AnyProblem, Tensor};
@@ -63,6 +65,7 @@ fn computed(engine: &mut dyn Engine, request: &CaseRequest) -> Result<(), Answer
     let problem = read.map_err(file)?.problem;
     let outcome = forward(engine, &problem).map_err(|fault| match fault {
         Fault::Declined { reason } => Answer::Skip(reason),
+        Fault::Broken { rule, message } => Answer::Broken(Broken { rule, message }),
         fault => Answer::Error(fault.to_string()),
     })?;
     write_tensors(&request.output, &tensors(&outcome, &problem, MOST_STAGE_ELEMENTS)).map_err(file)

@@ -210,6 +210,11 @@ fn mismatch_json(mismatch: &Mismatch) -> Value {
             value["warmup_call"] = json!({ "number": call.number, "of": call.of });
             value
         }
+        Mismatch::Kept { kept, call, mismatch } => {
+            let mut value = mismatch_json(mismatch);
+            value["kept"] = json!({ "what": kept, "number": call.number, "of": call.of });
+            value
+        }
         Mismatch::Shape { expected, found, .. } => json!({ "expected_shape": expected, "found_shape": found }),
         Mismatch::Type { expected, found, .. } => json!({ "expected_type": expected, "found_type": found }),
         Mismatch::Values {

@@ -14,6 +14,7 @@ mod generator;
 mod goldens;
 mod habits;
 mod invariants;
+mod kept;
 mod kernels;
 mod kinds;
 mod layers;

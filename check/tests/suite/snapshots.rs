@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::common::Spoiled;
 use binned_experts_check::case::{Profile, RoutingProfile, ValueProfile};
-use binned_experts_check::engine::{Fault, Reference, WarmupCall};
-use binned_experts_check::judge::{BatchPlace, Mismatch, SkipReason};
+use binned_experts_check::engine::{Fault, Reference, Rule, WarmupCall};
+use binned_experts_check::judge::{BatchPlace, Kept, Mismatch, SkipReason};
 use binned_experts_check::{
     CaseSpec, CheckPlan, ElementType, Location, Precision, Selection, Stage, Summary, Verdict, check_engine, report,
 };
@@ -158,6 +158,16 @@ fn verdict_texts() {
             worst: 2.0,
             within: vec![Precision::TF32, Precision::BF16],
         },
+        Mismatch::Kept {
+            kept: Kept::Result,
+            call: WarmupCall { number: 2, of: 3 },
+            mismatch: Box::new(values(Stage::Output, 1.0, 1.5, 0.25, 2.0)),
+        },
+        Mismatch::Kept {
+            kept: Kept::Weights,
+            call: WarmupCall { number: 1, of: 1 },
+            mismatch: Box::new(values(Stage::Output, 1.0, 1.5, 0.25, 2.0)),
+        },
         Mismatch::InWarmup {
             call: WarmupCall { number: 1, of: 1 },
             mismatch: Box::new(Mismatch::Type {
@@ -194,6 +204,10 @@ fn verdict_texts() {
             undecided: 3,
         },
         Verdict::Fault(Fault::refused("no memory")),
+        Verdict::Fault(Fault::Broken {
+            rule: Rule::InputChanged,
+            message: "down_proj: expected it as it was, found element 3 changed".to_owned(),
+        }),
         Verdict::Fault(Fault::InWarmup {
             call: WarmupCall { number: 2, of: 3 },
             fault: Box::new(Fault::refused("no memory")),

@@ -5,14 +5,15 @@ use std::io::IsTerminal;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// What a run is at. Nothing is shown where standard error is no terminal.
-pub(super) struct Progress {
+#[derive(Debug)]
+pub struct Progress {
     bar: ProgressBar,
     failures: usize,
 }
 
 impl Progress {
     /// A bar for so many steps. Where lines are `streamed` to the same terminal there is none.
-    pub(super) fn new(length: usize, streamed: bool) -> Progress {
+    pub fn new(length: usize, streamed: bool) -> Progress {
         let bar = if streamed && std::io::stdout().is_terminal() {
             ProgressBar::hidden()
         } else {
@@ -25,26 +26,29 @@ impl Progress {
         }
     }
 
-    pub(super) fn step(&self) {
+    /// A step is done.
+    pub fn step(&self) {
         self.bar.inc(1);
         if self.failures > 0 {
             self.bar.set_message(self.failed());
         }
     }
 
-    pub(super) fn failing(&mut self) {
+    /// One of them failed.
+    pub fn failing(&mut self) {
         self.failures += 1;
         self.bar.set_message(self.failed());
     }
 
-    pub(super) fn shrinking(&self, tries: usize) {
+    /// A case is tried to make a failing one smaller: the number of it.
+    pub fn shrinking(&self, tries: usize) {
         self.bar
             .set_message(format!("{}; shrinking, try {tries}", self.failed()));
         self.bar.tick();
     }
 
     /// Takes the bar away.
-    pub(super) fn finish(&self) {
+    pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 

@@ -1,0 +1,14 @@
+"""Tests mixture-of-experts (MoE) kernels from Python.
+
+``check`` draws cases, calls a function with the arrays of each, and compares what it returns with the right result,
+within error bounds that are derived for every element. ``cases`` and ``case`` give single cases as values.
+
+Symbols: T tokens (= B·S), H hidden, I intermediate, E experts, K top_k, C capacity.
+"""
+
+from ._cases import Case, case, cases
+from ._check import check
+from ._native import Domain, Failure, Report, Verdict
+from ._rules import Skip
+
+__all__ = ["Case", "Domain", "Failure", "Report", "Skip", "Verdict", "case", "cases", "check"]

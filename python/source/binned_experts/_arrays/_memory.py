@@ -1,0 +1,48 @@
+"""The memory of an input, with guards around it."""
+
+GUARD = 256
+# NaN in every element type, and -1 as an index.
+GUARD_BYTES = b"\xff" * GUARD
+
+
+class Memory:
+    """The bytes of a tensor between two guards, which no function may write. What is read there is NaN."""
+
+    def __init__(self, dtype, shape, data):
+        self.dtype = dtype
+        self.shape = tuple(shape)
+        self.size = len(data)
+        self.bytes = bytearray(GUARD + self.size + GUARD)
+        self.array = None
+        self.write(data)
+
+    def holds(self, dtype, shape):
+        """Whether a tensor of this type and shape fits in."""
+        return (self.dtype, self.shape) == (dtype, tuple(shape))
+
+    def write(self, data):
+        """Puts other bytes in, and the guards in order."""
+        self.data = data
+        self.bytes[:GUARD] = self.bytes[GUARD + self.size :] = GUARD_BYTES
+        self.bytes[GUARD : GUARD + self.size] = data
+
+    def broken(self, name, written):
+        """The rule that is broken where a function left these bytes, and what was found; ``None`` where none is."""
+        for guard, place in ((written[:GUARD], "before"), (written[GUARD + self.size :], "behind")):
+            if guard != GUARD_BYTES:
+                at = next(index for index, byte in enumerate(guard) if byte != 0xFF)
+                distance = GUARD - at if place == "before" else at + 1
+                return "guard-touched", f"{name}: byte {distance} {place} it was written"
+        if not written.startswith(self.data, GUARD):
+            width = self.size // max(count(self.shape), 1)
+            changed = (at for at in range(self.size) if written[GUARD + at] != self.data[at])
+            return "input-changed", f"{name}: expected it as it was, found element {next(changed) // width} changed"
+        return None
+
+
+def count(shape):
+    """Number of elements."""
+    elements = 1
+    for size in shape:
+        elements *= size
+    return elements

@@ -1,0 +1,85 @@
+"""torch, on the CPU or a GPU."""
+
+import ctypes
+import math
+
+import torch
+
+from .._rules import Broken
+from . import expect_type
+from ._memory import GUARD
+
+TYPES = {
+    "f32": torch.float32,
+    "f64": torch.float64,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "i64": torch.int64,
+}
+
+
+class Torch:
+    def __init__(self, device):
+        try:
+            self.device = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device: expected one that torch has here, found {device!r}: {error}") from error
+
+    def place(self, memory):
+        """On the CPU the tensor lies in the memory itself, elsewhere in a copy that has the same guards."""
+        memory.there = torch.frombuffer(memory.bytes, dtype=torch.uint8).to(self.device)
+        elements = memory.there[GUARD : GUARD + memory.size]
+        return elements.view(TYPES[memory.dtype]).view(memory.shape)
+
+    def update(self, memory):
+        if self.device.type != "cpu":
+            memory.there.copy_(torch.frombuffer(memory.bytes, dtype=torch.uint8))
+        return memory.array
+
+    def written(self, memory):
+        if self.device.type == "cpu":
+            return memory.bytes
+        return bytearray(bytes_of(memory.there))
+
+    def contents(self, name, value, element):
+        if type(value) is torch.nn.Parameter:
+            value = value.data
+        expect_type(name, value, torch.Tensor)
+        overridden = sorted(name for name in vars(value) if hasattr(torch.Tensor, name))
+        if overridden:
+            raise Broken("not-an-array", f"{name}: expected a plain tensor, found one with its own {overridden[0]}")
+        if value.device != self.device:
+            raise Broken("wrong-device", f"{name}: expected {self.device}, found {value.device}")
+        names = (known for known, dtype in TYPES.items() if dtype == value.dtype)
+        return next(names, str(value.dtype)), tuple(value.shape), bytes_of(value)
+
+    def shares(self, value, memory):
+        mine, others = value.untyped_storage(), memory.there.untyped_storage()
+        start, other = mine.data_ptr(), others.data_ptr()
+        return value.numel() > 0 and start < other + others.nbytes() and other < start + mine.nbytes()
+
+    def of(self, dtype, shape, data):
+        if not data:
+            return torch.empty(shape, dtype=TYPES[dtype])
+        return torch.frombuffer(bytearray(data), dtype=TYPES[dtype]).view(shape)
+
+    def poison(self, sizes, dtype):
+        held = [torch.full((size,), math.nan, dtype=TYPES[dtype], device=self.device) for size in sizes]
+        del held
+
+    def calls(self):
+        return torch.no_grad()
+
+    def finish(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def is_lost(self, error):
+        lost = getattr(torch, "AcceleratorError", ())
+        return isinstance(error, lost) or "CUDA error" in str(error) or "device-side assert" in str(error)
+
+
+def bytes_of(tensor):
+    """The bytes of a tensor in row-major order."""
+    rows = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    return ctypes.string_at(rows.data_ptr(), rows.numel() * rows.element_size()) if rows.numel() else b""

@@ -1,0 +1,141 @@
+"""A call of a function with the arrays of a case, and the rules that it must keep."""
+
+import inspect
+
+from . import _rules
+from ._arrays._memory import Memory
+
+ARRAYS = (
+    "hidden_states",
+    "router_indices",
+    "routing_weights",
+    "gate_up_proj",
+    "gate_up_proj_bias",
+    "down_proj",
+    "down_proj_bias",
+    "sorted_indices",
+)
+NUMBERS = ("expert_capacity", "alpha", "limit", "layer", "first_expert")
+# Elements that are poisoned at a time, and in how many pieces small ones are: a function allocates more than one.
+MOST_POISONED = 1 << 22
+SMALL_POISONED = 1 << 12
+PIECES = 8
+
+
+def parameters_of(function):
+    """The names of the arguments that a function takes.
+
+    Raises ``TypeError`` where its parameters cannot be read, or it needs one that no case has.
+    """
+    known = ARRAYS + NUMBERS
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        message = f"function: expected one whose parameters can be read, found {function!r}; wrap it in a def"
+        raise TypeError(message) from error
+    taken = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            return list(known)
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            continue
+        if parameter.name in known and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
+            taken.append(parameter.name)
+        elif parameter.default is inspect.Parameter.empty:
+            raise TypeError(f"function: expected parameters among {', '.join(known)}; found {parameter}")
+    return taken
+
+
+class Caller:
+    """Calls a function case by case, and answers with a kind and what belongs to it.
+
+    The kinds are ``ok`` with tensors by name, ``skip`` and ``error`` with a reason, ``broken`` with a rule and what was
+    found. A call of the same shapes as the one before has its arrays at the same places.
+    """
+
+    def __init__(self, function, parameters, arrays, poison):
+        self.function = function
+        self.parameters = parameters
+        self.arrays = arrays
+        self.poison = poison
+        self.memories = {}
+        # The output of the call before, and the tensor that it was.
+        self.before = None
+
+    def __call__(self, tensors, numbers):
+        self.bring(tensors)
+        # What a case has not is None: an explicit order, or the biases of a layer without.
+        arguments = dict.fromkeys(ARRAYS) | {name: memory.array for name, memory in self.memories.items()} | numbers
+        element = tensors["hidden_states"][0]
+        if self.poison:
+            self.arrays.poison(poisoned(tensors), element)
+        try:
+            self.keep_output("written-after-return", "after its return", element)
+            with self.arrays.calls():
+                found = self.function(**{name: arguments[name] for name in self.parameters})
+            self.arrays.finish()
+            self.keep_inputs()
+            return "ok", self.result(found, element)
+        except _rules.Skip as reason:
+            return "skip", str(reason)
+        except _rules.Broken as broken:
+            return "broken", (broken.rule, str(broken))
+        except Exception as error:
+            if self.arrays.is_lost(error):
+                self.lost(error)
+            return "error", f"{type(error).__name__}: {error}"
+
+    def lost(self, error):
+        """No later call of this process can be right. Its own process would end here; this one goes on."""
+
+    def bring(self, tensors):
+        """The tensors in memory, at the same places as those of the call before where they have the same shapes."""
+        for name in set(self.memories) - set(tensors):
+            del self.memories[name]
+        for name, (dtype, shape, data) in tensors.items():
+            memory = self.memories.get(name)
+            if memory is not None and memory.holds(dtype, shape):
+                memory.write(data)
+                memory.array = self.arrays.update(memory)
+            else:
+                memory = self.memories[name] = Memory(dtype, shape, data)
+                memory.array = self.arrays.place(memory)
+
+    def keep_inputs(self):
+        """Breaks a rule where an input, or memory beside it, is not as it was."""
+        for name, memory in self.memories.items():
+            broken = memory.broken(name, self.arrays.written(memory))
+            if broken:
+                # What lies there now is no input of a later call.
+                self.memories = {}
+                raise _rules.Broken(*broken)
+
+    def keep_output(self, rule, when, element):
+        """Breaks a rule where the output of the call before is not as it was."""
+        if self.before is None:
+            return
+        value, (_, _, data) = self.before
+        if self.arrays.contents("output", value, element)[2] != data:
+            self.before = None
+            raise _rules.Broken(rule, f"the output of the call before was changed {when}")
+
+    def result(self, found, element):
+        """The tensors that a function returned."""
+        values = found if isinstance(found, dict) else {"output": found}
+        tensors = {name: self.arrays.contents(name, value, element) for name, value in values.items()}
+        self.keep_output("output-overwritten", "by this call", element)
+        if "output" in values:
+            for name, memory in self.memories.items():
+                if self.arrays.shares(values["output"], memory):
+                    raise _rules.Broken("output-aliases", f"output: expected memory of its own, found that of {name}")
+            self.before = values["output"], tensors["output"]
+        return tensors
+
+
+def poisoned(tensors):
+    """The numbers of elements of what a function is likely to allocate: its output, slots, rows and their products."""
+    batch, sequence, hidden = tensors["hidden_states"][1]
+    assignments = batch * sequence * tensors["router_indices"][1][1]
+    wide = tensors["gate_up_proj_bias"][1][1]
+    sizes = (batch * sequence * hidden, assignments * hidden, assignments * wide, assignments * wide // 2)
+    return [size for size in sizes if size <= MOST_POISONED for _ in range(PIECES if size <= SMALL_POISONED else 1)]

@@ -1,0 +1,114 @@
+//! Tensors as Python has them here: the name of the type, the shape, and the bytes in row-major order.
+
+use std::collections::BTreeMap;
+
+use binned_experts_check::case::LayerSpec;
+use binned_experts_check::{AnyProblem, Tensor, program};
+use bytemuck::{NoUninit, Pod};
+use half::{bf16, f16};
+use ndarray::{ArrayD, IxDyn};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::domain::refused;
+
+/// The type's name, the shape and the bytes of a tensor in Python.
+type Raw<'py> = (String, Vec<usize>, Bound<'py, PyBytes>);
+
+/// A problem as the arguments of a call: tensors by name, and what else there is.
+pub(crate) struct Arguments {
+    tensors: BTreeMap<String, Tensor>,
+    capacity: usize,
+    alpha: f64,
+    limit: f64,
+    layer: LayerSpec,
+    first_expert: Option<usize>,
+}
+
+impl Arguments {
+    /// Of a problem. This is the one place where a problem becomes named arrays.
+    pub(crate) fn new(problem: &AnyProblem) -> Arguments {
+        let activation = problem.activation();
+        Arguments {
+            tensors: program::case_tensors(problem),
+            capacity: problem.dims().capacity,
+            alpha: activation.alpha,
+            limit: activation.limit,
+            layer: LayerSpec::from(*problem.layer()),
+            first_expert: problem.first_expert(),
+        }
+    }
+
+    /// As `(tensors, numbers)` by name. Among the numbers is the layer, a dict of what is not as in gpt-oss.
+    pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
+        let numbers = PyDict::new(py);
+        numbers.set_item("expert_capacity", self.capacity)?;
+        numbers.set_item("alpha", self.alpha)?;
+        numbers.set_item("limit", self.limit)?;
+        let layer = serde_json::to_string(&self.layer).map_err(refused)?;
+        numbers.set_item("layer", py.import("json")?.call_method1("loads", (layer,))?)?;
+        numbers.set_item("first_expert", self.first_expert)?;
+        Ok((raws(py, &self.tensors)?, numbers))
+    }
+}
+
+/// Tensors by name as Python has them.
+pub(crate) fn raws<'py>(py: Python<'py>, tensors: &BTreeMap<String, Tensor>) -> PyResult<Bound<'py, PyDict>> {
+    let raws = PyDict::new(py);
+    for (name, tensor) in tensors {
+        raws.set_item(name, raw(py, tensor))?;
+    }
+    Ok(raws)
+}
+
+/// Tensors by name, of what Python has.
+///
+/// # Errors
+/// Which tensor has other bytes than its type and shape say, or a type that is not known.
+pub(crate) fn tensors(raws: &Bound<'_, PyDict>) -> PyResult<Result<BTreeMap<String, Tensor>, String>> {
+    let mut tensors = BTreeMap::new();
+    for (name, found) in raws {
+        let name: String = name.extract()?;
+        let (dtype, shape, bytes): Raw<'_> = found.extract()?;
+        match tensor(&dtype, &shape, bytes.as_bytes()) {
+            Ok(tensor) => tensors.insert(name, tensor),
+            Err(error) => return Ok(Err(format!("{name}: {error}"))),
+        };
+    }
+    Ok(Ok(tensors))
+}
+
+fn raw<'py>(py: Python<'py>, tensor: &Tensor) -> Raw<'py> {
+    let shape = tensor.shape().to_vec();
+    let dtype = tensor.type_name();
+    let bytes = match tensor {
+        Tensor::F32(array) => bytes(py, array),
+        Tensor::F64(array) => bytes(py, array),
+        Tensor::Bf16(array) => bytes(py, array),
+        Tensor::F16(array) => bytes(py, array),
+        Tensor::I64(array) => bytes(py, array),
+    };
+    (dtype, shape, bytes)
+}
+
+fn bytes<'py, T: NoUninit>(py: Python<'py>, array: &ArrayD<T>) -> Bound<'py, PyBytes> {
+    let rows = array.as_standard_layout();
+    PyBytes::new(py, rows.as_slice().map_or(&[][..], bytemuck::cast_slice))
+}
+
+fn tensor(dtype: &str, shape: &[usize], bytes: &[u8]) -> Result<Tensor, String> {
+    Ok(match dtype {
+        "f32" => array::<f32>(shape, bytes)?.into(),
+        "f64" => array::<f64>(shape, bytes)?.into(),
+        "bf16" => array::<bf16>(shape, bytes)?.into(),
+        "f16" => array::<f16>(shape, bytes)?.into(),
+        "i64" => Tensor::I64(array(shape, bytes)?),
+        _ => return Err(format!("expected f32, f64, bf16, f16 or i64, found {dtype}")),
+    })
+}
+
+fn array<T: Pod>(shape: &[usize], bytes: &[u8]) -> Result<ArrayD<T>, String> {
+    let values: Vec<T> = bytemuck::allocation::pod_collect_to_vec(bytes);
+    ArrayD::from_shape_vec(IxDyn(shape), values)
+        .map_err(|_| format!("expected the bytes of shape {shape:?}, found {}", bytes.len()))
+}

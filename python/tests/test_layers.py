@@ -1,0 +1,68 @@
+"""Layers of other models, and the part of one rank: the function gets tensors as such kernels have them."""
+
+import binned_experts
+import numpy
+import pytest
+
+SMALL = {"tokens": {"max": 24}, "hidden": {"max": 32}, "intermediate": {"max": 32}, "drops": False, "finite": True}
+
+
+def mixtral(hidden_states, router_indices, routing_weights, gate_up_proj, gate_up_proj_bias, down_proj, swapped=False):
+    """SiLU without biases, all gates before all ups, projections [out,in], a routing weight for each slot."""
+    assert gate_up_proj_bias is None
+    rows = hidden_states.reshape(router_indices.shape[0], hidden_states.shape[2])
+    output = numpy.zeros_like(rows)
+    for token, experts in enumerate(router_indices):
+        for slot, expert in enumerate(experts):
+            gate, up = numpy.split(gate_up_proj[expert] @ rows[token], 2)
+            gate, up = (up, gate) if swapped else (gate, up)
+            row = down_proj[expert] @ (gate / (1 + numpy.exp(-gate)) * up)
+            output[token] += routing_weights[token, slot] * row
+    return output.reshape(hidden_states.shape)
+
+
+def run(function, cases=120, **domain):
+    with numpy.errstate(all="ignore"):
+        return binned_experts.check(
+            function, precision="fp32", arrays="numpy", cases=cases, shrink_budget=40, domain=SMALL | domain
+        )
+
+
+def test_a_layer_of_another_model_is_judged():
+    run(mixtral, layers=["mixtral"]).assert_agrees()
+
+
+def test_swapped_halves_are_found():
+    def swapped(hidden_states, router_indices, routing_weights, gate_up_proj, gate_up_proj_bias, down_proj):
+        return mixtral(**locals(), swapped=True)
+
+    assert not run(swapped, layers=["mixtral"]).agrees
+
+
+def test_several_layers_are_told_apart():
+    seen = set()
+
+    def either(hidden_states, router_indices, routing_weights, gate_up_proj, gate_up_proj_bias, down_proj, layer):
+        seen.add(layer.get("activation"))
+        if layer["activation"] != "silu":
+            raise binned_experts.Skip("silu alone")
+        return mixtral(hidden_states, router_indices, routing_weights, gate_up_proj, gate_up_proj_bias, down_proj)
+
+    gelu = {"activation": "gelu", "bias": False}
+    report = run(either, layers=["mixtral", gelu])
+    assert seen == {"silu", "gelu"} and report.agrees
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_foreign_ids_add_nothing(is_right):
+    def of_rank(hidden_states, router_indices, routing_weights, gate_up_proj, gate_up_proj_bias, down_proj, first_expert):
+        local = router_indices - (first_expert or 0)
+        is_local = (local >= 0) & (local < len(gate_up_proj))
+        weights = numpy.where(is_local, routing_weights, 0 if is_right else 1)
+        if len(gate_up_proj) == 0:
+            return numpy.zeros_like(hidden_states)
+        local = numpy.where(is_local, local, 0)
+        return mixtral(hidden_states, local, weights.astype(hidden_states.dtype), gate_up_proj, None, down_proj)
+
+    for foreign in ["minus-one", "other-ranks"]:
+        assert run(of_rank, layers=["mixtral"], foreign=[foreign]).agrees == is_right
