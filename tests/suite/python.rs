@@ -4,7 +4,7 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::runner::{check_program, written_tensors_read_back};
+use crate::runner::{check, check_program, written_tensors_read_back};
 use crate::trials::{Need, trial};
 
 const NUMPY: &str = "python3 examples/engines/numpy_engine.py";
@@ -13,7 +13,12 @@ const TORCH: &str = "python3 examples/engines/torch_engine.py";
 pub(crate) fn trials() -> Vec<Trial> {
     let numpy = Need::new("numpy", Some("CI"), || missing(&["numpy"]));
     let torch = Need::new("torch", None, || missing(&["torch", "safetensors"]));
-    vec![trial(&[&numpy], numpy_agrees), trial(&[&torch], torch_agrees)]
+    vec![
+        trial(&[&numpy], numpy_agrees),
+        trial(&[&numpy], numpy_agrees_on_every_layer),
+        trial(&[&torch], torch_agrees),
+        trial(&[&torch], torch_agrees_on_every_layer),
+    ]
 }
 
 /// Why python3 cannot import modules.
@@ -38,8 +43,32 @@ fn numpy_agrees() {
     written_tensors_read_back(&arguments, &["bins", "output", "sorted_indices"]);
 }
 
+fn numpy_agrees_on_every_layer() {
+    agrees_where_it_says(NUMPY, "", 400);
+}
+
 fn torch_agrees() {
     agrees(TORCH, "fp32");
+}
+
+fn torch_agrees_on_every_layer() {
+    agrees_where_it_says(TORCH, "precision = ['fp32', 'fp64']", 200);
+}
+
+/// On the layers and ids of its own domain, as far as another admits them.
+fn agrees_where_it_says(program: &str, domain: &str, cases: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("domain.toml");
+    std::fs::write(&path, domain).unwrap();
+    let number = cases.to_string();
+    let path = path.to_str().unwrap();
+    let checked = check(&["--command", program, "--domain", path, "--cases", &number]);
+    assert_eq!((checked.code, checked.first_complaint()), (Some(0), None));
+    let coverage = &checked.totals["coverage"];
+    for situation in ["another layer", "ids of no local expert"] {
+        let counted = coverage[situation].as_u64().unwrap();
+        assert!(counted * 2 > cases as u64, "{situation}: {coverage}");
+    }
 }
 
 /// On generated cases, and on the goldens of the element type.

@@ -4,8 +4,8 @@ use clap::ValueEnum;
 use libtest_mimic::Trial;
 use predicates::str::contains;
 
-use crate::planted::{Bug, Misbehaviour, name_of};
-use crate::runner::{binned_experts, check_program, planted};
+use crate::planted::{Bug, LayerBug, Misbehaviour, name_of};
+use crate::runner::{binned_experts, check, check_program, planted};
 use crate::trials::{named, trial};
 
 /// Bugs that need thousands of assignments. Such cases take long to shrink, so these are run on files, which are not
@@ -107,6 +107,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             bug_is_found(bug)
         }));
     }
+    for &bug in LayerBug::value_variants() {
+        trials.push(named(
+            format!("wrong_engines::layer_bug::{}", name_of(bug)),
+            &[],
+            move || layer_bug_is_found(bug),
+        ));
+    }
     // What is a bug under a claim of fp32 is right under one of tf32.
     for (engine, precision) in [
         (Bug::Right, "fp32"),
@@ -166,6 +173,27 @@ fn bug_is_found(bug: Bug) {
     assert_eq!((checked.code, checked.complaints()), (Some(1), vec![verdict]));
     let complaint = checked.first_complaint().unwrap();
     assert!(complaint["shrunk"].is_object(), "{complaint}");
+}
+
+/// Within 200 cases of the layer that it needs.
+fn layer_bug_is_found(bug: LayerBug) {
+    let folder = tempfile::tempdir().unwrap();
+    let domain = folder.path().join("domain.toml");
+    std::fs::write(&domain, bug.needs()).unwrap();
+    let (program, domain) = (planted(bug), domain.to_str().unwrap());
+    let of_domain = [
+        "--command",
+        &program,
+        "--domain",
+        domain,
+        "--cases",
+        "200",
+        "--fail-fast",
+    ];
+    let tiny = ["--profile", "tiny"];
+    let checked = check(&[&of_domain[..], &tiny, FEW_TRIES].concat());
+    assert_eq!((checked.code, checked.complaints()), (Some(1), vec!["disagree"]));
+    assert!(checked.first_complaint().unwrap()["shrunk"].is_object());
 }
 
 /// In about half of the cases; of any values, in one of a hundred.

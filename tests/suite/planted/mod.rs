@@ -12,6 +12,7 @@ mod bug;
 mod case;
 mod engine;
 mod experts;
+mod layers;
 mod misbehaviour;
 mod restricted;
 mod routing;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 pub(crate) use bug::Bug;
+pub(crate) use layers::LayerBug;
 pub(crate) use misbehaviour::Misbehaviour;
 pub(crate) use restricted::Outside;
 
@@ -36,6 +38,7 @@ pub(crate) const RESTRICTED: &str = "restricted";
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let Some(name) = arguments.first() else {
         list::<Bug>();
+        list::<LayerBug>();
         list::<Misbehaviour>();
         return ExitCode::SUCCESS;
     };
@@ -43,6 +46,8 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         restricted::run(&arguments[1..])
     } else if let Ok(bug) = Bug::from_str(name, false) {
         Planted::new(bug).serve()
+    } else if let Ok(bug) = LayerBug::from_str(name, false) {
+        bug.serve()
     } else if let Ok(misbehaviour) = Misbehaviour::from_str(name, false) {
         misbehaviour.serve(arguments.get(1).map(AsRef::as_ref))
     } else {

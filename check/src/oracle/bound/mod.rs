@@ -290,10 +290,13 @@ fn weighted_error(value: f64, roundings: Roundings) -> f64 {
         max,
         ..
     } = roundings;
-    if !value.is_finite() || (between.represents(value) && activated.represents(value)) {
+    if !value.is_finite() {
         0.0
     } else if value.abs() > 0.5 * max {
+        // Whether it overflows is open, however few bits it has.
         f64::INFINITY
+    } else if between.represents(value) && activated.represents(value) {
+        0.0
     } else {
         between.error(value) + activated.error(value)
     }
