@@ -147,6 +147,11 @@ mod sealed {
     impl Sealed for half::f16 {}
 }
 
+/// Whether a value is NaN.
+pub(crate) fn is_nan<T: Element>(value: T) -> bool {
+    value.widen() != value.widen()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

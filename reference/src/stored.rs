@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, Dim};
 
+use crate::element::is_nan;
 use crate::memory::try_filled;
 use crate::problem::{expect_shape, local_expert};
 use crate::{Element, Error, ExpertWeights, Layer, Problem, ProjectionLayout, RoutingWeightLayout};
@@ -148,8 +149,7 @@ pub fn weights_by_expert<T: Element>(
 
 /// Whether two weights are equal; any NaN equals any other.
 fn is_same<T: Element>(one: T, other: T) -> bool {
-    let (one, other) = (one.widen(), other.widen());
-    one == other || (one != one && other != other)
+    one.widen() == other.widen() || (is_nan(one) && is_nan(other))
 }
 
 /// `[E,a,b]` as `[E,b,a]`, in row-major order.

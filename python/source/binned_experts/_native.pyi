@@ -7,7 +7,7 @@ from ._cases import Case as Value
 
 # A tensor: the name of its type, its shape, and its bytes in row-major order.
 _Tensor: TypeAlias = tuple[str, tuple[int, ...] | list[int], bytes]
-_Arguments: TypeAlias = tuple[dict[str, _Tensor], dict[str, float]]
+_Arguments: TypeAlias = tuple[dict[str, _Tensor], dict[str, Any]]
 # Number of cases, first seed, and the most cases tried to make a failing one smaller.
 _Size: TypeAlias = tuple[int, int, int]
 

@@ -9,6 +9,7 @@ mod gelu_tanh;
 mod relu_squared;
 mod silu;
 
+use crate::element::is_nan;
 use crate::named::named;
 use crate::{Binned, Element, Error};
 
@@ -160,8 +161,4 @@ fn at_least<T: Element>(value: T, lower: T) -> T {
     } else {
         lower
     }
-}
-
-fn is_nan<T: Element>(value: T) -> bool {
-    value.widen() != value.widen()
 }

@@ -12,7 +12,7 @@ use crate::tensor::{ElementType, power_of_two};
 
 /// At a gate of −d the activation is about 2^(−d · this): 1.702 / ln 2 and 1 / ln 2, rounded.
 const OF_SWIGLU: f64 = 2.4555;
-const OF_SILU: f64 = 1.4427;
+const OF_SILU: f64 = std::f64::consts::LOG2_E;
 /// 1 + erf and 1 + tanh cancel, which leaves less than 2^(− this).
 const OF_GELU: f64 = 24.0;
 

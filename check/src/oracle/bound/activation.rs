@@ -58,7 +58,8 @@ pub(super) fn activation_bound(
         return bound;
     }
     // NaN, overflow, or an infinity whose factors have certain signs.
-    let certain = up_error < up_size && error + underflow < size;
+    let is_nonzero = size == f64::INFINITY || error + underflow < size;
+    let certain = up_error < up_size && error < size && is_nonzero;
     if value.is_nan() || (value.is_infinite() && certain) {
         0.0
     } else {

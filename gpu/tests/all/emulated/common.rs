@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use binned_experts_check::case::{Routing, RoutingProfile, ValueProfile, WeightProfile};
+use binned_experts_check::case::{LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
 use binned_experts_check::draw::mix;
 use binned_experts_check::judge::{Trial, compare};
 use binned_experts_check::report::verdict_text;
@@ -77,6 +77,8 @@ fn problem_of(
         warmup: None,
         order: None,
         larger: None,
+        layer: LayerSpec::default(),
+        foreign: None,
     };
     spec.build().unwrap()
 }
