@@ -39,15 +39,20 @@ impl Arguments {
         }
     }
 
-    /// As `(tensors, numbers)` by name. Among the numbers is the layer, a dict of what is not as in gpt-oss.
+    /// As `(tensors, numbers)` by name. Where the layer is not that of gpt-oss, a dict of what is different is among the
+    /// numbers; where there are ids of other ranks, the id of the first local expert is.
     pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
         let numbers = PyDict::new(py);
         numbers.set_item("expert_capacity", self.capacity)?;
         numbers.set_item("alpha", self.alpha)?;
         numbers.set_item("limit", self.limit)?;
-        let layer = serde_json::to_string(&self.layer).map_err(refused)?;
-        numbers.set_item("layer", py.import("json")?.call_method1("loads", (layer,))?)?;
-        numbers.set_item("first_expert", self.first_expert)?;
+        if !self.layer.is_default() {
+            let layer = serde_json::to_string(&self.layer).map_err(refused)?;
+            numbers.set_item("layer", py.import("json")?.call_method1("loads", (layer,))?)?;
+        }
+        if let Some(first) = self.first_expert {
+            numbers.set_item("first_expert", first)?;
+        }
         Ok((raws(py, &self.tensors)?, numbers))
     }
 }

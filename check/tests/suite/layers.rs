@@ -308,3 +308,21 @@ fn a_case_with_a_wrong_layer_is_refused() {
         "{error}"
     );
 }
+
+/// The rounding of each weighted feature is one, whose sum over a row has a spread of its own.
+#[test]
+fn the_reference_agrees_where_the_weight_is_on_the_input() {
+    for element in [ElementType::Bf16, ElementType::F16] {
+        let plan = CheckPlan {
+            cases: 300,
+            seed: 100,
+            selection: Selection {
+                elements: vec![element],
+                values: vec![ValueProfile::Gentle],
+                ..selection("layers = ['llama4']")
+            },
+            ..CheckPlan::default()
+        };
+        check_engine(&mut Reference, &plan).assert_agrees();
+    }
+}

@@ -15,7 +15,11 @@ ARRAYS = (
     "down_proj_bias",
     "sorted_indices",
 )
-NUMBERS = ("expert_capacity", "alpha", "limit", "layer", "first_expert")
+NUMBERS = ("expert_capacity", "alpha", "limit")
+# Only for a function that names them.
+KINDS = ("layer", "first_expert")
+# What a call gets where its case has none: an explicit order, biases, another layer, ids of other ranks.
+ABSENT = dict.fromkeys(ARRAYS) | {"layer": {}, "first_expert": None}
 # Elements that are poisoned at a time, and in how many pieces small ones are: a function allocates more than one.
 MOST_POISONED = 1 << 22
 SMALL_POISONED = 1 << 12
@@ -27,7 +31,7 @@ def parameters_of(function):
 
     Raises ``TypeError`` where its parameters cannot be read, or it needs one that no case has.
     """
-    known = ARRAYS + NUMBERS
+    known = ARRAYS + NUMBERS + KINDS
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
@@ -36,7 +40,7 @@ def parameters_of(function):
     taken = []
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            return list(known)
+            return list(ARRAYS + NUMBERS) + [name for name in taken if name in KINDS]
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             continue
         if parameter.name in known and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
@@ -64,8 +68,7 @@ class Caller:
 
     def __call__(self, tensors, numbers):
         self.bring(tensors)
-        # What a case has not is None: an explicit order, or the biases of a layer without.
-        arguments = dict.fromkeys(ARRAYS) | {name: memory.array for name, memory in self.memories.items()} | numbers
+        arguments = ABSENT | {name: memory.array for name, memory in self.memories.items()} | numbers
         element = tensors["hidden_states"][0]
         if self.poison:
             self.arrays.poison(poisoned(tensors), element)
@@ -136,6 +139,7 @@ def poisoned(tensors):
     """The numbers of elements of what a function is likely to allocate: its output, slots, rows and their products."""
     batch, sequence, hidden = tensors["hidden_states"][1]
     assignments = batch * sequence * tensors["router_indices"][1][1]
-    wide = tensors["gate_up_proj_bias"][1][1]
+    _, one, other = tensors["gate_up_proj"][1]
+    wide = one * other // max(hidden, 1)
     sizes = (batch * sequence * hidden, assignments * hidden, assignments * wide, assignments * wide // 2)
     return [size for size in sizes if size <= MOST_POISONED for _ in range(PIECES if size <= SMALL_POISONED else 1)]

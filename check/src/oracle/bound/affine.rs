@@ -21,6 +21,8 @@ pub(super) struct Affine<'a> {
     pub(super) matrix: ArrayView2<'a, f64>,
     pub(super) bias: ArrayView1<'a, f64>,
     pub(super) value: ArrayView1<'a, f64>,
+    /// By how much a root of squared errors of x is multiplied.
+    pub(super) spread: f64,
     /// Relative error that all of x may have in common.
     pub(super) systematic: f64,
     /// The shift of the product before, a part of `error`.
@@ -96,8 +98,8 @@ impl Affine<'_> {
         let sum = value - self.bias[column];
         let root = sums.square_sum.sqrt();
         let length = self.x.len() + 1;
-        let spread = self.roundings.spread() * sums.error_square_sum.sqrt();
-        let propagated = spread + sums.error_sum.abs() + self.systematic * sum.abs();
+        let propagated =
+            self.spread * sums.error_square_sum.sqrt() + sums.error_sum.abs() + self.systematic * sum.abs();
         let size = sum.abs().max(value.abs()) + root;
         let summed = self.roundings.sum_error(self.roundings.accumulate, length, size);
         propagated + summed + self.rounded(column, value, sum, root)
@@ -157,7 +159,14 @@ impl Affine<'_> {
         let sum = value - self.bias[column];
         let besides = self.rounded(column, value, sum, terms.root) + self.systematic * sum.abs();
         let length = self.x.len() + 1;
-        terms.bound(value, length, besides, self.roundings.accumulate, self.roundings)
+        terms.bound(
+            value,
+            length,
+            besides,
+            self.spread,
+            self.roundings.accumulate,
+            self.roundings,
+        )
     }
 }
 

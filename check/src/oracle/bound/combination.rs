@@ -63,7 +63,7 @@ pub(super) fn combination_bound(slots: &[Slot], value: f64, roundings: Roundings
     let products = LAMBDA.min((slots.len() as f64).sqrt()) * between.unit * terms.root;
     let stored = products + slots.len() as f64 * between.step + store.error(value) + lost_weights(slots, roundings);
     let stored = stored + shifted(slots, roundings);
-    terms.bound(value, slots.len(), stored, combine, roundings)
+    terms.bound(value, slots.len(), stored, roundings.spread(), combine, roundings)
 }
 
 /// What the shift of the products leaves in the sum, where operands are cut.

@@ -42,7 +42,7 @@
 //!
 //! **Weight on the input.** Where the routing weight is multiplied with what goes into an expert, the product is stored:
 //! u_store · |w·x| for each feature, an error of the first product's operand as those of the activations are of the
-//! second's.
+//! second's. It is a single rounding, so the root has λ.
 //!
 //! **Activation.** An activation is f(g) · F(u): f is that of the files in `oracle/activation`, F is up + 1 for the clamped
 //! SwiGLU, up for the others, 1 where there are no ups. |δa| ≤ |F|·δf + |f|·δu + δf·δu as below, with F in place of
@@ -208,6 +208,8 @@ impl Bounds {
             matrix: inputs.gate_up_proj.index_axis(Axis(0), expert),
             bias: inputs.gate_up_proj_bias.row(expert),
             value: definition.gate_up.row(flat),
+            // Each error is a single rounding.
+            spread: LAMBDA,
             systematic: 0.0,
             shift: None,
             roundings,
@@ -231,6 +233,7 @@ impl Bounds {
             matrix: inputs.down_proj.index_axis(Axis(0), expert),
             bias: inputs.down_proj_bias.row(expert),
             value: definition.expert_output.row(flat),
+            spread: roundings.spread(),
             systematic: EVALUATION * roundings.between.unit,
             shift: shift.as_ref(),
             roundings,

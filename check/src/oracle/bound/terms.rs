@@ -58,12 +58,14 @@ impl Terms {
         factor != 0.0 && factor.abs() < self.smallest
     }
 
-    /// `besides` is the error of what is rounded besides the steps of the sum.
+    /// `besides` is the error of what is rounded besides the steps of the sum, `spread` by how much the root of the squared
+    /// errors of the values is multiplied.
     pub(super) fn bound(
         &self,
         value: f64,
         length: usize,
         besides: f64,
+        spread: f64,
         accumulate: Rounding,
         roundings: Roundings,
     ) -> f64 {
@@ -75,7 +77,7 @@ impl Terms {
         if !value.is_finite() {
             return 0.0;
         }
-        let propagated = roundings.spread() * self.error_root + self.error_sum.abs();
+        let propagated = spread * self.error_root + self.error_sum.abs();
         let summed = roundings.sum_error(accumulate, length, value.abs() + self.root);
         propagated + summed + besides
     }

@@ -83,6 +83,7 @@ pub(super) fn affine<const N: usize>(
         matrix: matrix.view(),
         bias: array![bias].view(),
         value: array![value].view(),
+        spread: roundings.spread(),
         systematic,
         shift: None,
         roundings,
@@ -228,7 +229,14 @@ fn terms(terms: &[(f64, f64, f64)], value: f64, roundings: Roundings) -> f64 {
     for &(value, error, weight) in terms {
         sum.add(value, error, 0.0, weight);
     }
-    sum.bound(value, terms.len(), 0.0, roundings.accumulate, roundings)
+    sum.bound(
+        value,
+        terms.len(),
+        0.0,
+        roundings.spread(),
+        roundings.accumulate,
+        roundings,
+    )
 }
 
 #[test]
