@@ -171,7 +171,7 @@ impl BugClass {
 
 impl std::fmt::Display for BugClass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "C{}", self.0)
+        f.pad(&format!("C{}", self.0))
     }
 }
 
