@@ -51,20 +51,18 @@ impl<T: Element> ExpertWeights<T> {
         down_proj: Array3<T>,
         down_proj_bias: Array2<T>,
     ) -> Result<ExpertWeights<T>, Error> {
-        let (experts, hidden, gate_up) = gate_up_proj.dim();
+        let (_, _, gate_up) = gate_up_proj.dim();
         if !gate_up.is_multiple_of(2) {
             return Err(Error::OddGateUp { found: gate_up });
         }
-        expect_shape("gate_up_proj_bias", &[experts, gate_up], gate_up_proj_bias.shape())?;
-        expect_shape("down_proj", &[experts, gate_up / 2, hidden], down_proj.shape())?;
-        expect_shape("down_proj_bias", &[experts, hidden], down_proj_bias.shape())?;
-        Ok(ExpertWeights {
+        ExpertWeights {
             gate_up_proj,
             gate_up_proj_bias,
             down_proj,
             down_proj_bias,
             has_ups: true,
-        })
+        }
+        .fitting()
     }
 
     /// The weights of a layer whose activation has no ups: `gate_up_proj` `[E,H,I]` and `gate_up_proj_bias` `[E,I]`, and
@@ -78,17 +76,24 @@ impl<T: Element> ExpertWeights<T> {
         down_proj: Array3<T>,
         down_proj_bias: Array2<T>,
     ) -> Result<ExpertWeights<T>, Error> {
-        let (experts, hidden, gates) = gate_up_proj.dim();
-        expect_shape("gate_up_proj_bias", &[experts, gates], gate_up_proj_bias.shape())?;
-        expect_shape("down_proj", &[experts, gates, hidden], down_proj.shape())?;
-        expect_shape("down_proj_bias", &[experts, hidden], down_proj_bias.shape())?;
-        Ok(ExpertWeights {
+        ExpertWeights {
             gate_up_proj,
             gate_up_proj_bias,
             down_proj,
             down_proj_bias,
             has_ups: false,
-        })
+        }
+        .fitting()
+    }
+
+    /// The weights, if the other tensors fit the first.
+    fn fitting(self) -> Result<ExpertWeights<T>, Error> {
+        let (experts, hidden, columns) = self.gate_up_proj.dim();
+        let intermediate = if self.has_ups { columns / 2 } else { columns };
+        expect_shape("gate_up_proj_bias", &[experts, columns], self.gate_up_proj_bias.shape())?;
+        expect_shape("down_proj", &[experts, intermediate, hidden], self.down_proj.shape())?;
+        expect_shape("down_proj_bias", &[experts, hidden], self.down_proj_bias.shape())?;
+        Ok(self)
     }
 
     /// Whether there is an up column beside each gate column.
