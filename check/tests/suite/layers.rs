@@ -22,7 +22,7 @@ const LAYERS: &str = "layers = ['gpt-oss', 'mixtral', 'deepseek-v3', 'llama4', '
 ";
 const FOREIGN: &str = "foreign = ['minus-one', 'other-ranks']";
 
-/// The cases of `tests/layers` by name.
+/// The cases of `tests/layers` by name: layers written out in PyTorch, and those of Hugging Face transformers.
 fn goldens() -> Vec<(String, CaseFile)> {
     let directory = std::fs::read_dir(crate::in_repository("tests/layers")).unwrap();
     let mut paths: Vec<PathBuf> = directory.map(|entry| entry.unwrap().path()).collect();
@@ -32,7 +32,7 @@ fn goldens() -> Vec<(String, CaseFile)> {
         .iter()
         .map(|path| (name(path), read_case(path).unwrap()))
         .collect();
-    assert_eq!(goldens.len(), 16);
+    assert_eq!(goldens.len(), 28);
     goldens
 }
 
