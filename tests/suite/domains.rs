@@ -129,7 +129,7 @@ fn every_case_is_inside(domain: &str, cases: u64) -> Checked {
 }
 
 fn every_case_of_multiples_is_inside() {
-    let checked = every_case_is_inside(&format!("precision = ['fp32']{MULTIPLES}"), 60);
+    let checked = every_case_is_inside(&format!("precision = ['fp32']{MULTIPLES}"), 30);
     assert_eq!(checked.totals["domain"]["hidden"]["multiple_of"], 64);
     let ruled_out = checked.totals["ruled_out"].as_array().unwrap();
     for name in ["no-tokens", "uniform", "capacity-zero", "nan-in-token", "huge-gates"] {
@@ -138,7 +138,7 @@ fn every_case_of_multiples_is_inside() {
 }
 
 fn every_case_of_a_square_is_inside() {
-    every_case_is_inside(SQUARE, 200);
+    every_case_is_inside(SQUARE, 100);
 }
 
 fn every_case_of_one_shape_is_inside() {

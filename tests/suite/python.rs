@@ -44,7 +44,7 @@ fn numpy_agrees() {
 }
 
 fn numpy_agrees_on_every_layer() {
-    agrees_where_it_says(NUMPY, "", 400);
+    agrees_where_it_says(NUMPY, "", 200);
 }
 
 fn torch_agrees() {
@@ -73,8 +73,8 @@ fn agrees_where_it_says(program: &str, domain: &str, cases: usize) {
 
 /// On generated cases, and on the goldens of the element type.
 fn agrees(program: &str, precision: &str) {
-    let checked = check_program(program, precision, &["--golden", "tests/goldens", "--cases", "300"]);
+    let checked = check_program(program, precision, &["--golden", "tests/goldens", "--cases", "120"]);
     assert_eq!((checked.code, checked.complaints()), (Some(0), vec!["skip"]));
     let agreeing = checked.verdicts().iter().filter(|verdict| **verdict == "agree").count();
-    assert!(agreeing > 300, "{precision}: {agreeing} agree");
+    assert!(agreeing > 120, "{precision}: {agreeing} agree");
 }

@@ -21,7 +21,7 @@ const BUGS_OF_MANY: [Bug; 7] = [
 ];
 
 /// That a failing case is made as small as can be is for other tests to see.
-const FEW_TRIES: &[&str] = &["--shrink-budget", "60"];
+const FEW_TRIES: &[&str] = &["--shrink-budget", "30"];
 
 /// How a bug is found.
 struct Found {

@@ -15,8 +15,15 @@ use crate::{GpuError, sources};
 /// How the files that hold kernels begin; the others are the machine.
 const KERNELS: &str = "kernels_";
 
+/// What every file of kernels includes. Most of the time to compile one goes into this header and those of the standard
+/// library behind it, so it is compiled once.
+const HEADER: &str = "table.h";
+
 /// The folder of this crate's kernels and of the objects.
 const OWN: &str = "own";
+
+/// Kernels are run for a few cases, the machine for every access.
+const KERNELS_LEVEL: &str = "-O1";
 
 /// Libraries of several emulators live in one process. Of each only the C interface may be seen from outside, since the
 /// dynamic linker would let them share the static variables of inline functions.
@@ -58,6 +65,7 @@ impl EmulatorBuilder {
         std::fs::create_dir(&own).map_err(refused)?;
         write(builder.folder.path(), &sources::EMULATOR)?;
         write(&own, &sources::KERNELS)?;
+        builder.precompile(HEADER)?;
         builder.compile_each(&own, &compiled().collect::<Vec<_>>())?;
         Ok(builder)
     }
@@ -104,17 +112,32 @@ impl EmulatorBuilder {
         })
     }
 
+    /// Compiles a header, with the flags of the files of kernels. The compiler takes the result for it where it is the
+    /// first that a file includes.
+    fn precompile(&self, header: &str) -> Result<(), GpuError> {
+        self.run(self.folder.path(), |command| {
+            let compiled = format!("{header}.gch");
+            command
+                .args([KERNELS_LEVEL, "-x", "c++-header", header, "-o"])
+                .arg(compiled)
+        })
+    }
+
     /// Compiles files of the emulator, several at a time, with the kernels of a folder. The objects are written there.
     fn compile_each(&self, folder: &Path, files: &[&str]) -> Result<(), GpuError> {
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), GpuError> {
             while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                // Kernels are run for a few cases, the machine for every access.
-                let level = if file.starts_with(KERNELS) { "-O1" } else { "-O3" };
+                let flags: &[&str] = if file.starts_with(KERNELS) {
+                    &[KERNELS_LEVEL, "-include", HEADER]
+                } else {
+                    &["-O3"]
+                };
                 self.run(folder, |command| {
                     let machine = self.folder.path();
                     command
-                        .args([level, "-c", "-I.", "-I"])
+                        .args(flags)
+                        .args(["-c", "-I.", "-I"])
                         .arg(machine)
                         .arg(machine.join(file))
                 })?;
