@@ -39,6 +39,7 @@ mod memory;
 mod named;
 mod problem;
 mod stored;
+mod weights;
 
 pub use activation::{Activation, ActivationKind, activate};
 pub use binned::{Binned, binned_gather, binned_scatter, select_weights};
@@ -48,8 +49,9 @@ pub use error::Error;
 pub use experts::{down, gate_up};
 pub use forward::{Trace, binned_experts_ref};
 pub use layer::{GateUpLayout, Layer, ProjectionLayout, RoutingWeightLayout, WeightOn};
-pub use problem::{Dims, ExpertWeights, Problem, expert_capacity};
+pub use problem::{Dims, Problem, expert_capacity};
 pub use stored::{StoredWeights, weights_by_expert};
+pub use weights::ExpertWeights;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{Array2, Array3, ArrayView1, ArrayView2};
 
 use crate::bins::flat_experts;
-use crate::{Activation, ActivationKind, Bins, Element, Error, Layer};
+use crate::{Activation, ActivationKind, Bins, Element, Error, ExpertWeights, Layer};
 
 /// The largest size that no tensor holds an element of. Where tokens, hidden and intermediate are 0, for one, tensors
 /// without an element can name any number of experts.
@@ -26,115 +26,6 @@ pub struct Dims {
     pub top_k: usize,
     /// C: rows kept per expert.
     pub capacity: usize,
-}
-
-/// The four weight tensors of the experts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExpertWeights<T> {
-    gate_up_proj: Array3<T>,
-    gate_up_proj_bias: Array2<T>,
-    down_proj: Array3<T>,
-    down_proj_bias: Array2<T>,
-    has_ups: bool,
-}
-
-impl<T: Element> ExpertWeights<T> {
-    /// Takes `gate_up_proj` `[E,H,2I]` (even columns gate, odd columns up), `gate_up_proj_bias` `[E,2I]`, `down_proj`
-    /// `[E,I,H]` and `down_proj_bias` `[E,H]`, in any memory layout.
-    ///
-    /// # Errors
-    /// [`Error::OddGateUp`] if the last axis of `gate_up_proj` is odd, [`Error::Shape`] if another tensor does not
-    /// fit it.
-    pub fn new(
-        gate_up_proj: Array3<T>,
-        gate_up_proj_bias: Array2<T>,
-        down_proj: Array3<T>,
-        down_proj_bias: Array2<T>,
-    ) -> Result<ExpertWeights<T>, Error> {
-        let (_, _, gate_up) = gate_up_proj.dim();
-        if !gate_up.is_multiple_of(2) {
-            return Err(Error::OddGateUp { found: gate_up });
-        }
-        ExpertWeights {
-            gate_up_proj,
-            gate_up_proj_bias,
-            down_proj,
-            down_proj_bias,
-            has_ups: true,
-        }
-        .fitting()
-    }
-
-    /// The weights of a layer whose activation has no ups: `gate_up_proj` `[E,H,I]` and `gate_up_proj_bias` `[E,I]`, and
-    /// the others as in [`new`](ExpertWeights::new).
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if a tensor does not fit the first.
-    pub fn without_ups(
-        gate_up_proj: Array3<T>,
-        gate_up_proj_bias: Array2<T>,
-        down_proj: Array3<T>,
-        down_proj_bias: Array2<T>,
-    ) -> Result<ExpertWeights<T>, Error> {
-        ExpertWeights {
-            gate_up_proj,
-            gate_up_proj_bias,
-            down_proj,
-            down_proj_bias,
-            has_ups: false,
-        }
-        .fitting()
-    }
-
-    /// The weights, if the other tensors fit the first.
-    fn fitting(self) -> Result<ExpertWeights<T>, Error> {
-        let (experts, hidden, columns) = self.gate_up_proj.dim();
-        let intermediate = if self.has_ups { columns / 2 } else { columns };
-        expect_shape("gate_up_proj_bias", &[experts, columns], self.gate_up_proj_bias.shape())?;
-        expect_shape("down_proj", &[experts, intermediate, hidden], self.down_proj.shape())?;
-        expect_shape("down_proj_bias", &[experts, hidden], self.down_proj_bias.shape())?;
-        Ok(self)
-    }
-
-    /// Whether there is an up column beside each gate column.
-    pub fn has_ups(&self) -> bool {
-        self.has_ups
-    }
-
-    /// `[E,H,2I]`; even columns gate, odd columns up. `[E,H,I]` without ups.
-    pub fn gate_up_proj(&self) -> &Array3<T> {
-        &self.gate_up_proj
-    }
-
-    /// `[E,2I]`; `[E,I]` without ups.
-    pub fn gate_up_proj_bias(&self) -> &Array2<T> {
-        &self.gate_up_proj_bias
-    }
-
-    /// `[E,I,H]`.
-    pub fn down_proj(&self) -> &Array3<T> {
-        &self.down_proj
-    }
-
-    /// `[E,H]`.
-    pub fn down_proj_bias(&self) -> &Array2<T> {
-        &self.down_proj_bias
-    }
-
-    /// H.
-    pub fn hidden(&self) -> usize {
-        self.gate_up_proj.dim().1
-    }
-
-    /// I.
-    pub fn intermediate(&self) -> usize {
-        self.down_proj.dim().1
-    }
-
-    /// E.
-    pub fn experts(&self) -> usize {
-        self.gate_up_proj.dim().0
-    }
 }
 
 /// The arguments of `binned_experts_ref`, checked to fit one another.
@@ -247,7 +138,7 @@ impl<T: Element> Problem<T> {
         checked_product("gathered", &[tokens, top_k, hidden, size_of::<T>()])?;
         checked_product("gate_up", &[tokens, top_k, intermediate, 2, size_of::<T>()])?;
         let expert_of = expert_of(router_indices.view(), experts)?;
-        let activation = if weights.has_ups {
+        let activation = if weights.has_ups() {
             ActivationKind::ClampedSwiglu
         } else {
             ActivationKind::ReluSquared
@@ -277,12 +168,16 @@ impl<T: Element> Problem<T> {
     /// biases and the weights have one that is not 0, [`Error::Scale`] if its factor is not finite.
     pub fn with_layer(self, layer: Layer) -> Result<Problem<T>, Error> {
         let weights = &self.weights;
-        let (experts, hidden, _) = weights.gate_up_proj.dim();
+        let (experts, hidden, _) = weights.gate_up_proj().dim();
         let width = layer.gate_up_width(weights.intermediate());
-        expect_shape("gate_up_proj", &[experts, hidden, width], weights.gate_up_proj.shape())?;
+        expect_shape(
+            "gate_up_proj",
+            &[experts, hidden, width],
+            weights.gate_up_proj().shape(),
+        )?;
         if !layer.has_bias {
-            expect_zeros("gate_up_proj_bias", &weights.gate_up_proj_bias)?;
-            expect_zeros("down_proj_bias", &weights.down_proj_bias)?;
+            expect_zeros("gate_up_proj_bias", weights.gate_up_proj_bias())?;
+            expect_zeros("down_proj_bias", weights.down_proj_bias())?;
         }
         if !layer.scale.is_finite() {
             return Err(Error::Scale {
@@ -298,8 +193,12 @@ impl<T: Element> Problem<T> {
     /// [`Error::Shape`] if a size is another, and as [`with_layer`](Problem::with_layer).
     pub fn with_weights(self, weights: impl Into<Arc<ExpertWeights<T>>>) -> Result<Problem<T>, Error> {
         let (own, weights) = (&self.weights, weights.into());
-        expect_shape("gate_up_proj", own.gate_up_proj.shape(), weights.gate_up_proj.shape())?;
-        expect_shape("down_proj", own.down_proj.shape(), weights.down_proj.shape())?;
+        expect_shape(
+            "gate_up_proj",
+            own.gate_up_proj().shape(),
+            weights.gate_up_proj().shape(),
+        )?;
+        expect_shape("down_proj", own.down_proj().shape(), weights.down_proj().shape())?;
         let layer = self.layer;
         Problem { weights, ..self }.with_layer(layer)
     }

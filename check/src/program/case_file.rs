@@ -1,4 +1,4 @@
-//! Cases and results as safetensors.
+//! Cases as safetensors.
 //!
 //! A case holds `hidden_states` `[B,S,H]`, `router_indices` `[B·S,K]` (i64), `routing_weights` `[B,S,E]`, `gate_up_proj`
 //! `[E,H,2I]`, `gate_up_proj_bias` `[E,2I]`, `down_proj` `[E,I,H]` and `down_proj_bias` `[E,H]`, all but the indices of one
@@ -8,19 +8,18 @@
 //! where it has none.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use binned_experts_reference::{
     Activation, Dims, ExpertWeights, Layer, Problem, ProjectionLayout, RoutingWeightLayout, StoredWeights,
     weights_by_expert,
 };
-use bytemuck::{NoUninit, Pod};
-use ndarray::{Array, ArrayD, Dimension, Ix2, IxDyn};
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
+use ndarray::{Array, Dimension, Ix2};
 
+use super::file_error::{FileError, missing, wrong_type};
+use super::tensor_file::{Tensors, decoded, dimensions, parse, positions, read, write};
 use crate::case::LayerSpec;
-use crate::named::Named;
-use crate::tensor::{AnyProblem, CaseElement, ElementType, Tensor};
+use crate::tensor::{AnyProblem, CaseElement, Tensor};
 
 /// The tensors of the experts' weights.
 const WEIGHTS: [&str; 4] = ["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"];
@@ -37,9 +36,6 @@ const PARTS: [&str; 8] = [
     "sorted_indices",
 ];
 
-/// Tensors by name.
-pub(crate) type Tensors = BTreeMap<String, Tensor>;
-
 /// A case read from a file, and the tensors that are not part of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaseFile {
@@ -47,85 +43,6 @@ pub struct CaseFile {
     pub problem: AnyProblem,
     /// Tensors under other names, such as a golden's results.
     pub others: BTreeMap<String, Tensor>,
-}
-
-/// Why a file could not be read or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FileError {
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Its reason.
-        source: std::io::Error,
-    },
-    /// Not a safetensors file.
-    #[error("{}: not a safetensors file: {message}", path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What the parser says.
-        message: String,
-    },
-    /// A tensor is not there.
-    #[error("{tensor}: expected a tensor of this name, found {found}")]
-    Missing {
-        /// Its name.
-        tensor: String,
-        /// The names that are there.
-        found: String,
-    },
-    /// A tensor has another element type.
-    #[error("{tensor}: expected {expected}, found {found}")]
-    Type {
-        /// Its name.
-        tensor: String,
-        /// The types that fit.
-        expected: String,
-        /// The type found.
-        found: String,
-    },
-    /// A tensor has another number of axes.
-    #[error("{tensor}: expected {expected}, found shape {found:?}")]
-    Rank {
-        /// Its name.
-        tensor: String,
-        /// The axes that fit.
-        expected: &'static str,
-        /// The shape found.
-        found: Vec<usize>,
-    },
-    /// An index is negative where a position is wanted.
-    #[error("{tensor}[{at}]: expected a position, found {found}")]
-    Position {
-        /// The tensor's name.
-        tensor: String,
-        /// Flat index of the entry.
-        at: usize,
-        /// The entry.
-        found: i64,
-    },
-    /// A metadata entry is missing or cannot be read.
-    #[error("metadata {key}: expected {expected}, found {found}")]
-    Metadata {
-        /// Its key.
-        key: &'static str,
-        /// What fits.
-        expected: &'static str,
-        /// What was found.
-        found: String,
-    },
-    /// The memory to judge the case could not be had.
-    #[error("to judge the case: expected {bytes} bytes of memory, which could not be had")]
-    Memory {
-        /// What the stages of the case and their bounds take.
-        bytes: usize,
-    },
-    /// The tensors do not make a problem.
-    #[error(transparent)]
-    Problem(#[from] binned_experts_reference::Error),
 }
 
 /// Reads a case.
@@ -145,44 +62,6 @@ pub(super) fn read_case_and_weights(case: &Path, weights: &Path) -> Result<CaseF
     let (more, _) = tensors_of(weights, &read(weights)?)?;
     tensors.extend(more.into_iter().filter(|(name, _)| WEIGHTS.contains(&name.as_str())));
     case_of(tensors, &metadata)
-}
-
-/// Reads every tensor of a file.
-///
-/// # Errors
-/// [`FileError`] if the file is not safetensors, or holds a type other than f32, f64, bf16, f16 and i64.
-pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, FileError> {
-    parse(path, &read(path)?, decoded).map(|(tensors, _)| tensors)
-}
-
-/// The tensors of a file that are asked for, and the names of the others.
-pub(super) struct Known {
-    pub(super) known: Tensors,
-    pub(super) others: Vec<String>,
-}
-
-/// The tensors of some names, which may have indices of 32 bits. The others may be of any type.
-pub(super) fn parse_known(path: &Path, bytes: &[u8], names: &[&str]) -> Result<Known, FileError> {
-    let mut others = Vec::new();
-    let (known, _) = parse(path, bytes, |name, view| {
-        if !names.contains(&name) {
-            others.push(name.to_owned());
-            return Ok(None);
-        }
-        match view.dtype() {
-            Dtype::I32 => Ok(Some(Tensor::I64(array::<i32>(name, view)?.mapv(i64::from)))),
-            _ => decoded(name, view),
-        }
-    })?;
-    Ok(Known { known, others })
-}
-
-/// Writes tensors.
-///
-/// # Errors
-/// [`FileError::Io`] or [`FileError::Format`].
-pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), FileError> {
-    write(path, tensors, None)
 }
 
 /// Writes a case. The order is written where it is explicit.
@@ -334,24 +213,6 @@ fn can_be_judged(dims: Dims) -> Result<(), FileError> {
     probe.try_reserve_exact(bytes).map_err(|_| FileError::Memory { bytes })
 }
 
-/// The entries of an index tensor as positions.
-///
-/// # Errors
-/// [`FileError::Type`] or [`FileError::Position`]; `name` is for their message.
-pub fn positions(name: &str, tensor: &Tensor) -> Result<Vec<usize>, FileError> {
-    let Tensor::I64(indices) = tensor else {
-        return Err(wrong_type(name, "i64", tensor));
-    };
-    let position = |(at, &found): (usize, &i64)| {
-        usize::try_from(found).map_err(|_| FileError::Position {
-            tensor: name.to_owned(),
-            at,
-            found,
-        })
-    };
-    indices.iter().enumerate().map(position).collect()
-}
-
 fn take<T: CaseElement, D: Dimension>(
     tensors: &mut Tensors,
     name: &str,
@@ -360,15 +221,6 @@ fn take<T: CaseElement, D: Dimension>(
     let tensor = tensors.remove(name).ok_or_else(|| missing(name, tensors))?;
     let array = T::array(tensor).map_err(|tensor| wrong_type(name, &T::TYPE.to_string(), &tensor))?;
     dimensions(array, name, axes)
-}
-
-fn dimensions<T, D: Dimension>(array: ArrayD<T>, name: &str, axes: &'static str) -> Result<Array<T, D>, FileError> {
-    let found = array.shape().to_vec();
-    array.into_dimensionality().map_err(|_| FileError::Rank {
-        tensor: name.to_owned(),
-        expected: axes,
-        found,
-    })
 }
 
 fn parsed<V: std::str::FromStr>(
@@ -385,27 +237,6 @@ fn parsed<V: std::str::FromStr>(
         .get(key)
         .map(|text| text.parse().map_err(|_| refused(text)))
         .transpose()
-}
-
-fn missing(name: &str, tensors: &Tensors) -> FileError {
-    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
-    let found = if names.is_empty() {
-        "no tensor".to_owned()
-    } else {
-        names.join(", ")
-    };
-    FileError::Missing {
-        tensor: name.to_owned(),
-        found,
-    }
-}
-
-fn wrong_type(name: &str, expected: &str, tensor: &Tensor) -> FileError {
-    FileError::Type {
-        tensor: name.to_owned(),
-        expected: expected.to_owned(),
-        found: tensor.type_name(),
-    }
 }
 
 /// The experts' weights.
@@ -451,99 +282,4 @@ fn layer_text(layer: &Layer) -> Option<String> {
     let spec = LayerSpec::from(*layer);
     let text = serde_json::to_string(&spec).expect("names, a flag and a finite number are JSON");
     (!spec.is_default()).then_some(text)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(path).map_err(|source| FileError::Io {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// The tensors that `decode` makes of the file's, and its metadata.
-fn parse(
-    path: &Path,
-    bytes: &[u8],
-    mut decode: impl FnMut(&str, &TensorView) -> Result<Option<Tensor>, FileError>,
-) -> Result<(Tensors, HashMap<String, String>), FileError> {
-    let format = |error: SafeTensorError| FileError::Format {
-        path: path.to_owned(),
-        message: error.to_string(),
-    };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
-    let file = SafeTensors::deserialize(bytes).map_err(format)?;
-    let mut tensors = Tensors::new();
-    for (name, view) in file.tensors() {
-        if let Some(tensor) = decode(&name, &view)? {
-            tensors.insert(name, tensor);
-        }
-    }
-    Ok((tensors, header.metadata().clone().unwrap_or_default()))
-}
-
-fn decoded(name: &str, view: &TensorView) -> Result<Option<Tensor>, FileError> {
-    if view.dtype() == Dtype::I64 {
-        return Ok(Some(Tensor::I64(array(name, view)?)));
-    }
-    for element in ElementType::ALL {
-        if with_element!(element, T => T::DTYPE) == view.dtype() {
-            return with_element!(element, T => Ok(Some(array::<T>(name, view)?.into())));
-        }
-    }
-    let types: Vec<&str> = ElementType::ALL.iter().map(|element| element.name()).collect();
-    Err(FileError::Type {
-        tensor: name.to_owned(),
-        expected: format!("{} or i64", types.join(", ")),
-        found: view.dtype().to_string(),
-    })
-}
-
-fn array<T: Pod>(name: &str, view: &TensorView) -> Result<ArrayD<T>, FileError> {
-    let values = bytemuck::allocation::pod_collect_to_vec(view.data());
-    ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|_| FileError::Rank {
-        tensor: name.to_owned(),
-        expected: "sizes whose product fits the address space",
-        found: view.shape().to_vec(),
-    })
-}
-
-fn write(path: &Path, tensors: &Tensors, metadata: Option<HashMap<String, String>>) -> Result<(), FileError> {
-    let bytes: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let dtype = tensor
-                .element()
-                .map_or(Dtype::I64, |element| with_element!(element, T => T::DTYPE));
-            let bytes = with_tensor!(tensor, array => encoded(array), indices => encoded(indices));
-            (name.as_str(), dtype, tensor.shape().to_vec(), bytes)
-        })
-        .collect();
-    let format = |error: SafeTensorError| FileError::Format {
-        path: path.to_owned(),
-        message: error.to_string(),
-    };
-    let views: Result<Vec<(&str, TensorView)>, SafeTensorError> = bytes
-        .iter()
-        .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
-        .collect();
-    let bytes = serialize(views.map_err(format)?, metadata).map_err(format)?;
-    write_bytes(path, &bytes).map_err(|source| FileError::Io {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Writes to what is there: a device, a pipe, the file that a link names. A plain file that is half written is removed.
-fn write_bytes(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let written = std::fs::write(path, bytes);
-    if written.is_err() && std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
-        // The error of the write is what is told.
-        let _ = std::fs::remove_file(path);
-    }
-    written
-}
-
-fn encoded<T: NoUninit>(array: &ArrayD<T>) -> Vec<u8> {
-    let values: Vec<T> = array.iter().copied().collect();
-    bytemuck::cast_slice(&values).to_vec()
 }

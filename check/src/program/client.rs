@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::case_file::{FileError, write_call, write_case, write_weights};
+use super::case_file::{write_call, write_case, write_weights};
+use super::file_error::FileError;
 use super::guard::Guard;
 use super::process::Process;
 use super::protocol::{CaseRequest, Request, WeightsRequest};

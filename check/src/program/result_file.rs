@@ -7,7 +7,8 @@ use std::path::Path;
 
 use ndarray::{Array2, Array3};
 
-use super::case_file::{FileError, Known, parse_known, positions};
+use super::file_error::FileError;
+use super::tensor_file::{Known, parse_known, positions};
 use crate::engine::{Fault, MachineError, Outcome};
 use crate::named::Named;
 use crate::stage::{Layout, Stage, StageValues, Stages, from_stored, kept_rows};

@@ -1,0 +1,183 @@
+//! Tensors by name as safetensors.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use bytemuck::{NoUninit, Pod};
+use ndarray::{Array, ArrayD, Dimension, IxDyn};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
+
+use super::file_error::{FileError, wrong_type};
+use crate::named::Named;
+use crate::tensor::{CaseElement, ElementType, Tensor};
+
+/// Tensors by name.
+pub(crate) type Tensors = BTreeMap<String, Tensor>;
+
+/// Reads every tensor of a file.
+///
+/// # Errors
+/// [`FileError`] if the file is not safetensors, or holds a type other than f32, f64, bf16, f16 and i64.
+pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, FileError> {
+    parse(path, &read(path)?, decoded).map(|(tensors, _)| tensors)
+}
+
+/// The tensors of a file that are asked for, and the names of the others.
+pub(super) struct Known {
+    pub(super) known: Tensors,
+    pub(super) others: Vec<String>,
+}
+
+/// The tensors of some names, which may have indices of 32 bits. The others may be of any type.
+pub(super) fn parse_known(path: &Path, bytes: &[u8], names: &[&str]) -> Result<Known, FileError> {
+    let mut others = Vec::new();
+    let (known, _) = parse(path, bytes, |name, view| {
+        if !names.contains(&name) {
+            others.push(name.to_owned());
+            return Ok(None);
+        }
+        match view.dtype() {
+            Dtype::I32 => Ok(Some(Tensor::I64(array::<i32>(name, view)?.mapv(i64::from)))),
+            _ => decoded(name, view),
+        }
+    })?;
+    Ok(Known { known, others })
+}
+
+/// Writes tensors.
+///
+/// # Errors
+/// [`FileError::Io`] or [`FileError::Format`].
+pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), FileError> {
+    write(path, tensors, None)
+}
+
+/// The entries of an index tensor as positions.
+///
+/// # Errors
+/// [`FileError::Type`] or [`FileError::Position`]; `name` is for their message.
+pub fn positions(name: &str, tensor: &Tensor) -> Result<Vec<usize>, FileError> {
+    let Tensor::I64(indices) = tensor else {
+        return Err(wrong_type(name, "i64", tensor));
+    };
+    let position = |(at, &found): (usize, &i64)| {
+        usize::try_from(found).map_err(|_| FileError::Position {
+            tensor: name.to_owned(),
+            at,
+            found,
+        })
+    };
+    indices.iter().enumerate().map(position).collect()
+}
+
+pub(super) fn dimensions<T, D: Dimension>(
+    array: ArrayD<T>,
+    name: &str,
+    axes: &'static str,
+) -> Result<Array<T, D>, FileError> {
+    let found = array.shape().to_vec();
+    array.into_dimensionality().map_err(|_| FileError::Rank {
+        tensor: name.to_owned(),
+        expected: axes,
+        found,
+    })
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    std::fs::read(path).map_err(|source| FileError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The tensors that `decode` makes of the file's, and its metadata.
+pub(super) fn parse(
+    path: &Path,
+    bytes: &[u8],
+    mut decode: impl FnMut(&str, &TensorView) -> Result<Option<Tensor>, FileError>,
+) -> Result<(Tensors, HashMap<String, String>), FileError> {
+    let format = |error: SafeTensorError| FileError::Format {
+        path: path.to_owned(),
+        message: error.to_string(),
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+    let file = SafeTensors::deserialize(bytes).map_err(format)?;
+    let mut tensors = Tensors::new();
+    for (name, view) in file.tensors() {
+        if let Some(tensor) = decode(&name, &view)? {
+            tensors.insert(name, tensor);
+        }
+    }
+    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+}
+
+pub(super) fn decoded(name: &str, view: &TensorView) -> Result<Option<Tensor>, FileError> {
+    if view.dtype() == Dtype::I64 {
+        return Ok(Some(Tensor::I64(array(name, view)?)));
+    }
+    for element in ElementType::ALL {
+        if with_element!(element, T => T::DTYPE) == view.dtype() {
+            return with_element!(element, T => Ok(Some(array::<T>(name, view)?.into())));
+        }
+    }
+    let types: Vec<&str> = ElementType::ALL.iter().map(|element| element.name()).collect();
+    Err(FileError::Type {
+        tensor: name.to_owned(),
+        expected: format!("{} or i64", types.join(", ")),
+        found: view.dtype().to_string(),
+    })
+}
+
+fn array<T: Pod>(name: &str, view: &TensorView) -> Result<ArrayD<T>, FileError> {
+    let values = bytemuck::allocation::pod_collect_to_vec(view.data());
+    ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|_| FileError::Rank {
+        tensor: name.to_owned(),
+        expected: "sizes whose product fits the address space",
+        found: view.shape().to_vec(),
+    })
+}
+
+pub(super) fn write(
+    path: &Path,
+    tensors: &Tensors,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<(), FileError> {
+    let bytes: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let dtype = tensor
+                .element()
+                .map_or(Dtype::I64, |element| with_element!(element, T => T::DTYPE));
+            let bytes = with_tensor!(tensor, array => encoded(array), indices => encoded(indices));
+            (name.as_str(), dtype, tensor.shape().to_vec(), bytes)
+        })
+        .collect();
+    let format = |error: SafeTensorError| FileError::Format {
+        path: path.to_owned(),
+        message: error.to_string(),
+    };
+    let views: Result<Vec<(&str, TensorView)>, SafeTensorError> = bytes
+        .iter()
+        .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
+        .collect();
+    let bytes = serialize(views.map_err(format)?, metadata).map_err(format)?;
+    write_bytes(path, &bytes).map_err(|source| FileError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes to what is there: a device, a pipe, the file that a link names. A plain file that is half written is removed.
+fn write_bytes(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let written = std::fs::write(path, bytes);
+    if written.is_err() && std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        // The error of the write is what is told.
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}
+
+fn encoded<T: NoUninit>(array: &ArrayD<T>) -> Vec<u8> {
+    let values: Vec<T> = array.iter().copied().collect();
+    bytemuck::cast_slice(&values).to_vec()
+}

@@ -1,0 +1,115 @@
+//! The experts' weights, which are checked once.
+
+use ndarray::{Array2, Array3};
+
+use crate::problem::expect_shape;
+use crate::{Element, Error};
+
+/// The four weight tensors of the experts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpertWeights<T> {
+    gate_up_proj: Array3<T>,
+    gate_up_proj_bias: Array2<T>,
+    down_proj: Array3<T>,
+    down_proj_bias: Array2<T>,
+    has_ups: bool,
+}
+
+impl<T: Element> ExpertWeights<T> {
+    /// Takes `gate_up_proj` `[E,H,2I]` (even columns gate, odd columns up), `gate_up_proj_bias` `[E,2I]`, `down_proj`
+    /// `[E,I,H]` and `down_proj_bias` `[E,H]`, in any memory layout.
+    ///
+    /// # Errors
+    /// [`Error::OddGateUp`] if the last axis of `gate_up_proj` is odd, [`Error::Shape`] if another tensor does not
+    /// fit it.
+    pub fn new(
+        gate_up_proj: Array3<T>,
+        gate_up_proj_bias: Array2<T>,
+        down_proj: Array3<T>,
+        down_proj_bias: Array2<T>,
+    ) -> Result<ExpertWeights<T>, Error> {
+        let (_, _, gate_up) = gate_up_proj.dim();
+        if !gate_up.is_multiple_of(2) {
+            return Err(Error::OddGateUp { found: gate_up });
+        }
+        ExpertWeights {
+            gate_up_proj,
+            gate_up_proj_bias,
+            down_proj,
+            down_proj_bias,
+            has_ups: true,
+        }
+        .fitting()
+    }
+
+    /// The weights of a layer whose activation has no ups: `gate_up_proj` `[E,H,I]` and `gate_up_proj_bias` `[E,I]`, and
+    /// the others as in [`new`](ExpertWeights::new).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a tensor does not fit the first.
+    pub fn without_ups(
+        gate_up_proj: Array3<T>,
+        gate_up_proj_bias: Array2<T>,
+        down_proj: Array3<T>,
+        down_proj_bias: Array2<T>,
+    ) -> Result<ExpertWeights<T>, Error> {
+        ExpertWeights {
+            gate_up_proj,
+            gate_up_proj_bias,
+            down_proj,
+            down_proj_bias,
+            has_ups: false,
+        }
+        .fitting()
+    }
+
+    /// The weights, if the other tensors fit the first.
+    fn fitting(self) -> Result<ExpertWeights<T>, Error> {
+        let (experts, hidden, columns) = self.gate_up_proj.dim();
+        let intermediate = if self.has_ups { columns / 2 } else { columns };
+        expect_shape("gate_up_proj_bias", &[experts, columns], self.gate_up_proj_bias.shape())?;
+        expect_shape("down_proj", &[experts, intermediate, hidden], self.down_proj.shape())?;
+        expect_shape("down_proj_bias", &[experts, hidden], self.down_proj_bias.shape())?;
+        Ok(self)
+    }
+
+    /// Whether there is an up column beside each gate column.
+    pub fn has_ups(&self) -> bool {
+        self.has_ups
+    }
+
+    /// `[E,H,2I]`; even columns gate, odd columns up. `[E,H,I]` without ups.
+    pub fn gate_up_proj(&self) -> &Array3<T> {
+        &self.gate_up_proj
+    }
+
+    /// `[E,2I]`; `[E,I]` without ups.
+    pub fn gate_up_proj_bias(&self) -> &Array2<T> {
+        &self.gate_up_proj_bias
+    }
+
+    /// `[E,I,H]`.
+    pub fn down_proj(&self) -> &Array3<T> {
+        &self.down_proj
+    }
+
+    /// `[E,H]`.
+    pub fn down_proj_bias(&self) -> &Array2<T> {
+        &self.down_proj_bias
+    }
+
+    /// H.
+    pub fn hidden(&self) -> usize {
+        self.gate_up_proj.dim().1
+    }
+
+    /// I.
+    pub fn intermediate(&self) -> usize {
+        self.down_proj.dim().1
+    }
+
+    /// E.
+    pub fn experts(&self) -> usize {
+        self.gate_up_proj.dim().0
+    }
+}
