@@ -2,8 +2,8 @@
 //!
 //! Measured over the cases of a default run: sums forward, backward, pairwise, in blocks and as tensor cores form them;
 //! exponentials that are wrong by 2 ulp; 16-bit results stored after each operation or only where they must be; f32
-//! operands rounded to bf16, and rounded or cut to TF32; the reference, and the definition rounded once. The test
-//! `sums::honest_engines_agree_on_many_cases` prints the numbers anew.
+//! operands rounded to bf16, and rounded or cut to TF32; the reference, and the definition rounded once. The
+//! tests `sums::honest_engines_of_CLASS_agree` print the numbers anew.
 //!
 //! A spread is the largest of these engines, rounded up. A shift is 0 where the means of all lie within their errors.
 //! Where they do not, it is two to four times the largest, since what an engine cuts depends on the sizes in its domain:

@@ -135,6 +135,10 @@ fn assert_found(summary: &Summary, engine: usize, direction: Direction, right: f
     let found = estimate(totals, direction);
     let text = report::totals(summary);
     assert!(found.is_biased && totals.is_biased(), "{found:?}\n{text}");
+    assert!(
+        report::biased(summary, totals).is_some_and(|biased| text.contains(&biased)),
+        "{text}"
+    );
     assert!((found.found / right - 1.0).abs() < 0.5, "{right}: {found:?}");
     assert!(summary.has_failures() && !summary.agrees(), "{text}");
     assert!(text.lines().last().unwrap().contains("BIASED: "), "{text}");
@@ -233,36 +237,56 @@ fn shares_add_up_to_the_whole() {
 const SHARES: usize = 16;
 
 /// Prints what the table of honest engines is made of, and holds that none of them is refused in 5,000 cases: `cargo test
-/// -p binned-experts-check --test suite sums::honest_engines_agree -- --ignored --nocapture`.
-#[test]
-#[ignore = "takes an hour on two cores"]
-fn honest_engines_agree_on_many_cases() {
-    for (precision, element) in [
-        (Precision::FP32, ElementType::F32),
-        (Precision::TF32, ElementType::F32),
-        (Precision::BF16, ElementType::F32),
-        (Precision::BF16, ElementType::Bf16),
-        (Precision::F16, ElementType::F16),
-    ] {
-        let is_one = |kernel: &Arithmetic| (kernel.precision, kernel.element) == (precision, element);
-        let share = |share: usize| {
-            let plan = CheckPlan {
-                shard: format!("{share}/{SHARES}").parse().unwrap(),
-                ..all(element, 5000, Domain::default())
-            };
-            report::totals_json(&honest(is_one, &plan))
+/// -p binned-experts-check --test suite sums::honest_engines_of -- --ignored --nocapture`.
+fn honest_engines_agree(precision: Precision, element: ElementType) {
+    let is_one = |kernel: &Arithmetic| (kernel.precision, kernel.element) == (precision, element);
+    let share = |share: usize| {
+        let plan = CheckPlan {
+            shard: format!("{share}/{SHARES}").parse().unwrap(),
+            ..all(element, 5000, Domain::default())
         };
-        let shares: Vec<_> = (1..=SHARES).into_par_iter().map(share).collect();
-        let mut merged = Merged::default();
-        for share in &shares {
-            merged.add(share).unwrap();
-        }
-        println!("{}", report::totals(merged.summary()));
-        for totals in &merged.summary().engines {
-            print(&totals.name, &totals.sums[0]);
-        }
-        assert!(!merged.summary().has_failures());
+        report::totals_json(&honest(is_one, &plan))
+    };
+    let shares: Vec<_> = (1..=SHARES).into_par_iter().map(share).collect();
+    let mut merged = Merged::default();
+    for share in &shares {
+        merged.add(share).unwrap();
     }
+    println!("{}", report::totals(merged.summary()));
+    for totals in &merged.summary().engines {
+        print(&totals.name, &totals.sums[0]);
+    }
+    assert!(!merged.summary().has_failures());
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour on two cores"]
+fn honest_engines_of_fp32_agree() {
+    honest_engines_agree(Precision::FP32, ElementType::F32);
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour on two cores"]
+fn honest_engines_of_tf32_agree() {
+    honest_engines_agree(Precision::TF32, ElementType::F32);
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour on two cores"]
+fn honest_engines_of_bf16_on_f32_agree() {
+    honest_engines_agree(Precision::BF16, ElementType::F32);
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour on two cores"]
+fn honest_engines_of_bf16_agree() {
+    honest_engines_agree(Precision::BF16, ElementType::Bf16);
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour on two cores"]
+fn honest_engines_of_f16_agree() {
+    honest_engines_agree(Precision::F16, ElementType::F16);
 }
 
 /// Prints what the faults of the tests above add up to in as many cases as a run has by itself.
