@@ -50,7 +50,10 @@ pub(super) fn check(arguments: &Check, interrupts: &Interrupts) -> Result<Conclu
     let Watched {
         saved, printed, junit, ..
     } = watched;
-    if let (Some(junit), Some(path)) = (junit, &arguments.junit) {
+    if let (Some(mut junit), Some(path)) = (junit, &arguments.junit) {
+        if let Ok(summary) = &summary {
+            junit.conclude(summary);
+        }
         junit.write(path)?;
     }
     printed?;

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use binned_experts_check::check::CaseResult;
+use binned_experts_check::check::{CaseResult, EngineTotals, Summary};
 use binned_experts_check::{Verdict, report};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::Failure;
+
+/// What is to be said of an engine, if it is.
+type Told = fn(&Summary, &EngineTotals) -> Option<String>;
 
 /// The results so far: a suite for each engine, a test for each case.
 pub(super) struct Junit {
@@ -40,6 +43,23 @@ impl Junit {
             status.set_description(text + &smallest.or(spec).unwrap_or_default());
         }
         self.suites[result.engine].add_test_case(TestCase::new(result.case.as_str(), status));
+    }
+
+    /// What shows in no case alone: a test more for each engine that is biased, or was compared on too few cases.
+    pub(super) fn conclude(&mut self, summary: &Summary) {
+        let unlike = [
+            (NonSuccessKind::Failure, "biased", report::biased as Told),
+            (NonSuccessKind::Error, "inconclusive", report::too_few),
+        ];
+        for (suite, totals) in self.suites.iter_mut().zip(&summary.engines) {
+            for (kind, name, told) in unlike {
+                if let Some(text) = told(summary, totals) {
+                    let mut status = TestCaseStatus::non_success(kind);
+                    status.set_type(name).set_message(text);
+                    suite.add_test_case(TestCase::new("all cases", status));
+                }
+            }
+        }
     }
 
     pub(super) fn write(self, path: &Path) -> Result<(), Failure> {

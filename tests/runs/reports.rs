@@ -97,3 +97,21 @@ fn junit_has_a_test_for_each_case() {
     let left = place.check("right", &["--cases", "1", "--junit", "nowhere/junit.xml"]);
     assert_eq!(left.code, Some(2));
 }
+
+/// Each case of which agrees, so that no other test says so.
+#[test]
+fn junit_says_that_too_few_cases_were_compared() {
+    let place = Place::new();
+    let enough = ["--cases", "6", "--junit", "junit.xml", "--at-least"];
+    for (least, tests, errors) in [("6", 6, 0), ("7", 7, 1)] {
+        place.check("right", &[&enough[..], &[least]].concat());
+        let text = std::fs::read_to_string(place.path("junit.xml")).unwrap();
+        let totals = format!("tests=\"{tests}\" skipped=\"0\" failures=\"0\" errors=\"{errors}\"");
+        assert!(text.contains(&totals), "{text}");
+        assert_eq!(
+            text.contains("expected at least 7\" type=\"inconclusive\""),
+            errors == 1,
+            "{text}"
+        );
+    }
+}

@@ -13,6 +13,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 pub use json::{case_json, totals_json};
 pub use merge::{MergeError, Merged};
+pub use sums::biased;
 pub use told::{Told, ToldShrunk};
 
 use crate::case::{Place, Profile, Special, SpecialValue};
@@ -69,12 +70,16 @@ pub fn conclusion(summary: &Summary) -> String {
         .filter(|totals| summary.has_failed(totals))
         .map(|totals| totals.name.as_str())
         .collect();
-    let biased = sums::biased(summary);
+    let of_engines = |told: fn(&Summary, &EngineTotals) -> Option<String>| -> Vec<String> {
+        let engines = summary.engines.iter();
+        engines.filter_map(|totals| told(summary, totals)).collect()
+    };
+    let biased = of_engines(biased).join("; ");
     let found = match (summary.is_conclusive(), failing.is_empty()) {
-        (_, false) if !biased.is_empty() => format!("DISAGREE: {}; {biased}", failing.join(", ")),
+        (_, false) if !biased.is_empty() => format!("DISAGREE: {}; BIASED: {biased}", failing.join(", ")),
         (_, false) => format!("DISAGREE: {}", failing.join(", ")),
-        _ if !biased.is_empty() => biased,
-        (false, true) => inconclusive(summary),
+        _ if !biased.is_empty() => format!("BIASED: {biased}"),
+        (false, true) => format!("INCONCLUSIVE: {}", of_engines(too_few).join(", ")),
         (true, true) if summary.agrees() => {
             let conditions = summary.domain.conditions();
             let inside = if conditions.is_empty() { "" } else { " where " };
@@ -94,22 +99,16 @@ pub fn conclusion(summary: &Summary) -> String {
 }
 
 /// Which engines were judged on too few cases.
-fn inconclusive(summary: &Summary) -> String {
-    let engines = summary.engines.iter();
-    let few = engines.filter(|totals| totals.compared() < summary.least_judged(totals));
-    let few: Vec<String> = few
-        .map(|totals| match totals.compared() {
-            0 if summary.at_least.is_none() => format!("{} was compared on no case", totals.name),
-            compared => {
-                let least = summary.least_judged(totals);
-                format!(
-                    "{} was compared on {compared} cases, expected at least {least}",
-                    totals.name
-                )
-            }
-        })
-        .collect();
-    format!("INCONCLUSIVE: {}", few.join(", "))
+/// On how many cases an engine was compared; none where it is enough.
+pub fn too_few(summary: &Summary, totals: &EngineTotals) -> Option<String> {
+    let (name, compared, least) = (&totals.name, totals.compared(), summary.least_judged(totals));
+    match compared {
+        enough if enough >= least => None,
+        0 if summary.at_least.is_none() => Some(format!("{name} was compared on no case")),
+        _ => Some(format!(
+            "{name} was compared on {compared} cases, expected at least {least}"
+        )),
+    }
 }
 
 /// The cases that were declined, by reason, the most frequent first.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::check::Summary;
+use crate::check::{EngineTotals, Summary};
 use crate::domain::Domain;
 use crate::sums::{Direction, Estimate, LEAST_CASES, Sums};
 
@@ -26,24 +26,16 @@ pub(super) fn told(summary: &Summary) -> String {
     out
 }
 
-/// The engines that are biased, and by what most; empty where none is.
-pub(super) fn biased(summary: &Summary) -> String {
+/// What an engine is biased by most, in each precision; none where it is not.
+pub fn biased(summary: &Summary, totals: &EngineTotals) -> Option<String> {
     let worst = |sums: &Sums| {
         let worst = sums.estimates().into_iter().find(|estimate| estimate.is_biased);
         worst.map_or_else(|| share(sums), |estimate| line(&estimate, &summary.domain))
     };
-    let of_engine = |name: &str, sums: &Sums| format!("{name}, {}: {}", sums.precision, worst(sums));
-    let biased: Vec<String> = summary
-        .engines
-        .iter()
-        .flat_map(|totals| totals.sums.iter().map(|sums| (totals.name.as_str(), sums)))
-        .filter(|(_, sums)| sums.is_biased())
-        .map(|(name, sums)| of_engine(name, sums))
-        .collect();
-    match &biased[..] {
-        [] => String::new(),
-        biased => format!("BIASED: {}", biased.join("; ")),
-    }
+    let biased = totals.sums.iter().filter(|sums| sums.is_biased());
+    let biased = biased.map(|sums| format!("{}, {}: {}", totals.name, sums.precision, worst(sums)));
+    let biased: Vec<String> = biased.collect();
+    (!biased.is_empty()).then(|| biased.join("; "))
 }
 
 fn line(estimate: &Estimate, domain: &Domain) -> String {
