@@ -8,8 +8,8 @@ from ._cases import Case as Value
 # A tensor: the name of its type, its shape, and its bytes in row-major order.
 _Tensor: TypeAlias = tuple[str, tuple[int, ...] | list[int], bytes]
 _Arguments: TypeAlias = tuple[dict[str, _Tensor], dict[str, Any]]
-# Number of cases, first seed, and the most cases tried to make a failing one smaller.
-_Size: TypeAlias = tuple[int, int, int]
+# Number of cases, first seed, number of shapes with 0 for any, and the most cases tried to make a failing one smaller.
+_Size: TypeAlias = tuple[int, int, int, int]
 
 @final
 class Domain:
@@ -48,6 +48,9 @@ class Failure:
     def kind(self) -> str:
         """A short name of what failed, such as ``disagree``, ``wrong-shape``, ``input-changed``."""
     @property
+    def seconds(self) -> float:
+        """Seconds from the start of the run until it was seen."""
+    @property
     def case(self) -> Value | None:
         """The case as it was drawn."""
     @property
@@ -67,6 +70,9 @@ class Report:
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended the run."""
+    @property
+    def domain(self) -> Domain:
+        """Which cases were drawn, and what the function claims; ``str`` says it in a line."""
     @property
     def cases(self) -> int:
         """Number of cases that were run."""
