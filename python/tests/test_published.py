@@ -90,7 +90,8 @@ def test_verdicts_and_smallest_cases_are_in_the_table(gallery):
     assert failure["kind"] == "disagree" and "T1-H1-I1-E1-K1" in failure["smallest"]["id"]
     table = (gallery / "out" / "table.md").read_text(encoding="utf-8")
     assert "| is_right | 1.2 | fp32, 1 ≤ T ≤ 8" in table and "| 20 | 20 | 0 | 0 | 0 | agree |" in table
-    assert f"disagree: {failure['smallest']['id']} (case " in table
+    case = int(failure["case"].removeprefix("seed ")) + 1
+    assert f"disagree, case {case}, {failure['seconds']:.0f} s: T1 H1 I1 E1 K1 C" in table and ", found " in table
 
 
 def test_a_check_ends_after_its_time_and_other_results_stay(gallery):

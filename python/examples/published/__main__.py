@@ -1,4 +1,4 @@
-"""Checks published kernels inside their domains, and writes a table.
+"""Checks published kernels inside their domains, and writes a table, and a line of JSON for each check.
 
     cd python/examples
     python -m published --sources CLONES --out FOLDER [NAME…]
@@ -81,13 +81,9 @@ def earlier(out):
 
 
 def write(out, results, missing):
-    texts = {
-        RESULTS: "".join(json.dumps(result) + "\n" for result in results),
-        "table.md": _table.table(results, missing),
-        "reports.txt": "\n\n".join(f"{result['name']}\n\n{result['report']}" for result in results),
-    }
-    for name, text in texts.items():
-        (out / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    lines = "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
+    (out / RESULTS).write_text(lines, encoding="utf-8")
+    (out / "table.md").write_text(_table.table(results, missing), encoding="utf-8")
 
 
 def machine(arguments):

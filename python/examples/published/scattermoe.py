@@ -42,10 +42,15 @@ def moe(
     return output.view_as(hidden_states)
 
 
-def check(name, precision, **options):
-    domain = {"layers": [GPT_OSS_BY_SLOT]}
-    function = partial(moe, **options)
-    return Check(f"scattermoe {name}", version(PROJECT), function, precision, domain, shapes=3, shrink_budget=40)
+def check(name, precision, allow_tf32=True, shapes=3, **domain):
+    domain = {"layers": [GPT_OSS_BY_SLOT], **domain}
+    function = partial(moe, allow_tf32=allow_tf32)
+    return Check(f"scattermoe {name}", version(PROJECT), function, precision, domain, shapes=shapes, shrink_budget=60)
 
 
-CHECKS = [check("fp32", "fp32", allow_tf32=False), check("tf32", "tf32"), check("bf16", "bf16")]
+CHECKS = [
+    check("fp32", "fp32", allow_tf32=False),
+    check("tf32", "tf32"),
+    check("tf32, finite", "tf32", shapes=24, finite=True),
+    check("bf16", "bf16"),
+]
