@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::case::Case;
 use crate::domain::Domain;
+use crate::notebook::{escaped, folded, table};
 use crate::run::Watched;
 use crate::verdict::Verdict;
 
@@ -128,6 +129,21 @@ impl Report {
 
     fn __repr__(&self) -> String {
         format!("<Report {}>", report::conclusion(&self.summary))
+    }
+
+    /// The counts as a table, the conclusion, and each failure under its kind.
+    fn _repr_html_(&self) -> String {
+        let counts = self.counts().into_iter().map(|(name, cases)| (name, cases.to_string()));
+        let cells: Vec<_> = [("cases", self.cases().to_string())]
+            .into_iter()
+            .chain(counts)
+            .collect();
+        let failures: String = (self.failures.iter())
+            .map(|failure| folded(&format!("{}: {}", failure.name, failure.kind), &failure.text))
+            .collect();
+        let conclusion = escaped(&report::conclusion(&self.summary));
+        let totals = folded("all that was counted", &report::totals(&self.summary));
+        format!("{}<p>{conclusion}</p>{failures}{totals}", table(&cells))
     }
 
     /// Raises `AssertionError` with the report unless it agrees.

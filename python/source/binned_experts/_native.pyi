@@ -34,6 +34,8 @@ class Verdict:
     def used(self) -> float | None:
         """The largest share of a bound that was used, 0 to 1; ``None`` where the result is not right."""
     def __bool__(self) -> bool: ...
+    def _repr_html_(self) -> str:
+        """The text, and a picture of wrong values: tokens down, columns across."""
     def assert_agrees(self) -> None:
         """Raises ``AssertionError`` with the text, and the line of Python that makes the case again."""
 
@@ -97,6 +99,8 @@ class Report:
     @property
     def case_seconds(self) -> tuple[float, float] | None:
         """Seconds of the median case and of the longest in the function; ``None`` where no case was compared."""
+    def _repr_html_(self) -> str:
+        """The counts as a table, the conclusion, and each failure."""
     def assert_agrees(self) -> None:
         """Raises ``AssertionError`` with the report unless it agrees."""
 
