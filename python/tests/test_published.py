@@ -77,6 +77,7 @@ def test_a_kernel_that_is_not_there_is_left_out_with_the_reason(gallery):
     table = (gallery / "out" / "table.md").read_text(encoding="utf-8")
     assert "- `absent`: ModuleNotFoundError: No module named 'no_such_package'" in table
     assert "- `scattermoe`: " in table and ("torch" in table or "PUBLISHED_SOURCES" in table)
+    assert "expected parts of the names of checks or files, found nothing_of_it" in run(gallery, "nothing_of_it").stderr
 
 
 def test_verdicts_and_smallest_cases_are_in_the_table(gallery):

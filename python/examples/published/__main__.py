@@ -35,6 +35,8 @@ def main():
     with ThreadPoolExecutor(arguments.jobs) as pool:
         found = list(pool.map(_processes.listed, _checks.modules()))
         wanted = [one for one in found if is_wanted(one, arguments.names)]
+        if not wanted:
+            sys.exit(f"NAME: expected parts of the names of checks or files, found {', '.join(arguments.names)}")
         missing = [one for one in wanted if "reason" in one]
         planned = [
             (one["module"], name)
