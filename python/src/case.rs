@@ -1,16 +1,19 @@
 //! One case as a value.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use binned_experts_check::engine::Rule;
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::{
-    AnyProblem, CaseSpec, Domain as Claims, Engine, Fault, Named, Outcome, Precision, Selection, SpecError, program,
+    AnyProblem, CaseSpec, Domain as Claims, Engine, Fault, Named, Outcome, Precision, Selection, SpecError, Tensor,
+    Verdict as Judged, program,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::domain::{Domain, refused};
+use crate::notebook::Errors;
 use crate::raw::{Arguments, raws, tensors};
 use crate::verdict::Verdict;
 
@@ -41,6 +44,17 @@ impl Case {
             name,
             arrays,
         }
+    }
+
+    /// The verdict on a result: tensors by name.
+    fn judged(&self, tensors: BTreeMap<String, Tensor>, trial: &Trial) -> Verdict {
+        let output = tensors.get("output").cloned();
+        let outcome = program::outcome(tensors, &[], trial.problem());
+        let verdict = judge(&mut Given(outcome, self.precision), trial).verdict;
+        let is_wrong = matches!(verdict, Judged::Disagree(_));
+        let right = trial.tensors(self.precision).filter(|_| is_wrong);
+        let errors = output.and_then(|output| Errors::of(&output, &right?));
+        Verdict::new(verdict, self.line()).with_errors(errors)
     }
 
     /// The case with its right results and their bounds.
@@ -127,13 +141,10 @@ impl Case {
     fn judge(&self, py: Python<'_>, result: &Bound<'_, PyDict>) -> PyResult<Verdict> {
         let trial = py.detach(|| self.trial()).map_err(refused)?;
         let verdict = match tensors(result)? {
-            Err(message) => Verdict::broken(Rule::WrongType, message),
-            Ok(tensors) => py.detach(|| {
-                let outcome = program::outcome(tensors, &[], trial.problem());
-                judge(&mut Given(outcome, self.precision), &trial).verdict
-            }),
+            Err(message) => Verdict::new(Verdict::broken(Rule::WrongType, message), self.line()),
+            Ok(tensors) => py.detach(|| self.judged(tensors, &trial)),
         };
-        Ok(Verdict::new(verdict, self.line()))
+        Ok(verdict)
     }
 
     /// The verdict on a result that broke a rule.

@@ -7,6 +7,7 @@
 //! - `run`: a check of one;
 //! - `report`, `verdict`: what it found;
 //! - `case`: one case as a value;
+//! - `notebook`: what a notebook shows of them;
 //! - `file`: cases and results of a process of its own.
 
 mod call;
@@ -14,6 +15,7 @@ mod case;
 mod command;
 mod domain;
 mod file;
+mod notebook;
 mod raw;
 mod report;
 mod run;

@@ -9,23 +9,32 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 
 use crate::case::Case;
+use crate::domain::Domain;
+use crate::notebook::{escaped, folded, table};
+use crate::run::Watched;
 use crate::verdict::Verdict;
 
 /// What a check found.
 #[pyclass(frozen, module = "binned_experts._native")]
 pub(crate) struct Report {
     summary: Summary,
-    verdicts: Vec<(String, &'static str)>,
+    domain: Domain,
+    verdicts: HashMap<String, &'static str>,
     failures: Vec<Failure>,
 }
 
 impl Report {
-    /// Of a run whose cases had these verdicts, by name.
-    pub(crate) fn new(summary: Summary, verdicts: Vec<(String, &'static str)>, cases: &Cases) -> Report {
-        let failure = |result: &CaseResult| Failure::new(&summary.engines[result.engine].name, result, cases);
+    /// Of a run inside a domain, with what was seen while it went on.
+    pub(crate) fn new(summary: Summary, watched: &Watched, domain: &Domain, cases: &Cases) -> Report {
+        let failure = |result: &CaseResult| {
+            // A run tells of each failure before it is in the summary.
+            let seconds = watched.seen.get(&result.case).copied().unwrap_or_default();
+            Failure::new(&summary.engines[result.engine].name, result, seconds, cases)
+        };
         Report {
             failures: summary.failures.iter().map(failure).collect(),
-            verdicts,
+            verdicts: watched.verdicts.clone(),
+            domain: domain.clone(),
             summary,
         }
     }
@@ -43,6 +52,12 @@ impl Report {
     #[getter]
     fn interrupted(&self) -> bool {
         self.summary.end == End::Interrupted
+    }
+
+    /// Which cases were drawn, and what the function claims.
+    #[getter]
+    fn domain(&self) -> Domain {
+        self.domain.clone()
     }
 
     /// Number of cases that were run.
@@ -116,6 +131,21 @@ impl Report {
         format!("<Report {}>", report::conclusion(&self.summary))
     }
 
+    /// The counts as a table, the conclusion, and each failure under its kind.
+    fn _repr_html_(&self) -> String {
+        let counts = self.counts().into_iter().map(|(name, cases)| (name, cases.to_string()));
+        let cells: Vec<_> = [("cases", self.cases().to_string())]
+            .into_iter()
+            .chain(counts)
+            .collect();
+        let failures: String = (self.failures.iter())
+            .map(|failure| folded(&format!("{}: {}", failure.name, failure.kind), &failure.text))
+            .collect();
+        let conclusion = escaped(&report::conclusion(&self.summary));
+        let totals = folded("all that was counted", &report::totals(&self.summary));
+        format!("{}<p>{conclusion}</p>{failures}{totals}", table(&cells))
+    }
+
     /// Raises `AssertionError` with the report unless it agrees.
     fn assert_agrees(&self) -> PyResult<()> {
         if self.agrees() {
@@ -144,6 +174,7 @@ pub(crate) struct Failure {
     text: String,
     name: String,
     kind: &'static str,
+    seconds: f64,
     case: Option<Case>,
     verdict: Verdict,
     shrunk: Option<Case>,
@@ -151,7 +182,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn new(engine: &str, result: &CaseResult, cases: &Cases) -> Failure {
+    fn new(engine: &str, result: &CaseResult, seconds: f64, cases: &Cases) -> Failure {
         let (name, arrays) = (&result.case, &cases.arrays);
         let case = |spec: &CaseSpec| Case::new(spec.clone(), cases.precision, None, name.clone(), arrays.clone());
         let shrunk = result.shrunk.as_ref().map(|shrunk| case(&shrunk.spec));
@@ -162,6 +193,7 @@ impl Failure {
             text: format!("{}{lines}\n", report::Told::new(engine, result)),
             name: result.case.clone(),
             kind: result.verdict.kind(),
+            seconds,
             verdict: Verdict::new(result.verdict.clone(), line(&original)),
             case: original,
             shrunk,
@@ -192,6 +224,12 @@ impl Failure {
     #[getter]
     fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// Seconds from the start of the run until it was seen.
+    #[getter]
+    fn seconds(&self) -> f64 {
+        self.seconds
     }
 
     /// The case as it was drawn.

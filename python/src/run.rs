@@ -1,12 +1,13 @@
 //! A check of a Python function.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use binned_experts::progress::Progress;
-use binned_experts_check::check::{CaseResult, CheckError, CheckPlan, Contender, Watch, check as run_check};
+use binned_experts_check::check::{CaseResult, CheckError, CheckPlan, Contender, Shapes, Watch, check as run_check};
 use binned_experts_check::program::{Limits, Program};
 use binned_experts_check::{Engine, MachineError, Precision, Selection, Stop, Summary};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
@@ -19,8 +20,8 @@ use crate::report::{Cases, Report};
 /// How often the thread from Python looks for signals.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Number of cases, first seed, and the most cases tried to make a failing one smaller.
-type Size = (usize, u64, usize);
+/// Number of cases, first seed, number of shapes with 0 for any, and the most cases tried to make a failing one smaller.
+type Size = (usize, u64, usize, usize);
 
 /// Checks `caller`, which calls a function with the arguments of a case.
 #[pyfunction]
@@ -47,7 +48,7 @@ pub(crate) fn check(
         let mut function = function;
         run_check(&mut [Contender::single(&mut function)], plan, &mut watched)
     })?;
-    Ok(Report::new(summary, watched.take(), &domain.cases(arrays, wrap)))
+    Ok(Report::new(summary, &watched, domain, &domain.cases(arrays, wrap)))
 }
 
 /// Checks the program of a command, which describes itself.
@@ -82,10 +83,10 @@ pub(crate) fn check_program(
         let contender = Contender::several(Box::new(program), open, 1);
         run_check(&mut [contender], plan, &mut watched)
     })?;
-    Ok(Report::new(summary, watched.take(), &domain.cases(arrays, wrap)))
+    Ok(Report::new(summary, &watched, &domain, &domain.cases(arrays, wrap)))
 }
 
-fn plan(domain: &Domain, (cases, seed, shrink_budget): Size) -> CheckPlan {
+fn plan(domain: &Domain, (cases, seed, shapes, shrink_budget): Size) -> CheckPlan {
     CheckPlan {
         cases,
         seed,
@@ -93,6 +94,7 @@ fn plan(domain: &Domain, (cases, seed, shrink_budget): Size) -> CheckPlan {
             domain: domain.0.clone(),
             ..Selection::default()
         },
+        shapes: Shapes::Drawn(shapes),
         shrink_budget,
         ..CheckPlan::default()
     }
@@ -161,33 +163,37 @@ fn seconds(time_limit: f64) -> PyResult<Duration> {
 }
 
 /// Shows the bar on a terminal, and takes down the verdicts.
-struct Watched {
+pub(crate) struct Watched {
     progress: Progress,
-    verdicts: Vec<(String, &'static str)>,
+    start: Instant,
+    /// The verdict on each case by its name.
+    pub(crate) verdicts: HashMap<String, &'static str>,
+    /// Seconds from the start until each failing case was seen, by its name.
+    pub(crate) seen: HashMap<String, f64>,
 }
 
 impl Watched {
     fn new(plan: &CheckPlan) -> Watched {
         Watched {
             progress: Progress::new(plan.cases, false),
-            verdicts: Vec::new(),
+            start: Instant::now(),
+            verdicts: HashMap::new(),
+            seen: HashMap::new(),
         }
-    }
-
-    fn take(&mut self) -> Vec<(String, &'static str)> {
-        std::mem::take(&mut self.verdicts)
     }
 }
 
 impl Watch for Watched {
     fn result(&mut self, result: &CaseResult) -> ControlFlow<()> {
         self.progress.step();
-        self.verdicts.push((result.case.clone(), result.verdict.kind()));
+        self.verdicts.insert(result.case.clone(), result.verdict.kind());
         ControlFlow::Continue(())
     }
 
-    fn failing(&mut self, _result: &CaseResult) {
+    fn failing(&mut self, result: &CaseResult) {
         self.progress.failing();
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.seen.entry(result.case.clone()).or_insert(seconds);
     }
 
     fn shrinking(&mut self, tries: usize) {

@@ -5,6 +5,8 @@ use binned_experts_check::{Fault, Verdict as Judged, report};
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 
+use crate::notebook::{Errors, preformatted};
+
 /// The verdict on one result.
 #[pyclass(frozen, module = "binned_experts._native")]
 #[derive(Clone)]
@@ -12,11 +14,22 @@ pub(crate) struct Verdict {
     verdict: Judged,
     /// The line of Python that makes the case again; none for a case of a file.
     line: String,
+    /// Where the values are known and wrong.
+    errors: Option<Errors>,
 }
 
 impl Verdict {
     pub(crate) fn new(verdict: Judged, line: String) -> Verdict {
-        Verdict { verdict, line }
+        Verdict {
+            verdict,
+            line,
+            errors: None,
+        }
+    }
+
+    /// With the errors of wrong values, for a picture.
+    pub(crate) fn with_errors(self, errors: Option<Errors>) -> Verdict {
+        Verdict { errors, ..self }
     }
 
     /// What a judge makes of a result that broke a rule.
@@ -63,6 +76,12 @@ impl Verdict {
 
     fn __repr__(&self) -> String {
         format!("<Verdict {}>", self.kind())
+    }
+
+    /// The text, and where the values of a wrong output are known a picture of them: tokens down, columns across.
+    fn _repr_html_(&self) -> String {
+        let picture = self.errors.as_ref().map(Errors::svg).unwrap_or_default();
+        preformatted(&self.__str__()) + &picture
     }
 
     /// Raises `AssertionError` with the text of the verdict, and the line of Python that makes its case again, unless the

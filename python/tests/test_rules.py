@@ -8,6 +8,7 @@ import pytest
 from kernels import SMALL, output_of, right
 
 from binned_experts import check
+from binned_experts._arrays._numpy import Numpy
 
 CASES = 300
 
@@ -264,3 +265,19 @@ def test_a_function_that_keeps_the_rules_is_clean_in_every_run(kernel):
 
 def test_the_right_function_breaks_none():
     assert kinds(right) == {"agree": CASES}
+
+
+def test_after_a_lost_device_no_call_is_made(monkeypatch):
+    calls = []
+
+    def loses_it(**case):
+        calls.append(len(calls))
+        if len(calls) == 20:
+            raise RuntimeError("an illegal memory access was encountered")
+        return output_of(case)
+
+    monkeypatch.setattr(Numpy, "is_lost", lambda self, error: "illegal memory access" in str(error))
+    report = check(loses_it, precision="fp32", domain=SMALL, arrays="numpy", cases=100)
+    assert len(calls) == 20 and report.counts["fault"] == 1 and not report.agrees
+    (reason,) = report.declined
+    assert "isolate=True" in reason and report.counts["agree"] + report.counts["declined"] == 99

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use binned_experts_reference::ActivationKind;
+
 use super::{Axis, Domain, Taken, TieOrder};
 use crate::case::LayerSpec;
 use crate::oracle::Precision;
@@ -47,8 +49,12 @@ impl Domain {
                 .filter(|(takes, _)| !takes)
                 .map(|(_, text)| (*text).to_owned()),
         );
-        for (name, numbers) in [("alpha", &self.alpha), ("limit", &self.limit)] {
-            match numbers.as_deref() {
+        let parameters = [
+            ("alpha", self.has(ActivationKind::has_alpha), &self.alpha),
+            ("limit", self.has(ActivationKind::has_limit), &self.limit),
+        ];
+        for (name, counts, numbers) in parameters {
+            match numbers.as_deref().filter(|_| counts) {
                 None => {}
                 Some([number]) => parts.push(format!("{name} {number}")),
                 Some(numbers) => parts.push(format!("{name} in {{{}}}", listed(numbers, ", "))),
@@ -69,6 +75,14 @@ impl Domain {
 }
 
 impl Domain {
+    /// Whether an activation of its layers has a parameter.
+    fn has(&self, parameter: fn(ActivationKind) -> bool) -> bool {
+        match &self.layers {
+            Some(Taken::Listed(layers)) => layers.iter().any(|layer| parameter(layer.activation)),
+            Some(Taken::Any) | None => true,
+        }
+    }
+
     /// The layers that it takes.
     pub(super) fn layers_text(&self) -> String {
         match &self.layers {

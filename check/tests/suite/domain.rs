@@ -414,6 +414,16 @@ fn a_domain_reads_back_from_toml_and_json() {
          finite inputs, in an explicit order too, deterministic"
     );
     assert_eq!(Domain::default().to_string(), "anything");
+    // An activation without parameters says nothing of them.
+    let line = |layers: &str| {
+        let text = format!("alpha = [1.0]\nlimit = [7.0]\nlayers = {layers}");
+        text.parse::<Domain>().unwrap().to_string()
+    };
+    assert_eq!(line("['mixtral']"), "layer mixtral");
+    assert_eq!(
+        line("['mixtral', 'gpt-oss']"),
+        "alpha 1, limit 7, layer in {mixtral, gpt-oss}"
+    );
 }
 
 /// Each line of the three domains is broken in turn by one change of a case inside.

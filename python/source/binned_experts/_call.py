@@ -24,6 +24,8 @@ ABSENT = dict.fromkeys(ARRAYS) | {"layer": {}, "first_expert": None}
 MOST_POISONED = 1 << 22
 SMALL_POISONED = 1 << 12
 PIECES = 8
+# Why a case is declined after the device was lost in this process.
+GONE = "the device was lost in an earlier call; with isolate=True the process would be started again"
 
 
 def parameters_of(function):
@@ -65,8 +67,11 @@ class Caller:
         self.memories = {}
         # The output of the call before, and the tensor that it was.
         self.before = None
+        self.is_gone = False
 
     def __call__(self, tensors, numbers):
+        if self.is_gone:
+            return "skip", GONE
         self.bring(tensors)
         arguments = ABSENT | {name: memory.array for name, memory in self.memories.items()} | numbers
         element = tensors["hidden_states"][0]
@@ -89,7 +94,8 @@ class Caller:
             return "error", f"{type(error).__name__}: {error}"
 
     def lost(self, error):
-        """No later call of this process can be right. Its own process would end here; this one goes on."""
+        """No later call of this process can be right, and none is made. A process of its own would end here."""
+        self.is_gone = True
 
     def bring(self, tensors):
         """The tensors in memory, at the same places as those of the call before where they have the same shapes."""

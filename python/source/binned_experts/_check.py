@@ -22,6 +22,7 @@ def check(
     domain: Domain | dict[str, Any] | str | os.PathLike[str] | None = None,
     cases: int = 1000,
     seed: int = 0,
+    shapes: int = 0,
     device: str = "cpu",
     arrays: str = "torch",
     poison: bool = True,
@@ -49,6 +50,8 @@ def check(
         The cases that it takes: a dict, TOML text or a path, with the fields of docs/protocol.md.
     cases, seed
         Number of cases; case i is that of seed number ``seed + i``.
+    shapes
+        How many H, I, E and K the cases have between them, for a function that is compiled for each; 0 for any.
     device, arrays
         What the function gets: ``arrays`` is ``"torch"``, ``"numpy"`` or ``"jax"``. numpy has no bf16: such arrays are
         uint16 with the bits, and so is the output.
@@ -70,7 +73,7 @@ def check(
     parameters = parameters_of(function)
     claims = domain_of(domain).of_function(precision, parameters)
     name = getattr(function, "__name__", type(function).__name__)
-    size = cases, seed, shrink_budget
+    size = cases, seed, shapes, shrink_budget
     named = named_arrays(arrays, device)
     if isolate:
         with command_for(function, name, parameters, claims, device, arrays, poison) as command:

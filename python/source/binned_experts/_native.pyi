@@ -8,8 +8,8 @@ from ._cases import Case as Value
 # A tensor: the name of its type, its shape, and its bytes in row-major order.
 _Tensor: TypeAlias = tuple[str, tuple[int, ...] | list[int], bytes]
 _Arguments: TypeAlias = tuple[dict[str, _Tensor], dict[str, Any]]
-# Number of cases, first seed, and the most cases tried to make a failing one smaller.
-_Size: TypeAlias = tuple[int, int, int]
+# Number of cases, first seed, number of shapes with 0 for any, and the most cases tried to make a failing one smaller.
+_Size: TypeAlias = tuple[int, int, int, int]
 
 @final
 class Domain:
@@ -34,6 +34,8 @@ class Verdict:
     def used(self) -> float | None:
         """The largest share of a bound that was used, 0 to 1; ``None`` where the result is not right."""
     def __bool__(self) -> bool: ...
+    def _repr_html_(self) -> str:
+        """The text, and a picture of wrong values: tokens down, columns across."""
     def assert_agrees(self) -> None:
         """Raises ``AssertionError`` with the text, and the line of Python that makes the case again."""
 
@@ -47,6 +49,9 @@ class Failure:
     @property
     def kind(self) -> str:
         """A short name of what failed, such as ``disagree``, ``wrong-shape``, ``input-changed``."""
+    @property
+    def seconds(self) -> float:
+        """Seconds from the start of the run until it was seen."""
     @property
     def case(self) -> Value | None:
         """The case as it was drawn."""
@@ -67,6 +72,9 @@ class Report:
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended the run."""
+    @property
+    def domain(self) -> Domain:
+        """Which cases were drawn, and what the function claims; ``str`` says it in a line."""
     @property
     def cases(self) -> int:
         """Number of cases that were run."""
@@ -91,6 +99,8 @@ class Report:
     @property
     def case_seconds(self) -> tuple[float, float] | None:
         """Seconds of the median case and of the longest in the function; ``None`` where no case was compared."""
+    def _repr_html_(self) -> str:
+        """The counts as a table, the conclusion, and each failure."""
     def assert_agrees(self) -> None:
         """Raises ``AssertionError`` with the report unless it agrees."""
 
