@@ -113,6 +113,7 @@ impl SumsLine {
                 numerator: line.numerator,
                 denominator: line.denominator,
                 squares: line.squares,
+                shift: line.shift,
             };
         }
         sums
@@ -126,6 +127,7 @@ struct SumLine {
     numerator: f64,
     denominator: f64,
     squares: f64,
+    shift: f64,
 }
 
 #[derive(Deserialize)]

@@ -158,6 +158,7 @@ fn sums_json(sums: &Sums) -> Value {
             "numerator": sum.numerator,
             "denominator": sum.denominator,
             "squares": sum.squares,
+            "shift": sum.shift,
         })
     });
     let estimates = sums.estimates().into_iter().map(|estimate| {

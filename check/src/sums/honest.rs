@@ -11,9 +11,15 @@
 //! - in fp32, tensor cores cut their sums, and alpha is rounded to f32;
 //! - in tf32, operands are cut;
 //! - in bf16 and f16, activations that are stored after each operation are not rounded evenly where inputs are small
-//!   integers.
+//!   integers;
+//! - in bf16 and f16 with another activation than that of gpt-oss, the function of the gate is stored by itself before it
+//!   is multiplied. Its values near 0 and at the limit are few, and the roundings of few values do not cancel. The
+//!   shifts there are three times the largest of the reference with mixtral, llama4, nemotron-h, both GELUs and clamped
+//!   SiLU, each over 1,500 cases of any size, of multiples of 8 and of 32.
 //!
 //! The share is above that of every engine on every single value profile and on cases of every size.
+
+use binned_experts_reference::ActivationKind;
 
 use super::Direction;
 use crate::oracle::{Precision, Rounding};
@@ -36,10 +42,25 @@ struct Shown {
     spread: f64,
     /// How far an estimate may lie from 0, in unit roundoffs where the direction is a factor.
     shift: f64,
+    /// The same with another activation than that of gpt-oss.
+    shift_of_others: f64,
 }
 
 const fn shown(spread: f64, shift: f64) -> Shown {
-    Shown { spread, shift }
+    Shown {
+        spread,
+        shift,
+        shift_of_others: shift,
+    }
+}
+
+impl Shown {
+    const fn others(self, shift_of_others: f64) -> Shown {
+        Shown {
+            shift_of_others,
+            ..self
+        }
+    }
 }
 
 impl Honest {
@@ -58,8 +79,13 @@ impl Honest {
         self.along[direction as usize].spread
     }
 
-    pub(super) fn shift(&self, direction: Direction) -> f64 {
-        self.along[direction as usize].shift * self.scale(direction)
+    pub(super) fn shift(&self, direction: Direction, activation: ActivationKind) -> f64 {
+        let shown = &self.along[direction as usize];
+        let shift = match activation {
+            ActivationKind::ClampedSwiglu => shown.shift,
+            _ => shown.shift_of_others,
+        };
+        shift * self.scale(direction)
     }
 
     /// The most that the errors of one case count, as a sum of slope²: what tells a thirty-second of a unit roundoff.
@@ -110,14 +136,14 @@ static BF16: Honest = Honest {
     share: 0.08,
     along: [
         shown(0.06, 0.0),
-        shown(0.03, 0.0),
-        shown(0.05, 0.0),
-        shown(0.04, 0.0),
-        shown(0.06, 0.0),
+        shown(0.03, 0.0).others(1.0),
+        shown(0.05, 0.0).others(0.3),
+        shown(0.04, 0.0).others(0.1),
+        shown(0.06, 0.0).others(0.4),
         shown(0.05, 0.20),
         shown(0.03, 0.0),
-        shown(0.05, 0.0),
-        shown(0.06, 0.0),
+        shown(0.05, 0.0).others(0.3),
+        shown(0.06, 0.0).others(0.4),
     ],
 };
 
@@ -126,13 +152,13 @@ static F16: Honest = Honest {
     share: 0.08,
     along: [
         shown(0.06, 0.0),
-        shown(0.04, 0.0),
-        shown(0.05, 0.0),
-        shown(0.04, 0.0),
-        shown(0.06, 0.0),
+        shown(0.04, 0.0).others(1.0),
+        shown(0.05, 0.0).others(0.3),
+        shown(0.04, 0.0).others(0.1),
+        shown(0.06, 0.0).others(0.4),
         shown(0.05, 0.20),
         shown(0.03, 0.0),
-        shown(0.05, 0.0),
-        shown(0.06, 0.0),
+        shown(0.05, 0.0).others(0.3),
+        shown(0.06, 0.0).others(0.4),
     ],
 };

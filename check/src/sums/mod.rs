@@ -21,7 +21,8 @@
 //! Cases are drawn independently of each other, so σ can be measured whatever the errors of one case have in common: it
 //! is the root of Σ (w·Σ e·s)² / Σ w·n over the cases of an honest engine. The table of honest engines (`honest.rs`) has the
 //! largest σ for each precision and direction, and what they show on average: a kernel that cuts operands to TF32 has
-//! smaller activations, for instance, and is no worse for it.
+//! smaller activations, for instance, and is no worse for it. Where the cases of a run differ in this, it is the mean over
+//! them, weighted as the estimate is.
 //!
 //! # The verdict
 //!
@@ -49,12 +50,16 @@ pub use direction::Direction;
 pub(crate) use slopes::Slopes;
 pub use tally::{Estimate, LEAST_CASES, MOST_DEVIATIONS, Sum, Sums};
 
+use binned_experts_reference::ActivationKind;
+
 use crate::oracle::{Bounds, Expected};
 use crate::tensor::Tensor;
 
 /// What the errors of one case say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaseSums {
+    /// The activation of its layer.
+    pub activation: ActivationKind,
     /// Number of elements.
     pub elements: usize,
     /// Sum of the squared errors in units of the bound.
@@ -78,6 +83,7 @@ impl CaseSums {
         let output = output.to_f64();
         let hidden = expected.inputs().dims.hidden;
         let mut sums = CaseSums {
+            activation: expected.inputs().layer.activation,
             elements: 0,
             squares: 0.0,
             along: Default::default(),

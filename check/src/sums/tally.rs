@@ -39,6 +39,8 @@ pub struct Sum {
     pub denominator: f64,
     /// Sum of the squares of what each case adds to the numerator.
     pub squares: f64,
+    /// What the numerator may be by the shifts of honest engines.
+    pub shift: f64,
 }
 
 /// How much of a direction is in an engine's errors.
@@ -88,6 +90,7 @@ impl Sums {
             sum.numerator += added;
             sum.denominator += weight * information;
             sum.squares += added * added;
+            sum.shift += weight * information * honest.shift(*direction, case.activation);
         }
     }
 
@@ -101,6 +104,7 @@ impl Sums {
             sum.numerator += other.numerator;
             sum.denominator += other.denominator;
             sum.squares += other.squares;
+            sum.shift += other.shift;
         }
     }
 
@@ -114,7 +118,7 @@ impl Sums {
         let mut estimates: Vec<Estimate> = known
             .map(|(&direction, sum)| {
                 let found = sum.numerator / sum.denominator;
-                let beyond = (found.abs() - honest.shift(direction)).max(0.0);
+                let beyond = (found.abs() - sum.shift / sum.denominator).max(0.0);
                 let error = honest.spread(direction) / sum.denominator.sqrt();
                 let deviations = beyond / error;
                 let own_deviations = beyond * sum.denominator / sum.squares.sqrt();

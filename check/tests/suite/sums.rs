@@ -7,7 +7,10 @@ use binned_experts_check::engine::{DefinitionEngine, Engine, Reference};
 use binned_experts_check::oracle::Rounding;
 use binned_experts_check::report::{self, Merged};
 use binned_experts_check::sums::{Direction, Estimate, LEAST_CASES, Sums};
-use binned_experts_check::{CheckPlan, Domain, ElementType, Precision, Selection, Summary};
+use binned_experts_check::{
+    AnyProblem, CheckPlan, Domain, ElementType, Fault, Outcome, Precision, Selection, Summary, Tensor,
+};
+use ndarray::ArrayD;
 use rayon::prelude::*;
 
 use crate::arithmetic::{Arithmetic, cut_to_bits};
@@ -231,6 +234,61 @@ fn shares_add_up_to_the_whole() {
     }
     assert!(merged.summary().has_failures());
     assert_eq!(report::conclusion(merged.summary()), report::conclusion(&whole));
+}
+
+/// Cases of a layer whose H and I are multiples of 8, as many kernels for 16 bits ask.
+fn in_eights(layer: &str, element: ElementType) -> CheckPlan {
+    let domain = format!(
+        "layers = [{layer}]\ntokens = {{ max = 24 }}\nhidden = {{ multiple_of = 8, max = 64 }}\n\
+         intermediate = {{ multiple_of = 8, max = 64 }}\nexperts = {{ max = 8 }}\ntop_k = {{ max = 4 }}\nfinite = true"
+    );
+    all(element, 600, domain.parse().unwrap())
+}
+
+/// With another activation than that of gpt-oss, 16-bit results that are stored after each operation are not rounded
+/// evenly.
+#[test]
+fn the_reference_is_not_biased_on_other_layers() {
+    let layers = [
+        "'mixtral'",
+        "'nemotron-h'",
+        "{ activation = 'gelu-tanh' }",
+        "{ activation = 'clamped-silu' }",
+    ];
+    let runs = layers
+        .iter()
+        .flat_map(|layer| [(layer, ElementType::Bf16), (layer, ElementType::F16)]);
+    Vec::from_iter(runs).into_par_iter().for_each(|(layer, element)| {
+        let summary = run(&mut [&mut Reference], &in_eights(layer, element));
+        assert!(summary.agrees(), "{layer}: {summary}");
+    });
+}
+
+/// Rows that are a hundredth too large are found there too.
+#[test]
+fn a_factor_on_the_rows_of_another_layer_is_found() {
+    struct TooLarge;
+    impl Engine for TooLarge {
+        fn name(&self) -> &str {
+            "too large"
+        }
+
+        fn domain(&self) -> Domain {
+            Reference.domain()
+        }
+
+        fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+            let outcome = Reference.forward(problem)?;
+            let larger = outcome.output.to_f64().iter().map(|value| 1.01 * value).collect();
+            let larger = ArrayD::from_shape_vec(problem.output_shape(), larger).unwrap();
+            Ok(Outcome::output(Tensor::from_f64(larger, problem.element())))
+        }
+    }
+    for element in [ElementType::Bf16, ElementType::F16] {
+        let summary = run(&mut [&mut TooLarge], &in_eights("'mixtral'", element));
+        let found = estimate(&summary.engines[0], Direction::Weights);
+        assert!(found.is_biased, "{summary}");
+    }
 }
 
 /// Of the cases of one element type, so that every core has one.
