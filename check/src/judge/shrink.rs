@@ -2,7 +2,9 @@
 //!
 //! Sizes, routing and values are made smaller or plainer step by step. A step is kept if the engine still fails in the
 //! same way: a wrong result never becomes a refusal, nor one stage another. Values depend on their positions alone
-//! ([`CaseSpec`]), so the rows and columns that remain keep their values. Every step stays inside the engine's domain.
+//! ([`CaseSpec`]), so the rows and columns that remain keep their values. Every step stays inside the engine's domain. A
+//! sampled case takes long, so it is not made smaller step by step: only cases of a fraction of its sizes are tried, all of
+//! whose tokens are judged.
 
 use super::Verdict;
 use crate::case::{CaseSpec, LayerSpec, Routing, ValueProfile, WeightProfile};
@@ -13,6 +15,8 @@ use crate::tensor::ElementType;
 const MAX_TIME_OUTS: usize = 3;
 /// Runs of the first case, to see how often it fails.
 const PROBES: usize = 4;
+/// By what the sizes of a sampled case are divided.
+const FRACTIONS: [usize; 3] = [128, 32, 8];
 /// The most assignments for which the routing is written out, so that single tokens can be removed.
 const MAX_TABLE: usize = 4096;
 
@@ -52,7 +56,7 @@ pub fn shrink(
         is_over: false,
     };
     // A case that fails only now and then, such as a race, is given more than one chance.
-    let steady = (0..PROBES).all(|_| search.failure(spec).is_some());
+    let steady = spec.sampled || (0..PROBES).all(|_| search.failure(spec).is_some());
     let chances = if steady { 1 } else { 2 * PROBES };
     loop {
         let mut progress = false;
@@ -102,6 +106,9 @@ impl<J: FnMut(&CaseSpec) -> Option<Verdict>> Search<J> {
 
 /// Cases inside the domain that are one step simpler, the largest steps first.
 fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
+    if spec.sampled {
+        return fractions(spec, domain);
+    }
     let with = |change: &dyn Fn(&mut CaseSpec)| {
         let mut changed = spec.clone();
         change(&mut changed);
@@ -188,6 +195,29 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
         }
     }
     all.retain(|candidate| candidate != spec && domain.admits(candidate).is_ok());
+    all
+}
+
+/// Cases of a fraction of the sizes of a sampled one, all of whose tokens are judged, the smallest first.
+fn fractions(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
+    let of = |admitted: &Sizes, size: usize, part: usize| admitted.at_least(size.div_ceil(part));
+    let fraction = |tokens: usize, sides: usize, experts: usize| {
+        let mut small = spec.clone();
+        small.sampled = false;
+        keep_tokens(&mut small, 0..of(&domain.tokens, spec.tokens(), tokens)?);
+        small.hidden = of(&domain.hidden, spec.hidden, sides)?;
+        small.intermediate = of(&domain.intermediate, spec.intermediate, sides)?;
+        keep_experts(&mut small, of(&domain.experts, spec.experts, experts)?);
+        small.capacity = of(&domain.capacity, in_proportion(spec.capacity, experts, tokens), 1)?;
+        Some(small)
+    };
+    let mut all = Vec::new();
+    for sides in FRACTIONS {
+        for (tokens, experts) in FRACTIONS.into_iter().flat_map(|tokens| [(tokens, tokens), (tokens, 1)]) {
+            all.extend(fraction(tokens, sides, experts));
+        }
+    }
+    all.retain(|small| small.tokens() > 0 && domain.admits(small).is_ok());
     all
 }
 

@@ -55,9 +55,7 @@ impl Engine for Restricted {
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> std::result::Result<Outcome, Fault> {
-        let admitted = self
-            .domain
-            .admits_inputs(&Inputs::new(problem), problem.has_explicit_order());
+        let admitted = self.domain.admits_problem(problem);
         let Err(reason) = admitted else {
             return self.inside.forward(problem);
         };
