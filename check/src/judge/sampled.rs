@@ -33,7 +33,7 @@ pub(super) struct Large<'a> {
 }
 
 impl Large<'_> {
-    /// The verdict, and what it is a verdict on; none where the outcome is not fit to be sampled.
+    /// The verdict, and on how many tokens it is.
     pub(super) fn compare(&self, outcome: &Outcome) -> (Verdict, Sampled) {
         let mut sampled = Sampled {
             judged: 0,

@@ -105,6 +105,7 @@ fn a_sampled_case_is_the_same_problem() {
             sampled: true,
             ..whole.clone()
         };
+        assert_eq!(sampled.to_string().parse::<CaseSpec>().unwrap(), sampled);
         assert_eq!(sampled.build().unwrap(), whole.build().unwrap());
     }
 }
