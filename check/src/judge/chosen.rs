@@ -171,7 +171,7 @@ mod tests {
         };
         assert!([101, 203, 77].iter().all(|wrong| chosen(0).contains(wrong)));
         assert_eq!(chosen(5), chosen(5));
-        let union: BTreeSet<usize> = (0..1000).flat_map(chosen).collect();
+        let union: BTreeSet<usize> = (0..1000).map(mix).flat_map(chosen).collect();
         assert_eq!(union.len(), tokens);
     }
 
