@@ -3,6 +3,7 @@
 mod batch;
 mod chosen;
 mod compare;
+mod fractions;
 mod kept;
 mod prepared;
 mod sampled;

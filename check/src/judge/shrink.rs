@@ -7,6 +7,7 @@
 //! whose tokens are judged.
 
 use super::Verdict;
+use super::fractions::fractions;
 use crate::case::{CaseSpec, LayerSpec, Routing, ValueProfile, WeightProfile};
 use crate::domain::{Domain, Sizes};
 use crate::tensor::ElementType;
@@ -15,8 +16,6 @@ use crate::tensor::ElementType;
 const MAX_TIME_OUTS: usize = 3;
 /// Runs of the first case, to see how often it fails.
 const PROBES: usize = 4;
-/// By what the sizes of a sampled case are divided.
-const FRACTIONS: [usize; 3] = [128, 32, 8];
 /// The most assignments for which the routing is written out, so that single tokens can be removed.
 const MAX_TABLE: usize = 4096;
 
@@ -198,29 +197,6 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
     all
 }
 
-/// Cases of a fraction of the sizes of a sampled one, all of whose tokens are judged, the smallest first.
-fn fractions(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
-    let of = |admitted: &Sizes, size: usize, part: usize| admitted.at_least(size.div_ceil(part));
-    let fraction = |tokens: usize, sides: usize, experts: usize| {
-        let mut small = spec.clone();
-        small.sampled = false;
-        keep_tokens(&mut small, 0..of(&domain.tokens, spec.tokens(), tokens)?);
-        small.hidden = of(&domain.hidden, spec.hidden, sides)?;
-        small.intermediate = of(&domain.intermediate, spec.intermediate, sides)?;
-        keep_experts(&mut small, of(&domain.experts, spec.experts, experts)?);
-        small.capacity = of(&domain.capacity, in_proportion(spec.capacity, experts, tokens), 1)?;
-        Some(small)
-    };
-    let mut all = Vec::new();
-    for sides in FRACTIONS {
-        for (tokens, experts) in FRACTIONS.into_iter().flat_map(|tokens| [(tokens, tokens), (tokens, 1)]) {
-            all.extend(fraction(tokens, sides, experts));
-        }
-    }
-    all.retain(|small| small.tokens() > 0 && domain.admits(small).is_ok());
-    all
-}
-
 /// Sizes of a domain below `size`: the least first, then closer and closer ones.
 fn smaller(admitted: &Sizes, size: usize, least: usize) -> Vec<usize> {
     let mut sizes = Vec::new();
@@ -234,7 +210,7 @@ fn smaller(admitted: &Sizes, size: usize, least: usize) -> Vec<usize> {
 }
 
 /// `size` · `part` / `whole`, rounded down.
-fn in_proportion(size: usize, part: usize, whole: usize) -> usize {
+pub(super) fn in_proportion(size: usize, part: usize, whole: usize) -> usize {
     (size as u128 * part as u128 / whole as u128) as usize
 }
 
@@ -314,7 +290,7 @@ fn without_foreign(spec: &mut CaseSpec) {
     spec.foreign = None;
 }
 
-fn keep_tokens(spec: &mut CaseSpec, tokens: std::ops::Range<usize>) {
+pub(super) fn keep_tokens(spec: &mut CaseSpec, tokens: std::ops::Range<usize>) {
     (spec.batch, spec.sequence) = (1, tokens.len());
     if let Routing::Table(table) = &mut spec.routing {
         *table = table[tokens].to_vec();
@@ -328,7 +304,7 @@ fn keep_slots(spec: &mut CaseSpec, top_k: usize) {
     }
 }
 
-fn keep_experts(spec: &mut CaseSpec, experts: usize) {
+pub(super) fn keep_experts(spec: &mut CaseSpec, experts: usize) {
     let (first, before) = (spec.first_expert(), std::mem::replace(&mut spec.experts, experts));
     if let Routing::Table(table) = &mut spec.routing {
         let (first, before) = (first as i64, before as i64);
