@@ -236,6 +236,16 @@ impl AnyProblem {
         with_problem!(self, problem => problem.activation())
     }
 
+    /// The local expert of each assignment, `[T·K]`; none for an id of an expert that is not local.
+    pub fn expert_of(&self) -> &[Option<usize>] {
+        with_problem!(self, problem => problem.expert_of())
+    }
+
+    /// Whether no input is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        with_problem!(self, problem => has_finite_inputs(problem))
+    }
+
     /// The experts' weights, to tell whether two problems share them.
     pub(crate) fn weights(&self) -> Arc<dyn Any + Send + Sync> {
         with_problem!(self, problem => problem.weights().clone())
@@ -258,6 +268,19 @@ impl AnyProblem {
     pub fn with_order(self, order: Vec<usize>) -> Result<AnyProblem, Error> {
         with_problem!(self, problem => problem.with_order(order).map(CaseElement::problem))
     }
+}
+
+fn has_finite_inputs<T: CaseElement>(problem: &Problem<T>) -> bool {
+    let weights = problem.weights();
+    let cubes = [
+        problem.hidden_states(),
+        problem.routing_weights(),
+        weights.gate_up_proj(),
+        weights.down_proj(),
+    ];
+    let biases = [weights.gate_up_proj_bias(), weights.down_proj_bias()];
+    let values = cubes.into_iter().flatten().chain(biases.into_iter().flatten());
+    values.into_iter().all(|value| value.to_f64().is_finite())
 }
 
 /// 2^exponent, exactly, subnormal values included.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use binned_experts_check::check::{CaseResult, CheckPlan, End, Shapes, Watch, check as run_check};
-use binned_experts_check::{Selection, Summary, report};
+use binned_experts_check::{CaseSpec, Domain, Selection, Summary, report};
 
 use super::engines::Choice;
 use super::interrupt::Interrupts;
@@ -13,6 +13,10 @@ use super::saved::{self, Saved};
 use super::{Check, Conclusion, Failure, Format, print};
 use crate::engines::built_in;
 use crate::progress::Progress;
+
+/// The usual number of cases, and that of cases each of which takes a minute.
+const CASES: usize = 1000;
+const LARGE_CASES: usize = 2;
 
 pub(super) fn check(arguments: &Check, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     for name in &arguments.engines.engine {
@@ -83,6 +87,7 @@ pub(super) fn check(arguments: &Check, interrupts: &Interrupts) -> Result<Conclu
 
 fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure> {
     let golden = arguments.golden.as_deref().map(safetensors_files).transpose()?;
+    let shapes = shapes(arguments)?;
     let mut specs = Vec::new();
     if arguments.rerun_failed {
         specs.extend(saved::newest(&arguments.save)?);
@@ -91,7 +96,7 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
         specs.extend(saved::all(directory)?);
     }
     Ok(CheckPlan {
-        cases: arguments.cases,
+        cases: arguments.cases.unwrap_or_else(|| usual_cases(&shapes, arguments.seed)),
         seed: arguments.seed,
         selection: Selection {
             domain: arguments.engines.domain()?,
@@ -101,11 +106,7 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
         golden: golden.unwrap_or_default(),
         specs,
         shard: arguments.shard.unwrap_or_default(),
-        shapes: match arguments.shapes {
-            Some(number) => Shapes::Drawn(usize::try_from(number).unwrap_or(usize::MAX)),
-            None if arguments.shape.is_empty() => Shapes::Any,
-            None => Shapes::Given(arguments.shape.clone()),
-        },
+        shapes,
         outside: arguments.outside,
         at_least: arguments.at_least,
         is_strict: arguments.strict,
@@ -114,6 +115,35 @@ fn plan(arguments: &Check, interrupts: &Interrupts) -> Result<CheckPlan, Failure
         shrink_budget: arguments.shrink_budget,
         stop: interrupts.stop.clone(),
     })
+}
+
+/// The shapes of the generated cases.
+fn shapes(arguments: &Check) -> Result<Shapes, Failure> {
+    if let Some(model) = &arguments.model {
+        let shape = Domain::of_model(model, arguments.tokens);
+        shape.check().map_err(|error| format!("--tokens: {error}"))?;
+        return Ok(Shapes::Given(vec![shape]));
+    }
+    Ok(match arguments.shapes {
+        Some(number) => Shapes::Drawn(usize::try_from(number).unwrap_or(usize::MAX)),
+        None if arguments.shape.is_empty() => Shapes::Any,
+        None => Shapes::Given(arguments.shape.clone()),
+    })
+}
+
+/// The number of generated cases if nobody says it.
+fn usual_cases(shapes: &Shapes, seed: u64) -> usize {
+    let is_large = |shape: &Domain| {
+        let selection = Selection {
+            domain: shape.clone(),
+            ..Selection::default()
+        };
+        CaseSpec::from_seed(seed, &selection).sampled
+    };
+    match shapes {
+        Shapes::Given(shapes) if shapes.iter().any(is_large) => LARGE_CASES,
+        _ => CASES,
+    }
 }
 
 /// What a summary says; `interrupted` is that of a run that a signal ended.

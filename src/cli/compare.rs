@@ -1,8 +1,8 @@
 //! `compare`: a result that somebody has already.
 
-use binned_experts_check::judge::compare as compare_outcome;
+use binned_experts_check::judge::judge_outcome;
 use binned_experts_check::program::{read_outcome, write_tensors};
-use binned_experts_check::{Fault, Verdict};
+use binned_experts_check::{Domain, Fault, Verdict};
 
 use super::files::{conclude, describe, read_trial};
 use super::{Compare, Conclusion, Failure, print};
@@ -13,11 +13,13 @@ pub(super) fn compare(arguments: &Compare) -> Result<Conclusion, Failure> {
     let trial = read_trial(&arguments.case, arguments.order.as_deref(), precisions)?;
     print(describe(&trial) + "\n")?;
     let element = trial.problem().element();
-    let bounds = trial.bounds(precision).ok_or_else(|| {
+    if precision.element() != element {
         let expected = precision.element();
-        format!("--precision: {precision} needs a case of {expected}, found one of {element}")
-    })?;
-    if let (Some(path), Some(tensors)) = (&arguments.bounds, trial.tensors(precision)) {
+        return Err(format!("--precision: {precision} needs a case of {expected}, found one of {element}").into());
+    }
+    if let Some(path) = &arguments.bounds {
+        let tensors = trial.tensors(precision);
+        let tensors = tensors.ok_or("--bounds: expected a case that is judged whole, found a sampled one")?;
         write_tensors(path, &tensors)?;
     }
     let Some(path) = &arguments.output else {
@@ -28,7 +30,8 @@ pub(super) fn compare(arguments: &Compare) -> Result<Conclusion, Failure> {
         .canonicalize()
         .map_err(|error| format!("{}: {error}", path.display()))?;
     let verdict = match read_outcome(&file, trial.problem()) {
-        Ok(outcome) => compare_outcome(trial.expected(), bounds, &outcome),
+        Ok(outcome) => judge_outcome(&trial, precision, &Domain::default(), &outcome)
+            .ok_or_else(|| format!("--precision: the case is not prepared for {precision}"))?,
         Err(Fault::Machine(error)) => Verdict::NotJudged(error),
         Err(fault) => Verdict::Fault(fault),
     };

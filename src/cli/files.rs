@@ -75,6 +75,9 @@ pub(super) fn replay(arguments: &Replay, interrupts: &Interrupts) -> Result<Conc
     let mut found = Conclusion::NothingCompared;
     for opened in &mut engines {
         let judgement = judge(&mut *opened.engine, &trial);
+        if let Some(sampled) = judgement.sampled {
+            print(format!("{}: {}", opened.engine.name(), report::sampled_text(sampled)))?;
+        }
         match conclude(opened.engine.name(), &judgement.verdict, interrupts.conclusion())? {
             interrupted @ Conclusion::Interrupted(_) => return Ok(interrupted),
             Conclusion::Finding => found = Conclusion::Finding,

@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "emulator")]
 use crate::zoo::KernelPath;
-use binned_experts_check::case::Profile;
+use binned_experts_check::case::{Model, Profile};
 use binned_experts_check::check::Shard;
 use binned_experts_check::domain::Sizes;
 use binned_experts_check::{Domain, Precision};
@@ -40,6 +40,9 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// What the version is called, with the commit where it was built from one.
 const VERSION: &str = env!("BINNED_EXPERTS_VERSION");
+
+/// T of a model's cases if nobody says it.
+const MODEL_TOKENS: usize = 512;
 
 /// The most of one engine that compute side by side.
 const MOST_JOBS: usize = 256;
@@ -64,6 +67,7 @@ const CHECK_EXAMPLES: &str = "Examples:
   binned-experts check --command 'python3 my_kernel.py' --precision bf16
   binned-experts check --command ./my_kernel --precision fp32 --fail-fast --times
   binned-experts check --command ./my_kernel --precision fp32 --cases 0 --golden my-cases
+  binned-experts check --command ./my_kernel --precision bf16 --model gpt-oss-20b --time-limit 300
   binned-experts check --command ./my_kernel --precision fp32 --cases 100000 --shard 3/8 --format json";
 
 const COMPARE_EXAMPLES: &str = "Examples:
@@ -162,9 +166,9 @@ pub(crate) struct Engines {
 pub(crate) struct Check {
     #[command(flatten)]
     engines: Engines,
-    /// Number of generated cases.
-    #[arg(long, default_value_t = 1000)]
-    cases: usize,
+    /// Number of generated cases. If not given, 1000, or 2 of the sizes of a large --model or --shape.
+    #[arg(long)]
+    cases: Option<usize>,
     /// Case i is the case of seed number SEED + i.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -208,8 +212,15 @@ pub(crate) struct Check {
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     /// Give the generated cases these sizes, such as T=48,H=64,I=64,E=8,K=2; what is left out is any. Several take turns.
+    /// Of a case that is too large to be judged whole, some tokens are judged; see docs/runs.md.
     #[arg(long, value_name = "SIZES", value_parser = shape, conflicts_with = "shapes")]
     shape: Vec<Domain>,
+    /// Give the generated cases the sizes and the layer of a published model, such as gpt-oss-20b.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["shape", "shapes"])]
+    model: Option<Model>,
+    /// T of the cases of --model.
+    #[arg(long, value_name = "N", default_value_t = MODEL_TOKENS, requires = "model")]
+    tokens: usize,
     /// Draw so many H, I, E and K only, and all else as usual, for kernels that are compiled for each.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     shapes: Option<u64>,

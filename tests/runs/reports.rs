@@ -29,7 +29,10 @@ fn every_line_is_of_the_schema() {
         "--golden",
         golden,
     ];
-    let mut texts = vec![place.run(&reference).stdout];
+    let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
+    let of_texts = ["--cases", "0", "--format", "json", "--cases-from", cases];
+    let of_texts = [&["check", "--engine", "reference"], &of_texts[..]].concat();
+    let mut texts = vec![place.run(&reference).stdout, place.run(&of_texts).stdout];
     for mode in ["wrong", "nothing", "escapes", "die", "garbage", "sparse", "twice"] {
         texts.push(place.check(mode, &["--cases", "20", "--format", "json"]).stdout);
     }
@@ -52,6 +55,13 @@ fn every_line_is_of_the_schema() {
         "{mismatch}"
     );
     assert_eq!(wrong["shrunk"]["spec"]["hidden"], 1);
+    let sampled: Vec<&Value> = lines.iter().filter(|line| line["sampled"]["tokens"] == 300).collect();
+    assert_eq!(sampled.len(), 1);
+    assert!(
+        sampled[0]["verdict"] == "agree" && sampled[0]["spec"]["sampled"] == true,
+        "{}",
+        sampled[0]
+    );
     let measured = &lines.last().unwrap()["totals"][0]["measured"][0];
     assert!(
         measured["claims"].is_array() && measured["element"] == "f32",

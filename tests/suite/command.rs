@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(&[], a_precision_without_a_program_draws_cases_of_its_element_type),
         trial(&[], a_server_answers_what_is_wrong_and_goes_on),
         trial(&[], case_and_replay_agree),
+        trial(&[], a_sampled_case_is_judged_by_replay_and_compare),
         trial(&[], text_comes_from_standard_input),
         trial(&[], what_cannot_run_has_status_2),
         trial(&[], programs_that_are_no_engines_fail),
@@ -162,6 +163,29 @@ fn case_and_replay_agree() {
     }
 }
 
+fn a_sampled_case_is_judged_by_replay_and_compare() {
+    let counted = contains("of 300 tokens judged by the definition, all screened").and(contains("reference: agree"));
+    binned_experts(&["replay", SAMPLED, "--engine", "reference"])
+        .assert()
+        .success()
+        .stdout(counted);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (case, output) = (path("case.safetensors"), path("output.safetensors"));
+    binned_experts(&["case", SAMPLED, "--out", &case]).assert().success();
+    let run = ["run", &case, "--engine", "reference", "--out", &output];
+    binned_experts(&run).assert().success();
+    binned_experts(&["compare", SAMPLED, &output, "--precision", "fp32"])
+        .assert()
+        .success()
+        .stdout(contains(": agree"));
+    binned_experts(&["compare", SAMPLED, "--precision", "fp32", "--bounds", &output])
+        .assert()
+        .code(2)
+        .stderr(contains("expected a case that is judged whole"));
+}
+
 fn text_comes_from_standard_input() {
     let directory = tempfile::tempdir().unwrap();
     // With the usual alpha and limit, so that the file has one line of metadata: several have no order.
@@ -188,9 +212,12 @@ fn text_comes_from_standard_input() {
         .stdout(contains("reference: agree"));
 }
 
+/// A case of which some tokens are judged.
+const SAMPLED: &str = "tests/cases/015-sampled.toml";
+
 fn what_cannot_run_has_status_2() {
     let program = |program| ["check", "--precision", "fp32", "--command", program];
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (&program("/nowhere/kernel"), "could not start \"/nowhere/kernel\""),
         (&program(""), "expected a program"),
         (&program("'unclosed"), "expected a program"),
@@ -203,6 +230,8 @@ fn what_cannot_run_has_status_2() {
         (&["check", "--engine", "definition"], "it cannot be checked"),
         (&["check", "--golden", "nowhere"], "could not read nowhere"),
         (&["check", "--profile", "nothing"], "expected one of tiny"),
+        (&["check", "--model", "nothing"], "expected one of mixtral-8x7b"),
+        (&["check", "--tokens", "8"], "--model <NAME>"),
         (&["replay", "nowhere.toml"], "nowhere.toml"),
     ];
     for (arguments, message) in cases {

@@ -50,13 +50,7 @@ impl LayerSpec {
     pub const NAMED: [(&'static str, LayerSpec); 5] = [
         ("gpt-oss", LayerSpec::GPT_OSS),
         ("mixtral", LayerSpec::MIXTRAL),
-        (
-            "deepseek-v3",
-            LayerSpec {
-                scale: 2.5,
-                ..LayerSpec::MIXTRAL
-            },
-        ),
+        ("deepseek-v3", LayerSpec::scaled(2.5)),
         (
             "llama4",
             LayerSpec {
@@ -75,7 +69,7 @@ impl LayerSpec {
         ),
     ];
 
-    const GPT_OSS: LayerSpec = LayerSpec {
+    pub(super) const GPT_OSS: LayerSpec = LayerSpec {
         activation: ActivationKind::ClampedSwiglu,
         gate_up: GateUpLayout::Interleaved,
         bias: true,
@@ -85,7 +79,7 @@ impl LayerSpec {
         scale: 1.0,
     };
 
-    const MIXTRAL: LayerSpec = LayerSpec {
+    pub(super) const MIXTRAL: LayerSpec = LayerSpec {
         activation: ActivationKind::Silu,
         gate_up: GateUpLayout::Concatenated,
         bias: false,
@@ -93,6 +87,14 @@ impl LayerSpec {
         routing_weights: RoutingWeightLayout::BySlot,
         ..LayerSpec::GPT_OSS
     };
+
+    /// That of Mixtral with a factor on the sum.
+    pub(super) const fn scaled(scale: f64) -> LayerSpec {
+        LayerSpec {
+            scale,
+            ..LayerSpec::MIXTRAL
+        }
+    }
 
     /// Whether it is that of gpt-oss.
     pub fn is_default(&self) -> bool {

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 mod by_name;
 mod layer;
+mod model;
 mod profile;
 mod spec;
 
@@ -17,6 +18,7 @@ pub(crate) const LONG: RangeInclusive<usize> = 639..=8193;
 pub(crate) const MEDIUM: RangeInclusive<usize> = 258..=1024;
 
 pub use layer::LayerSpec;
+pub use model::Model;
 pub use profile::{
     Against, CapacityProfile, ForeignIds, OrderProfile, Place, Profile, RoutingProfile, SizeProfile, Special,
     SpecialValue, ValueProfile, Warmup, WeightProfile,

@@ -90,6 +90,10 @@ pub struct CaseSpec {
     /// Slots with ids of experts that are not local; none where every id is that of one of the E experts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Foreign>,
+    /// Whether only some tokens are judged by the definition. The tensors may then have up to 2^36 elements, not 2^28, and
+    /// there is no special value and no call before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sampled: bool,
 }
 
 /// Ids that are not all of local experts: half of them are foreign, and all of some tokens.
@@ -168,6 +172,14 @@ pub enum SpecError {
         expected: &'static str,
         /// The id.
         found: usize,
+    },
+    /// A sampled case has something that only a whole one can have.
+    #[error("{what}: expected none in a sampled case, found {found}")]
+    Sampled {
+        /// The field.
+        what: &'static str,
+        /// What it has.
+        found: String,
     },
     /// The sizes or ids do not make a problem.
     #[error(transparent)]

@@ -184,6 +184,8 @@ pub fn check(contenders: &mut [Contender<'_>], plan: &CheckPlan, watch: &mut dyn
 /// Totals as they grow.
 struct Run {
     summary: Summary,
+    /// What plan and engines take, whatever the shapes.
+    taken: Domain,
     repeat: usize,
     shrink_budget: usize,
     /// Cases in a row without an answer, for each engine.
@@ -217,6 +219,7 @@ impl Run {
         };
         Run {
             summary,
+            taken: sources.taken().clone(),
             repeat: plan.repeat,
             shrink_budget: plan.shrink_budget,
             silences: vec![0; contenders.len()],
@@ -300,6 +303,7 @@ impl Run {
         let mut result = CaseResult {
             of_kind,
             verdict: judgement.verdict,
+            sampled: judgement.sampled,
             ..CaseResult::of(case, index)
         };
         if result.verdict.is_failure() {
@@ -332,7 +336,12 @@ impl Run {
     fn shrunk(&self, result: &CaseResult, engine: &mut dyn Engine, watch: &mut dyn Watch) -> Option<Shrunk> {
         let spec = result.spec.as_ref().filter(|_| self.shrink_budget > 0)?;
         let mut tries = 0;
-        let all = &self.summary.domain;
+        // What is tried in place of a large case has other shapes than those that were asked for.
+        let all = if spec.sampled {
+            &self.taken
+        } else {
+            &self.summary.domain
+        };
         let domain = if all.admits(spec).is_ok() {
             all.clone()
         } else {

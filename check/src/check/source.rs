@@ -46,12 +46,22 @@ pub(super) struct Sources {
     shard: Shard,
     /// What all generated cases are inside of.
     domain: Domain,
+    /// What plan and engines take, whatever the shapes.
+    taken: Domain,
     /// What they are drawn from in turn.
     selections: Vec<Selection>,
     /// Whether engines are measured on cases inside.
     measure: bool,
     /// What each engine claims on each element type.
     claims: Vec<Vec<(ElementType, Precision)>>,
+}
+
+/// A case before it is built.
+struct Drawn {
+    name: String,
+    spec: CaseSpec,
+    /// The limit of the domain that it is beyond.
+    beyond: Option<Limit>,
 }
 
 struct Golden {
@@ -63,13 +73,20 @@ struct Golden {
 impl Sources {
     pub(super) fn new(contenders: &[Contender<'_>], plan: &CheckPlan) -> Result<Sources, CheckError> {
         for (name, spec) in &plan.specs {
-            spec.build().map_err(|error| CheckError::Spec {
+            // A large one is built when it is its turn.
+            let checked = if spec.sampled {
+                spec.router_indices().map(drop)
+            } else {
+                spec.build().map(drop)
+            };
+            checked.map_err(|error| CheckError::Spec {
                 name: name.clone(),
                 error,
             })?;
         }
         let selection = takeable(contenders, &plan.selection)?;
-        let mut domain = selection.domain.clone();
+        let taken = selection.domain.clone();
+        let mut domain = taken.clone();
         let selections = plan.shapes.selections(selection, plan.seed)?;
         if let [only] = &selections[..] {
             domain = only.domain.clone();
@@ -86,6 +103,7 @@ impl Sources {
             measure: plan.measure,
             selections,
             domain,
+            taken,
             claims: contenders
                 .iter()
                 .map(|contender| contender.claims().precisions.clone())
@@ -98,6 +116,11 @@ impl Sources {
         &self.domain
     }
 
+    /// What plan and engines take, whatever the shapes.
+    pub(super) fn taken(&self) -> &Domain {
+        &self.taken
+    }
+
     /// The number of cases of this shard.
     pub(super) fn len(&self) -> usize {
         let all = self.golden.len() + self.specs.len();
@@ -105,43 +128,64 @@ impl Sources {
             .share_of(all.saturating_add(self.seeds).saturating_add(self.outside.len()))
     }
 
+    /// Whether a case takes so much memory that no other is to be there meanwhile.
+    pub(super) fn is_alone(&self, index: usize) -> bool {
+        let index = self.shard.position_of(index);
+        let after_files = index.checked_sub(self.golden.len());
+        after_files.is_some_and(|index| self.spec(index).spec.sampled)
+    }
+
     /// The case of a number below [`len`](Sources::len), for the engines that still take part.
-    pub(super) fn prepare(&self, index: usize, takes_part: impl Fn(usize) -> bool) -> (Case, Trial) {
+    pub(super) fn prepare(
+        &self,
+        index: usize,
+        takes_part: impl Fn(usize) -> bool,
+    ) -> Result<(Case, Trial), CheckError> {
         let index = self.shard.position_of(index);
         if let Some(golden) = self.golden.get(index) {
             let precisions = self.precisions(golden.problem.element(), takes_part);
             let trial = self.inside(Trial::from_problem(golden.problem.clone(), &precisions));
             let case = case(golden.name.clone(), None, Some(golden.case.clone()), &trial);
-            return (case, trial);
+            return Ok((case, trial));
         }
-        let index = index - self.golden.len();
-        let mut limit = None;
-        let (name, spec) = match self.specs.get(index) {
-            Some((name, spec)) => (name.clone(), spec.clone()),
-            None if index - self.specs.len() < self.seeds => {
-                let seed = self.first_seed.wrapping_add((index - self.specs.len()) as u64);
-                let selection = &self.selections[(seed % self.selections.len() as u64) as usize];
-                (format!("seed {seed}"), CaseSpec::from_seed(seed, selection))
-            }
-            None => {
-                let index = index - self.specs.len() - self.seeds;
-                let (beyond, spec) = &self.outside[index];
-                limit = Some(*beyond);
-                (format!("outside {index}"), spec.clone())
-            }
+        let Drawn { name, spec, beyond } = self.spec(index - self.golden.len());
+        let trial = match Trial::from_spec(&spec, &self.precisions(spec.element, takes_part)) {
+            Ok(trial) => trial.summed(),
+            Err(error) => return Err(CheckError::Spec { name, error }),
         };
-        let trial = Trial::from_spec(&spec, &self.precisions(spec.element, takes_part))
-            .map(Trial::summed)
-            .unwrap_or_else(|error| panic!("the generator made a case that cannot be built: {error}\n{spec}"));
         let case = Case {
-            beyond: limit,
+            beyond,
             ..case(name, Some(spec), None, &trial)
         };
         let trial = match case.beyond {
             None => self.inside(trial),
             Some(_) => trial.explained().beyond_domains(),
         };
-        (case, trial)
+        Ok((case, trial))
+    }
+
+    /// The case of a number after those of files.
+    fn spec(&self, index: usize) -> Drawn {
+        let drawn = |name, spec| Drawn {
+            name,
+            spec,
+            beyond: None,
+        };
+        if let Some((name, spec)) = self.specs.get(index) {
+            return drawn(name.clone(), spec.clone());
+        }
+        let index = index - self.specs.len();
+        if index < self.seeds {
+            let seed = self.first_seed.wrapping_add(index as u64);
+            let selection = &self.selections[(seed % self.selections.len() as u64) as usize];
+            return drawn(format!("seed {seed}"), CaseSpec::from_seed(seed, selection));
+        }
+        let index = index - self.seeds;
+        let (beyond, spec) = &self.outside[index];
+        Drawn {
+            beyond: Some(*beyond),
+            ..drawn(format!("outside {index}"), spec.clone())
+        }
     }
 
     fn inside(&self, trial: Trial) -> Trial {

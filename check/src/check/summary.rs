@@ -8,7 +8,7 @@ use super::{Measured, Shard};
 use crate::case::{CaseSpec, Profile};
 use crate::domain::{Domain, Limit};
 use crate::engine::{Fault, MachineError};
-use crate::judge::{Judgement, Shrunk, SkipReason, Verdict};
+use crate::judge::{Judgement, Sampled, Shrunk, SkipReason, Verdict};
 use crate::oracle::Precision;
 use crate::sums::Sums;
 use crate::tensor::ElementType;
@@ -30,6 +30,8 @@ pub struct CaseResult {
     pub engine: usize,
     /// The verdict.
     pub verdict: Verdict,
+    /// How many tokens it is a verdict on, where only some were judged by the definition.
+    pub sampled: Option<Sampled>,
     /// How many failures of this kind the engine had, this one included; 0 where it is none.
     pub of_kind: usize,
     /// How the first failing case of its kind fared when it was run again.
@@ -49,6 +51,7 @@ impl CaseResult {
             golden: case.golden.clone(),
             engine,
             verdict: Verdict::Skip(SkipReason::GivenUp),
+            sampled: None,
             of_kind: 0,
             repeats: None,
             shrunk: None,
@@ -171,6 +174,10 @@ pub struct EngineTotals {
     pub undecided: usize,
     /// Output elements compared.
     pub elements: usize,
+    /// Cases of which only some tokens were judged by the definition.
+    pub sampled_cases: usize,
+    /// The tokens of those cases.
+    pub sampled: Sampled,
     /// What its errors add up to on the cases on which it agrees, by precision.
     pub sums: Vec<Sums>,
     /// The claims that admit all its results, by element type, if they were [measured](super::CheckPlan::measure).
@@ -400,11 +407,17 @@ impl EngineTotals {
         ) {
             self.seconds.push(judgement.engine.as_secs_f32());
         }
+        if let Some(sampled) = judgement.sampled {
+            self.add_sampled(1, sampled);
+        }
         match &judgement.verdict {
             Verdict::Agree { used, undecided } => {
                 self.agree += 1;
                 self.undecided += undecided;
-                self.elements += case.elements;
+                self.elements += match judgement.sampled {
+                    Some(Sampled { judged, tokens }) => case.elements / tokens.max(1) * judged,
+                    None => case.elements,
+                };
                 if *used > self.used || self.used_by.is_empty() {
                     (self.used, self.used_by) = (*used, case.name.clone());
                 }
@@ -419,6 +432,13 @@ impl EngineTotals {
             Verdict::Declined(reason) => self.add_declined(&without_numbers(reason), 1, &case.name),
             Verdict::Skip(reason) => self.add_skips(&reason.to_string(), 1),
         }
+    }
+
+    /// Adds cases of which only some tokens were judged by the definition.
+    pub(crate) fn add_sampled(&mut self, cases: usize, Sampled { judged, tokens }: Sampled) {
+        self.sampled_cases += cases;
+        self.sampled.judged += judged;
+        self.sampled.tokens += tokens;
     }
 
     /// Adds to the sums of a precision, where honest engines of it are known.

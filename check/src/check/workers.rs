@@ -47,7 +47,7 @@ pub(super) enum Judged {
 /// What a thread sends.
 enum Message {
     Case(usize, Box<(Case, Vec<Judged>)>),
-    /// An engine could not be opened.
+    /// An engine could not be opened, or a case not be built.
     Failed(CheckError),
     /// A bug of this crate.
     Panicked(Box<dyn Any + Send>),
@@ -138,13 +138,18 @@ impl<'a> Workers<'a> {
                 };
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= sources.len() || !window.wait_for(index, ahead) {
+                if index >= sources.len() {
                     return Ok(());
                 }
-                let (case, trial) = sources.prepare(index, |engine| !self.engines[engine].is_given_up());
+                let ahead = if sources.is_alone(index) { 1 } else { ahead };
+                if !window.wait_for(index, ahead) {
+                    return Ok(());
+                }
+                let (case, trial) = sources.prepare(index, |engine| !self.engines[engine].is_given_up())?;
                 let trial = Arc::new(trial);
                 let judged = self.engines.iter().map(|engine| engine.judge(&trial));
                 let judgements = judged.collect::<Result<_, _>>()?;
+                drop(trial);
                 if sender.send(Message::Case(index, Box::new((case, judgements)))).is_err() {
                     return Ok(());
                 }

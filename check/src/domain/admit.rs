@@ -1,11 +1,13 @@
 //! Whether a case is inside a domain.
 
+use binned_experts_reference::Problem;
 use ndarray::Array2;
 
 use super::{Axis, Domain};
 use crate::case::{CaseSpec, ForeignIds, LayerSpec, SpecError, SpecialValue};
 use crate::named::Named;
-use crate::oracle::{Inputs, Precision};
+use crate::oracle::Precision;
+use crate::tensor::{AnyProblem, CaseElement};
 
 /// Why a case is not inside a domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +57,9 @@ impl Domain {
     ///
     /// # Errors
     /// [`Outside`] with the first field that is not fulfilled.
-    pub fn admits_inputs(&self, inputs: &Inputs, has_order: bool) -> Result<(), Outside> {
-        let dims = inputs.dims;
+    pub fn admits_problem(&self, problem: &AnyProblem) -> Result<(), Outside> {
+        let (dims, activation) = (problem.dims(), problem.activation());
+        let local = |row: &[Option<usize>]| row.iter().flatten().copied().collect();
         self.admits_facts(&Facts {
             sizes: [
                 dims.tokens,
@@ -66,13 +69,13 @@ impl Domain {
                 dims.top_k,
                 dims.capacity,
             ],
-            ids: Some(local_rows(&inputs.router_indices, dims.experts)),
-            layer: inputs.layer.into(),
-            foreign: inputs.foreign,
-            alpha: inputs.activation.alpha,
-            limit: inputs.activation.limit,
-            is_finite: self.takes_specials() || inputs.is_finite(),
-            has_order,
+            ids: Some(problem.expert_of().chunks(dims.top_k).map(local).collect()),
+            layer: (*problem.layer()).into(),
+            foreign: with_problem!(problem, problem => foreign_ids(problem)),
+            alpha: activation.alpha,
+            limit: activation.limit,
+            is_finite: self.takes_specials() || problem.is_finite(),
+            has_order: problem.has_explicit_order(),
         })
     }
 
@@ -179,6 +182,15 @@ fn outside(field: &'static str, expected: impl Into<String>, found: impl ToStrin
         found: found.to_string(),
         is_warmup: false,
     }
+}
+
+/// What tells ids of other ranks from padding: the first local id, and ids beyond the last.
+fn foreign_ids<T: CaseElement>(problem: &Problem<T>) -> Option<ForeignIds> {
+    let (ids, experts) = (problem.router_indices(), problem.dims().experts as i64);
+    if problem.first_expert()? > 0 || ids.iter().any(|id| *id >= experts) {
+        return Some(ForeignIds::OtherRanks);
+    }
+    ids.iter().any(|id| *id < 0).then_some(ForeignIds::MinusOne)
 }
 
 /// Of each row what is below `experts`.

@@ -125,6 +125,7 @@ impl Axes {
             larger: None,
             layer: LayerSpec::default(),
             foreign: None,
+            sampled: false,
         }
     }
 }

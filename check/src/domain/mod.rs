@@ -25,7 +25,7 @@ pub(crate) use rule::Rules;
 pub use sizes::{Axis, Sizes};
 pub use taken::Taken;
 
-use crate::case::{ForeignIds, LayerSpec};
+use crate::case::{ForeignIds, LayerSpec, Model};
 use crate::named::named_enum;
 use crate::oracle::Precision;
 use crate::tensor::ElementType;
@@ -128,6 +128,19 @@ impl Domain {
         Domain {
             precision: Some(vec![precision]),
             ..Domain::in_stable_order()
+        }
+    }
+
+    /// The layer of a published model, at a number of tokens.
+    pub fn of_model(model: &Model, tokens: usize) -> Domain {
+        Domain {
+            tokens: Sizes::only(tokens),
+            hidden: Sizes::only(model.hidden),
+            intermediate: Sizes::only(model.intermediate),
+            experts: Sizes::only(model.experts),
+            top_k: Sizes::only(model.top_k),
+            layers: Some(Taken::Listed(vec![model.layer])),
+            ..Domain::default()
         }
     }
 

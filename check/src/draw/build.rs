@@ -1,15 +1,16 @@
 //! From a spec to a problem: pure, bounded, the same on every machine.
 
 use binned_experts_reference::{Activation, ExpertWeights, Layer, Problem};
-use ndarray::{Array2, Array3, Axis};
+use ndarray::{Array2, Array3};
 
+use super::by_row;
+use super::cells::Cells;
 use super::distinct::distinct_indices;
 use super::foreign::with_foreign;
 use super::numbers::Stream;
 use super::routing::router_indices;
 use super::special::kept_assignments;
 use super::tie_order::sorted_indices;
-use super::values::values;
 use super::weights::routing_weights;
 use crate::case::{CaseSpec, Foreign, ForeignIds, Routing, SpecError};
 use crate::tensor::{AnyProblem, CaseElement};
@@ -18,13 +19,15 @@ use crate::tensor::{AnyProblem, CaseElement};
 pub(crate) const MAX_SIZE: usize = 1 << 20;
 /// The largest number of elements of a tensor.
 const MAX_ELEMENTS: usize = 1 << 28;
+/// The same in a sampled case.
+const MAX_SAMPLED_ELEMENTS: usize = 1 << 36;
 
 impl CaseSpec {
     /// Builds the problem.
     ///
     /// # Errors
-    /// [`SpecError`] if a size is beyond the limits (2^20 for an axis, 2^28 for a tensor), or if sizes or ids do not
-    /// make a problem.
+    /// [`SpecError`] if a size is beyond the limits (2^20 for an axis, 2^28 for a tensor, 2^36 for one of a
+    /// [sampled](CaseSpec::sampled) case), if there is not the memory for it, or if sizes or ids do not make a problem.
     pub fn build(&self) -> Result<AnyProblem, SpecError> {
         self.check_sizes()?;
         with_element!(self.element, T => self.build_as::<T>())
@@ -77,10 +80,15 @@ impl CaseSpec {
             ),
             ("down_proj", &[self.experts, self.intermediate, self.hidden]),
         ];
+        let most = if self.sampled {
+            MAX_SAMPLED_ELEMENTS
+        } else {
+            MAX_ELEMENTS
+        };
         for (what, sizes) in tensors {
             at_most(
                 what,
-                MAX_ELEMENTS,
+                most,
                 sizes
                     .iter()
                     .fold(1, |product: usize, size| product.saturating_mul(*size)),
@@ -99,6 +107,9 @@ impl CaseSpec {
                 return Err(wrong("0 where foreign ids are -1"));
             }
         }
+        if self.sampled {
+            self.expect_plain()?;
+        }
         if self.distinct && self.top_k > self.experts {
             return Err(SpecError::TooFewExperts {
                 top_k: self.top_k,
@@ -106,6 +117,16 @@ impl CaseSpec {
             });
         }
         Ok(())
+    }
+
+    /// Refuses what a sampled case cannot have.
+    fn expect_plain(&self) -> Result<(), SpecError> {
+        let special = self.special.map(|special| ("special", String::from(special)));
+        let warmup = self.warmup.map(|warmup| ("warmup", warmup.to_string()));
+        match special.or(warmup) {
+            None => Ok(()),
+            Some((what, found)) => Err(SpecError::Sampled { what, found }),
+        }
     }
 
     fn table_indices(&self, table: &[Vec<i64>]) -> Result<Array2<i64>, SpecError> {
@@ -130,35 +151,17 @@ impl CaseSpec {
             .order
             .map(|order| sorted_indices(order, &local, self.experts, self.draw(Stream::Order)));
         let kept = kept_assignments(&local, order.as_deref(), self.experts, self.capacity);
-        let mut tensors = Tensors::draw(self, &local, &kept);
-        match (self.special, self.against) {
-            (Some(special), Some(against)) if against.meets(special) => {
-                tensors.place_against(special, against, self, &local, &kept);
-            }
-            (Some(special), _) => tensors.place(special, self, &local, &kept),
-            (None, _) => {}
-        }
-        let layer = Layer::from(self.layer);
-        if !layer.has_bias {
-            // A special value may have been put there.
-            tensors.gate_up_proj_bias.fill(0.0);
-            tensors.down_proj_bias.fill(0.0);
-        }
-        let new = if layer.activation.has_up() {
-            ExpertWeights::new
+        let (hidden_states, routing_weights, weights) = if self.sampled {
+            let cells = Cells::new(self);
+            (
+                by_row::hidden_states(self, &cells)?,
+                routing_weights(self, &local, &kept).mapv(T::from_f64),
+                by_row::weights(self, &cells)?,
+            )
         } else {
-            ExpertWeights::without_ups
+            self.rounded(Tensors::draw(self, &local, &kept), &local, &kept)?
         };
-        let weights = new(
-            tensors.gate_up_proj.mapv(T::from_f64),
-            tensors.gate_up_proj_bias.mapv(T::from_f64),
-            tensors.down_proj.mapv(T::from_f64),
-            tensors.down_proj_bias.mapv(T::from_f64),
-        )?;
-        let (hidden_states, routing_weights) = (
-            tensors.hidden_states.mapv(T::from_f64),
-            tensors.routing_weights.mapv(T::from_f64),
-        );
+        let layer = Layer::from(self.layer);
         let problem = match self.foreign {
             None => Problem::new(hidden_states, router_indices, routing_weights, weights, self.capacity)?,
             Some(Foreign { first_expert, .. }) => Problem::of_rank(
@@ -181,7 +184,47 @@ impl CaseSpec {
             None => problem,
         }))
     }
+
+    /// The tensors in the element type, with the special value.
+    fn rounded<T: CaseElement>(
+        &self,
+        mut tensors: Tensors,
+        local: &Array2<i64>,
+        kept: &[bool],
+    ) -> Result<Rounded<T>, SpecError> {
+        match (self.special, self.against) {
+            (Some(special), Some(against)) if against.meets(special) => {
+                tensors.place_against(special, against, self, local, kept);
+            }
+            (Some(special), _) => tensors.place(special, self, local, kept),
+            (None, _) => {}
+        }
+        if !self.layer.bias {
+            // A special value may have been put there.
+            tensors.gate_up_proj_bias.fill(0.0);
+            tensors.down_proj_bias.fill(0.0);
+        }
+        let new = if self.layer.activation.has_up() {
+            ExpertWeights::new
+        } else {
+            ExpertWeights::without_ups
+        };
+        let weights = new(
+            tensors.gate_up_proj.mapv(T::from_f64),
+            tensors.gate_up_proj_bias.mapv(T::from_f64),
+            tensors.down_proj.mapv(T::from_f64),
+            tensors.down_proj_bias.mapv(T::from_f64),
+        )?;
+        let (hidden_states, routing_weights) = (
+            tensors.hidden_states.mapv(T::from_f64),
+            tensors.routing_weights.mapv(T::from_f64),
+        );
+        Ok((hidden_states, routing_weights, weights))
+    }
 }
+
+/// Hidden states `[B,S,H]`, routing weights `[B,S,E]` and the experts' weights.
+type Rounded<T> = (Array3<T>, Array3<T>, ExpertWeights<T>);
 
 /// All tensors before rounding to the element type.
 pub(super) struct Tensors {
@@ -203,32 +246,18 @@ impl Tensors {
             experts,
             ..
         } = *spec;
-        let cell = values(spec);
-        let token = |b: usize, s: usize| b * sequence + s;
-        // Profiles draw gates and ups in turn.
-        let columns = spec.layer.activation.columns();
-        let width = columns * intermediate;
-        let column = |j: usize| 2 * j / columns;
-        let mut tensors = Tensors {
-            hidden_states: Array3::from_shape_fn((batch, sequence, hidden), |(b, s, h)| cell.hidden(token(b, s), h)),
+        let cells = Cells::new(spec);
+        let width = spec.layer.activation.columns() * intermediate;
+        Tensors {
+            hidden_states: Array3::from_shape_fn((batch, sequence, hidden), |(b, s, h)| {
+                cells.hidden(b * sequence + s, h)
+            }),
             routing_weights: routing_weights(spec, router_indices, kept),
-            gate_up_proj: Array3::from_shape_fn((experts, hidden, width), |(e, h, j)| cell.gate_up(e, h, column(j))),
-            gate_up_proj_bias: Array2::from_shape_fn((experts, width), |(e, j)| cell.gate_up_bias(e, column(j))),
-            down_proj: Array3::from_shape_fn((experts, intermediate, hidden), |(e, i, h)| cell.down(e, i, h)),
-            down_proj_bias: Array2::from_shape_fn((experts, hidden), |(e, h)| cell.down_bias(e, h)),
-        };
-        if !spec.layer.bias && spec.values.needs_bias() && hidden > 0 {
-            tensors.carry_bias(hidden - 1);
+            gate_up_proj: Array3::from_shape_fn((experts, hidden, width), |(e, h, j)| cells.gate_up(e, h, j)),
+            gate_up_proj_bias: Array2::from_shape_fn((experts, width), |(e, j)| cells.gate_up_bias(e, j)),
+            down_proj: Array3::from_shape_fn((experts, intermediate, hidden), |(e, i, h)| cells.down(e, i, h)),
+            down_proj_bias: Array2::from_shape_fn((experts, hidden), |(e, h)| cells.down_bias(e, h)),
         }
-        tensors
-    }
-
-    /// Makes a feature 1 in every token, and its weights the first biases, so that gates are what the biases make them.
-    fn carry_bias(&mut self, feature: usize) {
-        self.hidden_states.index_axis_mut(Axis(2), feature).fill(1.0);
-        self.gate_up_proj
-            .index_axis_mut(Axis(1), feature)
-            .assign(&self.gate_up_proj_bias);
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod against;
 mod build;
+mod by_row;
+mod cells;
 mod distinct;
 mod foreign;
 mod numbers;

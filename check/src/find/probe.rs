@@ -148,5 +148,6 @@ pub(super) fn plain(element: ElementType, [tokens, hidden, intermediate, experts
         larger: None,
         layer: LayerSpec::default(),
         foreign: None,
+        sampled: false,
     }
 }

@@ -37,15 +37,19 @@ impl Source<'_> {
         };
     }
 
-    /// Takes the least sizes where those drawn cannot be built.
+    /// Takes the least sizes where those drawn cannot be built, but for T where that is no use: the case is then
+    /// sampled.
     pub(super) fn keep_buildable(&self, spec: &mut CaseSpec) {
-        let least = self.rules.axes().least();
+        let (least, tokens) = (self.rules.axes().least(), spec.sequence);
         if spec.check_sizes().is_err() {
             (spec.hidden, spec.intermediate) = (least.hidden, least.intermediate);
         }
         if spec.check_sizes().is_err() {
             spec.sequence = least.tokens;
             (spec.experts, spec.top_k) = (least.experts, least.top_k);
+        }
+        if spec.check_sizes().is_err() {
+            spec.sequence = tokens;
         }
     }
 

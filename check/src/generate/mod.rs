@@ -25,6 +25,9 @@ use crate::tensor::ElementType;
 
 /// The most assignments.
 const MAX_ASSIGNMENTS: usize = 150_000;
+/// The most multiplications of a case all of whose tokens are judged by the definition. No case that is drawn without a
+/// domain has as many.
+const MOST_WHOLE_WORK: usize = 1 << 33;
 /// Bytes that a seed is expanded into; more than the generator reads.
 const SEED_BYTES: usize = 256;
 
@@ -105,6 +108,7 @@ impl Source<'_> {
             larger: None,
             layer,
             foreign: None,
+            sampled: false,
         };
         self.sizes(&mut spec, size);
         if !matches!(size, SizeProfile::ManyRows | SizeProfile::Medium) {
@@ -112,6 +116,11 @@ impl Source<'_> {
         }
         self.make_room(&mut spec, routing);
         self.keep_buildable(&mut spec);
+        if is_large(&spec) {
+            // Such a case is one call, of plain values.
+            spec.sampled = true;
+            (spec.special, spec.against, spec.warmup) = (None, None, None);
+        }
         self.split_batch(&mut spec);
         spec.foreign = self.foreign(spec.experts);
         self.capacity(&mut spec);
@@ -322,6 +331,13 @@ impl Source<'_> {
     fn number(&mut self) -> u32 {
         self.bytes.arbitrary().unwrap_or(0)
     }
+}
+
+/// Whether a case cannot be built whole, or not be judged whole in a few seconds.
+fn is_large(spec: &CaseSpec) -> bool {
+    let sizes = [spec.tokens(), spec.top_k, 3 * spec.hidden, spec.intermediate];
+    let work = sizes.iter().fold(1, |work: usize, size| work.saturating_mul(*size));
+    work > MOST_WHOLE_WORK || spec.check_sizes().is_err()
 }
 
 /// The largest number of assignments of an expert.

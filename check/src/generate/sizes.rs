@@ -2,7 +2,7 @@
 
 use super::inside::{around, lowered, near, raised, small};
 use super::{MAX_ASSIGNMENTS, Source, USUAL_WORK};
-use crate::case::{CaseSpec, DEEP, SizeProfile, Warmup};
+use crate::case::{CaseSpec, DEEP, Model, SizeProfile, Warmup};
 use crate::domain::{Axes, Sizes};
 use crate::draw::TILES;
 
@@ -10,25 +10,25 @@ use crate::draw::TILES;
 const LONG_SUM: usize = 128;
 /// Numbers of experts of published models, each with a number of slots that such models have.
 const MODELS: [(usize, usize); 20] = [
-    (8, 2),
-    (16, 4),
-    (32, 4),
-    (40, 8),
-    (60, 4),
-    (64, 6),
-    (64, 8),
+    Model::MIXTRAL_8X7B.experts_and_slots(),
+    Model::DBRX.experts_and_slots(),
+    Model::GPT_OSS_20B.experts_and_slots(),
+    Model::GRANITE_3B.experts_and_slots(),
+    Model::QWEN_1_5.experts_and_slots(),
+    Model::DEEPSEEK_V2_LITE.experts_and_slots(),
+    Model::OLMOE.experts_and_slots(),
     (72, 10),
     (96, 4),
-    (128, 4),
-    (128, 8),
-    (160, 6),
+    Model::GPT_OSS_120B.experts_and_slots(),
+    Model::QWEN3_30B.experts_and_slots(),
+    Model::DEEPSEEK_V2.experts_and_slots(),
     (192, 8),
     (256, 6),
-    (256, 8),
+    Model::DEEPSEEK_V3.experts_and_slots(),
     (288, 8),
     (384, 6),
-    (384, 8),
-    (512, 10),
+    Model::KIMI_K2.experts_and_slots(),
+    Model::QWEN3_NEXT.experts_and_slots(),
     (512, 22),
 ];
 /// The first of them with more than 64 experts.

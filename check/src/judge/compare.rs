@@ -3,14 +3,13 @@
 //!
 //! Every test states what it accepts, so that NaN never passes for a number.
 
-use binned_experts_reference::Dims;
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::verdict::{Mismatch, Verdict};
 use crate::engine::Outcome;
 use crate::oracle::{Bounds, Expected, RightRows};
 use crate::stage::{Layout, Location, Stage, StageValues};
-use crate::tensor::Tensor;
+use crate::tensor::{ElementType, Tensor};
 
 /// Compares everything that an engine shows.
 pub fn compare(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Verdict {
@@ -31,7 +30,7 @@ fn compare_stages(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Re
             _ => return Err(Box::new(Mismatch::kind_of(stage, found))),
         });
     }
-    let found = output(expected, &outcome.output)?;
+    let found = output_rows(&outcome.output, expected.shape(), expected.element())?;
     let tokens: Vec<usize> = (0..found.nrows()).collect();
     let field = Field {
         stage: Stage::Output,
@@ -72,27 +71,29 @@ fn compare_rows(
     })
 }
 
-/// The output as `[T,H]`, if it has the right shape and element type.
-fn output(expected: &Expected, found: &Tensor) -> Result<Array2<f64>, Box<Mismatch>> {
-    if found.element() != Some(expected.element()) {
+/// The output as `[T,H]`, if it has the right shape `[B,S,H]` and element type.
+pub(super) fn output_rows(found: &Tensor, shape: &[usize], element: ElementType) -> Result<Array2<f64>, Box<Mismatch>> {
+    if found.element() != Some(element) {
         return Err(Box::new(Mismatch::Type {
             stage: Stage::Output,
-            expected: expected.element().to_string(),
+            expected: element.to_string(),
             found: found.type_name(),
         }));
     }
     let misfit = || {
         Box::new(Mismatch::Shape {
             stage: Stage::Output,
-            expected: expected.shape().to_vec(),
+            expected: shape.to_vec(),
             found: found.shape().to_vec(),
         })
     };
-    if found.shape() != expected.shape() {
+    let &[batch, sequence, hidden] = shape else {
+        return Err(misfit());
+    };
+    if found.shape() != shape {
         return Err(misfit());
     }
-    let Dims { tokens, hidden, .. } = expected.inputs().dims;
-    Array2::from_shape_vec((tokens, hidden), found.to_f64()).map_err(|_| misfit())
+    Array2::from_shape_vec((batch * sequence, hidden), found.to_f64()).map_err(|_| misfit())
 }
 
 /// The right values of a stage and their bounds.

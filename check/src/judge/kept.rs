@@ -85,7 +85,7 @@ fn is_with_weights_of(
         let Some(Ok(mixed)) = mixed else { return false };
         let verdict = Prepared::new(mixed, &[precision]).verdict(precision, domain, outcome, false);
         // Where any result is right, an agreement says nothing of the weights.
-        matches!(verdict, Some(Verdict::Agree { undecided: 0, .. }))
+        matches!(verdict, Some((Verdict::Agree { undecided: 0, .. }, _)))
     })
 }
 

@@ -1,9 +1,12 @@
 //! One engine on one case.
 
 mod batch;
+mod chosen;
 mod compare;
+mod fractions;
 mod kept;
 mod prepared;
+mod sampled;
 mod shrink;
 mod verdict;
 
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 use ndarray::{Axis, IxDyn};
 
 pub use compare::{compare, compare_runs, share_used};
+pub use sampled::Sampled;
 pub use shrink::{Shrunk, shrink};
 pub use verdict::{BatchPlace, Kept, Mismatch, SkipReason, Verdict};
 
@@ -72,7 +76,13 @@ impl Trial {
             ),
         };
         let generating = start.elapsed();
-        let prepared = |problem| Prepared::new(problem, precisions);
+        let prepared = |problem| {
+            if spec.sampled {
+                Prepared::sampled(problem, precisions)
+            } else {
+                Prepared::new(problem, precisions)
+            }
+        };
         Ok(Trial {
             before: before.map_or(Before::Same, |calls| {
                 Before::Calls(calls.into_iter().map(prepared).collect())
@@ -122,7 +132,7 @@ impl Trial {
     }
 
     /// The same case; a judgement has the sharpest claims that admit the output, which takes as long as the case for each
-    /// claim that does not.
+    /// claim that does not, unless it is one on some tokens only.
     #[must_use]
     pub fn measured(self) -> Trial {
         Trial {
@@ -131,9 +141,12 @@ impl Trial {
         }
     }
 
-    /// The same case; a judgement that agrees has its [sums](CaseSums).
+    /// The same case; a judgement that agrees has its [sums](CaseSums), unless it is one on some tokens only.
     #[must_use]
     pub fn summed(self) -> Trial {
+        if self.case.is_sampled {
+            return self;
+        }
         let start = Instant::now();
         let expected = &self.case.expected;
         let slopes = self.case.bounds.iter().map(|(precision, bounds)| {
@@ -160,12 +173,18 @@ impl Trial {
         &self.case.problem
     }
 
-    /// The right results.
+    /// Whether only some tokens are judged by the definition.
+    pub fn is_sampled(&self) -> bool {
+        self.case.is_sampled
+    }
+
+    /// The right results; of a [sampled](Trial::is_sampled) case those of its routing alone, as if H and I were 0.
     pub fn expected(&self) -> &Expected {
         &self.case.expected
     }
 
-    /// The bounds of a precision that the case was prepared for.
+    /// The bounds of a precision that the case was prepared for; those of the routing alone as for
+    /// [`expected`](Trial::expected).
     pub fn bounds(&self, precision: Precision) -> Option<&Bounds> {
         self.case.bounds(precision)
     }
@@ -181,9 +200,10 @@ impl Trial {
 impl Trial {
     /// The right values of every stage as tensors of f64 in the shapes of a result file, by the names of the stages;
     /// and under `STAGE.bound` how far a right result of a precision may be from each. None if the case was not
-    /// prepared for the precision. A stage that does not fit the memory in this shape is left out.
+    /// prepared for the precision, or is [sampled](Trial::is_sampled). A stage that does not fit the memory in this shape is
+    /// left out.
     pub fn tensors(&self, precision: Precision) -> Option<BTreeMap<String, Tensor>> {
-        let bounds = self.bounds(precision)?;
+        let bounds = self.bounds(precision).filter(|_| !self.is_sampled())?;
         let (mut values, mut distances) = (Stages::default(), Stages::default());
         values = values.with(Stage::SortedIndices, self.case.expected.sorted_indices().to_vec());
         values = values.with(Stage::Bins, self.case.expected.bins().to_vec());
@@ -227,6 +247,8 @@ fn bound_name(stage: &str) -> String {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
+    /// How many tokens it is a verdict on, where only some were judged by the definition.
+    pub sampled: Option<Sampled>,
     /// Where it agrees on a [summed](Trial::summed) case, the precision that it was judged by, and what its errors say.
     pub sums: Option<(Precision, Box<CaseSums>)>,
     /// On a [measured](Trial::measured) case that has a result, the sharpest claims that admit it, each with the largest
@@ -243,6 +265,7 @@ impl Judgement {
     pub fn skipped(reason: SkipReason) -> Judgement {
         Judgement {
             verdict: Verdict::Skip(reason),
+            sampled: None,
             sums: None,
             sharpest: None,
             engine: Duration::ZERO,
@@ -264,7 +287,7 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     if has_order && !domain.takes_order() && !trial.is_beyond {
         return Judgement::skipped(SkipReason::Order);
     }
-    if let Err(outside) = domain.admits_inputs(case.expected.inputs(), has_order)
+    if let Err(outside) = domain.admits_problem(&case.problem)
         && !trial.is_beyond
     {
         return Judgement::skipped(SkipReason::Outside(outside.field));
@@ -272,14 +295,15 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     let start = Instant::now();
     let outcome = run(engine, &domain, trial);
     let in_engine = start.elapsed();
-    let mut sharpest = None;
+    let (mut sharpest, mut sampled) = (None, None);
     let (verdict, sums) = match outcome {
         Err(Fault::Machine(error)) => (Verdict::NotJudged(error), None),
         Err(Fault::Declined { reason }) => (Verdict::Declined(reason), None),
         Err(fault) => (Verdict::Fault(fault), None),
         Ok(runs) => {
-            let verdict = verdict_on(&runs, trial, precision, &domain);
-            sharpest = trial.is_measured.then(|| case.sharpest(&domain, &runs.outcome));
+            let verdict = verdict_on(&runs, trial, precision, &domain, &mut sampled);
+            let is_measured = trial.is_measured && !case.is_sampled;
+            sharpest = is_measured.then(|| case.sharpest(&domain, &runs.outcome));
             // The right output of another order is another one.
             let is_summed =
                 matches!(verdict, Verdict::Agree { .. }) && case.returned_order(&domain, &runs.outcome).is_none();
@@ -289,6 +313,7 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
     };
     Judgement {
         verdict,
+        sampled,
         sums,
         sharpest,
         engine: in_engine,
@@ -297,13 +322,9 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
 }
 
 /// A problem's verdict on an outcome that is there already; none where the problem is not prepared for the precision.
-pub(crate) fn judge_outcome(
-    trial: &Trial,
-    precision: Precision,
-    domain: &Domain,
-    outcome: &Outcome,
-) -> Option<Verdict> {
-    trial.case.verdict(precision, domain, outcome, trial.is_explained)
+pub fn judge_outcome(trial: &Trial, precision: Precision, domain: &Domain, outcome: &Outcome) -> Option<Verdict> {
+    let judged = trial.case.verdict(precision, domain, outcome, trial.is_explained);
+    judged.map(|(verdict, _)| verdict)
 }
 
 /// What an engine gave for a case, and for the calls before it.
@@ -345,7 +366,13 @@ fn run(engine: &mut dyn Engine, domain: &Domain, trial: &Trial) -> Result<Runs, 
 
 /// First whether two runs of the case are the same, then whether the calls before are right, then whether the case is,
 /// then whether its tokens have the same rows in another batch.
-fn verdict_on(runs: &Runs, trial: &Trial, precision: Precision, domain: &Domain) -> Verdict {
+fn verdict_on(
+    runs: &Runs,
+    trial: &Trial,
+    precision: Precision,
+    domain: &Domain,
+    sampled: &mut Option<Sampled>,
+) -> Verdict {
     if domain.is_deterministic()
         && matches!(trial.before, Before::Same)
         && let [Some(earlier)] = &runs.before[..]
@@ -360,20 +387,21 @@ fn verdict_on(runs: &Runs, trial: &Trial, precision: Precision, domain: &Domain)
     let calls = trial.calls_before();
     for (number, (call, outcome)) in calls.iter().zip(&runs.before).enumerate() {
         if let Some(outcome) = outcome
-            && let Verdict::Disagree(mismatch) = verdict_on(call, outcome)
+            && let (Verdict::Disagree(mismatch), _) = verdict_on(call, outcome)
         {
             let call = warmup_call(number, calls.len());
             return Verdict::Disagree(Box::new(Mismatch::InWarmup { call, mismatch }));
         }
     }
-    let verdict = verdict_on(&trial.case, &runs.outcome);
+    let (verdict, of_tokens) = verdict_on(&trial.case, &runs.outcome);
+    *sampled = of_tokens;
     match (&verdict, &runs.batch) {
         (Verdict::Disagree(mismatch), _) if matches!(**mismatch, Mismatch::Values { .. }) => {
             let mismatch = mismatch.clone();
             Verdict::Disagree(kept::explained(mismatch, &trial.case, calls, runs, precision, domain))
         }
         (Verdict::Agree { .. }, Some((batch, in_batch))) => batch
-            .compare(&trial.case.expected, in_batch, &runs.outcome)
+            .compare(in_batch, &runs.outcome)
             .map_or_else(Verdict::Disagree, |()| verdict),
         _ => verdict,
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::compare::compare;
+use super::sampled::{Large, Sampled};
 use super::verdict::{Mismatch, Verdict};
 use crate::domain::{Domain, TieOrder};
 use crate::engine::Outcome;
@@ -16,11 +17,27 @@ pub(super) struct Prepared {
     pub(super) problem: AnyProblem,
     pub(super) expected: Expected,
     pub(super) bounds: Vec<(Precision, Bounds)>,
+    /// Whether only some tokens are judged by the definition. `expected` and `bounds` are then those of the routing alone,
+    /// as if H and I were 0.
+    pub(super) is_sampled: bool,
 }
 
 impl Prepared {
     pub(super) fn new(problem: AnyProblem, precisions: &[Precision]) -> Prepared {
         let expected = Expected::new(Inputs::new(&problem), problem.output_shape(), problem.element());
+        Prepared::with(problem, expected, precisions, false)
+    }
+
+    /// Of a problem of which only some tokens are judged by the definition.
+    pub(super) fn sampled(problem: AnyProblem, precisions: &[Precision]) -> Prepared {
+        let mut shape = problem.output_shape();
+        shape.pop();
+        shape.push(0);
+        let routing = Expected::new(Inputs::of_routing(&problem), shape, problem.element());
+        Prepared::with(problem, routing, precisions, true)
+    }
+
+    fn with(problem: AnyProblem, expected: Expected, precisions: &[Precision], is_sampled: bool) -> Prepared {
         let bounds = precisions
             .iter()
             .map(|&precision| (precision, bounds_of(&expected, precision)));
@@ -28,6 +45,7 @@ impl Prepared {
             bounds: bounds.collect(),
             problem,
             expected,
+            is_sampled,
         }
     }
 
@@ -37,26 +55,44 @@ impl Prepared {
         known.map(|(_, bounds)| bounds)
     }
 
-    /// The verdict on an outcome; none where the problem is not prepared for the precision. Where `is_explained`, one on
-    /// wrong values says which weaker precisions admit them.
+    /// The verdict on an outcome, and where it is one on some tokens, on how many; none where the problem is not prepared
+    /// for the precision. Where `is_explained`, one on wrong values of all tokens says which weaker precisions admit them.
     pub(super) fn verdict(
         &self,
         precision: Precision,
         domain: &Domain,
         outcome: &Outcome,
         is_explained: bool,
-    ) -> Option<Verdict> {
+    ) -> Option<(Verdict, Option<Sampled>)> {
         let ordered = self.returned_order(domain, outcome);
-        let ordered = ordered.map(|problem| Prepared::new(problem, &[precision]));
+        let ordered = ordered.map(|problem| {
+            let prepared = if self.is_sampled {
+                Prepared::sampled
+            } else {
+                Prepared::new
+            };
+            prepared(problem, &[precision])
+        });
         let prepared = ordered.as_ref().unwrap_or(self);
-        let mut verdict = compare(&prepared.expected, prepared.bounds(precision)?, outcome);
+        let bounds = prepared.bounds(precision)?;
+        if self.is_sampled {
+            let large = Large {
+                problem: &prepared.problem,
+                routing: &prepared.expected,
+                bounds,
+                roundings: Roundings::new(precision, prepared.expected.element()),
+            };
+            let (verdict, sampled) = large.compare(outcome);
+            return Some((verdict, Some(sampled)));
+        }
+        let mut verdict = compare(&prepared.expected, bounds, outcome);
         if is_explained
             && let Verdict::Disagree(mismatch) = &mut verdict
             && let Mismatch::Values { within, .. } = &mut **mismatch
         {
             *within = prepared.holding(precision, outcome);
         }
-        Some(verdict)
+        Some((verdict, None))
     }
 
     /// The weaker claims in whose bounds an outcome lies: of the same preset those with one loosening modifier more, or

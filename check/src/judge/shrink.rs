@@ -2,9 +2,12 @@
 //!
 //! Sizes, routing and values are made smaller or plainer step by step. A step is kept if the engine still fails in the
 //! same way: a wrong result never becomes a refusal, nor one stage another. Values depend on their positions alone
-//! ([`CaseSpec`]), so the rows and columns that remain keep their values. Every step stays inside the engine's domain.
+//! ([`CaseSpec`]), so the rows and columns that remain keep their values. Every step stays inside the engine's domain. A
+//! sampled case takes long, so it is not made smaller step by step: only cases of a fraction of its sizes are tried, all of
+//! whose tokens are judged.
 
 use super::Verdict;
+use super::fractions::fractions;
 use crate::case::{CaseSpec, LayerSpec, Routing, ValueProfile, WeightProfile};
 use crate::domain::{Domain, Sizes};
 use crate::tensor::ElementType;
@@ -52,7 +55,7 @@ pub fn shrink(
         is_over: false,
     };
     // A case that fails only now and then, such as a race, is given more than one chance.
-    let steady = (0..PROBES).all(|_| search.failure(spec).is_some());
+    let steady = spec.sampled || (0..PROBES).all(|_| search.failure(spec).is_some());
     let chances = if steady { 1 } else { 2 * PROBES };
     loop {
         let mut progress = false;
@@ -102,6 +105,9 @@ impl<J: FnMut(&CaseSpec) -> Option<Verdict>> Search<J> {
 
 /// Cases inside the domain that are one step simpler, the largest steps first.
 fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
+    if spec.sampled {
+        return fractions(spec, domain);
+    }
     let with = |change: &dyn Fn(&mut CaseSpec)| {
         let mut changed = spec.clone();
         change(&mut changed);
@@ -204,7 +210,7 @@ fn smaller(admitted: &Sizes, size: usize, least: usize) -> Vec<usize> {
 }
 
 /// `size` · `part` / `whole`, rounded down.
-fn in_proportion(size: usize, part: usize, whole: usize) -> usize {
+pub(super) fn in_proportion(size: usize, part: usize, whole: usize) -> usize {
     (size as u128 * part as u128 / whole as u128) as usize
 }
 
@@ -284,7 +290,7 @@ fn without_foreign(spec: &mut CaseSpec) {
     spec.foreign = None;
 }
 
-fn keep_tokens(spec: &mut CaseSpec, tokens: std::ops::Range<usize>) {
+pub(super) fn keep_tokens(spec: &mut CaseSpec, tokens: std::ops::Range<usize>) {
     (spec.batch, spec.sequence) = (1, tokens.len());
     if let Routing::Table(table) = &mut spec.routing {
         *table = table[tokens].to_vec();
@@ -298,7 +304,7 @@ fn keep_slots(spec: &mut CaseSpec, top_k: usize) {
     }
 }
 
-fn keep_experts(spec: &mut CaseSpec, experts: usize) {
+pub(super) fn keep_experts(spec: &mut CaseSpec, experts: usize) {
     let (first, before) = (spec.first_expert(), std::mem::replace(&mut spec.experts, experts));
     if let Routing::Table(table) = &mut spec.routing {
         let (first, before) = (first as i64, before as i64);

@@ -29,42 +29,50 @@ impl Definition {
     pub fn new(inputs: &Inputs) -> Definition {
         let Dims {
             tokens,
-            hidden,
-            intermediate,
             top_k,
             capacity,
             experts,
+            ..
         } = inputs.dims;
-        let assignments = tokens * top_k;
-
         let mut taken = vec![0; experts];
-        let mut kept = vec![false; assignments];
+        let mut kept = vec![false; tokens * top_k];
         for &flat in &inputs.order {
             let (_, _, expert) = inputs.assignment(flat);
             kept[flat] = taken[expert] < capacity;
             taken[expert] += 1;
         }
 
-        let mut definition = Definition {
-            gate_up: Array2::zeros((assignments, inputs.layer.gate_up_width(intermediate))),
-            activated: Array2::zeros((assignments, intermediate)),
-            expert_output: Array2::zeros((assignments, hidden)),
-            output: Array2::zeros((tokens, hidden)),
-            kept,
-        };
+        let mut definition = Definition::zeros(inputs, kept);
         let activation = ActivationFunction::new(inputs.layer.activation, inputs.activation);
-        for flat in 0..assignments {
+        for flat in 0..tokens * top_k {
             definition.add_assignment(inputs, &activation, flat);
         }
-        definition.output *= inputs.layer.scale;
+        definition.combine(inputs);
         definition
+    }
+
+    /// Zeros for each stage.
+    pub(super) fn zeros(inputs: &Inputs, kept: Vec<bool>) -> Definition {
+        let Dims {
+            tokens,
+            hidden,
+            intermediate,
+            ..
+        } = inputs.dims;
+        Definition {
+            gate_up: Array2::zeros((kept.len(), inputs.layer.gate_up_width(intermediate))),
+            activated: Array2::zeros((kept.len(), intermediate)),
+            expert_output: Array2::zeros((kept.len(), hidden)),
+            output: Array2::zeros((tokens, hidden)),
+            kept,
+        }
     }
 
     fn add_assignment(&mut self, inputs: &Inputs, activation: &ActivationFunction, flat: usize) {
         if !self.kept[flat] {
             return;
         }
-        let (token, _, expert) = inputs.assignment(flat);
+        let (_, _, expert) = inputs.assignment(flat);
 
         let mut gate_up = self.gate_up.row_mut(flat);
         let (matrix, bias) = (
@@ -84,11 +92,18 @@ impl Definition {
             inputs.down_proj_bias.row(expert),
         );
         expert_output.assign(&affine(activated.view(), matrix, bias));
+    }
 
-        let weight = inputs.output_weight(flat);
-        self.output
-            .row_mut(token)
-            .zip_mut_with(&expert_output, |sum, value| *sum += weight * value);
+    /// Adds up the rows of the experts.
+    pub(super) fn combine(&mut self, inputs: &Inputs) {
+        for flat in (0..self.kept.len()).filter(|flat| self.kept[*flat]) {
+            let (token, _, _) = inputs.assignment(flat);
+            let weight = inputs.output_weight(flat);
+            self.output
+                .row_mut(token)
+                .zip_mut_with(&self.expert_output.row(flat), |sum, value| *sum += weight * value);
+        }
+        self.output *= inputs.layer.scale;
     }
 }
 

@@ -28,6 +28,17 @@ pub struct Expected {
 impl Expected {
     /// Computes the definition of a problem whose output has the shape `[B,S,H]` and an element type.
     pub fn new(inputs: Inputs, shape: Vec<usize>, element: ElementType) -> Expected {
+        let definition = Definition::new(&inputs);
+        Expected::with_definition(inputs, definition, shape, element)
+    }
+
+    /// With the definition of the inputs.
+    pub(super) fn with_definition(
+        inputs: Inputs,
+        definition: Definition,
+        shape: Vec<usize>,
+        element: ElementType,
+    ) -> Expected {
         let mut by_expert = vec![Vec::new(); inputs.dims.experts];
         for &flat in &inputs.order {
             by_expert[inputs.assignment(flat).2].push(flat);
@@ -37,7 +48,7 @@ impl Expected {
             Some(*total)
         };
         Expected {
-            definition: Definition::new(&inputs),
+            definition,
             bins: by_expert.iter().scan(0, total).collect(),
             sorted_indices: by_expert.concat(),
             inputs,
@@ -102,7 +113,7 @@ impl Expected {
     }
 
     /// The kept assignments in sorted order.
-    fn kept(&self) -> Vec<usize> {
+    pub(crate) fn kept(&self) -> Vec<usize> {
         self.sorted_indices
             .iter()
             .copied()

@@ -1,9 +1,10 @@
 //! The inputs of a problem in f64.
 
-use binned_experts_reference::{Activation, Dims, Layer, Problem, WeightOn};
-use ndarray::{Array1, Array2, Array3};
+use std::collections::HashMap;
 
-use crate::case::ForeignIds;
+use binned_experts_reference::{Activation, Dims, Layer, Problem, WeightOn};
+use ndarray::{Array1, Array2, Array3, ArrayView1, Axis, Slice};
+
 use crate::tensor::{AnyProblem, CaseElement};
 
 /// The inputs of a problem in f64, where every element type is exact.
@@ -32,8 +33,6 @@ pub struct Inputs {
     /// Flat indices of the assignments to local experts in the order in which the experts take them: ascending, or
     /// explicit.
     pub order: Vec<usize>,
-    /// What stands in slots whose expert is not local; none where every id is that of one of the E experts.
-    pub foreign: Option<ForeignIds>,
 }
 
 impl Inputs {
@@ -42,51 +41,117 @@ impl Inputs {
         with_problem!(problem, problem => Inputs::widen(problem))
     }
 
-    /// Whether no value is NaN or infinite.
-    pub fn is_finite(&self) -> bool {
-        let matrices = [
-            &self.hidden_states,
-            &self.routing_weights,
-            &self.gate_up_proj_bias,
-            &self.down_proj_bias,
-        ];
-        let cubes = [&self.gate_up_proj, &self.down_proj];
-        matrices
-            .into_iter()
-            .flatten()
-            .chain(cubes.into_iter().flatten())
-            .all(|value| value.is_finite())
+    /// The routing of a problem alone, as that of a problem whose H and I are 0.
+    pub fn of_routing(problem: &AnyProblem) -> Inputs {
+        with_problem!(problem, problem => Inputs::routing(problem))
+    }
+
+    /// Some tokens of a problem, without the projections, which have no element. An assignment that is not `kept` is as
+    /// one to no expert, and the capacity keeps all others.
+    pub(super) fn of_tokens(problem: &AnyProblem, tokens: &[usize], kept: &[bool]) -> Inputs {
+        with_problem!(problem, problem => Inputs::tokens(problem, tokens, kept))
+    }
+
+    /// Some assignments of one expert, as those of tokens with one slot (K = 1) to the only expert (E = 1).
+    pub(super) fn of_expert(problem: &AnyProblem, expert: usize, assignments: &[usize]) -> Inputs {
+        with_problem!(problem, problem => Inputs::expert(problem, expert, assignments))
     }
 
     fn widen<T: CaseElement>(problem: &Problem<T>) -> Inputs {
-        let dims = problem.dims();
         let weights = problem.weights();
-        let by_token = |tensor: &Array3<T>, width: usize| {
-            let values = tensor.iter().map(|value| value.to_f64()).collect();
-            Array2::from_shape_vec((dims.tokens, width), values).expect("a problem's tensors have B·S rows")
-        };
-        let local = problem.expert_of().iter().map(|expert| expert.unwrap_or(dims.experts));
-        let local: Vec<usize> = local.collect();
-        let local = Array2::from_shape_vec((dims.tokens, dims.top_k), local).expect("a problem has T·K assignments");
+        let all = Vec::from_iter(0..problem.dims().tokens);
         Inputs {
-            dims,
-            layer: *problem.layer(),
-            activation: problem.activation(),
-            hidden_states: by_token(problem.hidden_states(), dims.hidden),
-            router_indices: local,
-            routing_weights: by_token(problem.routing_weights(), dims.experts),
+            dims: problem.dims(),
+            hidden_states: rows(problem.hidden_states(), &all),
             gate_up_proj: standard(weights.gate_up_proj().mapv(T::to_f64)),
             gate_up_proj_bias: weights.gate_up_proj_bias().mapv(T::to_f64),
             down_proj: standard(weights.down_proj().mapv(T::to_f64)),
             down_proj_bias: weights.down_proj_bias().mapv(T::to_f64),
-            foreign: foreign_ids(problem),
-            order: match problem.explicit_order() {
-                Some(order) => order.to_vec(),
-                None => (0..)
-                    .zip(problem.expert_of())
-                    .filter_map(|(flat, expert)| expert.map(|_| flat))
-                    .collect(),
+            ..Inputs::routing(problem)
+        }
+    }
+
+    fn routing<T: CaseElement>(problem: &Problem<T>) -> Inputs {
+        let dims = Dims {
+            hidden: 0,
+            intermediate: 0,
+            ..problem.dims()
+        };
+        let local = problem.expert_of().iter().map(|expert| expert.unwrap_or(dims.experts));
+        let local: Vec<usize> = local.collect();
+        let local = Array2::from_shape_vec((dims.tokens, dims.top_k), local).expect("a problem has T·K assignments");
+        let all = Vec::from_iter(0..dims.tokens);
+        Inputs {
+            dims,
+            layer: *problem.layer(),
+            activation: problem.activation(),
+            hidden_states: Array2::zeros((dims.tokens, 0)),
+            router_indices: local,
+            routing_weights: rows(problem.routing_weights(), &all),
+            gate_up_proj: Array3::zeros((dims.experts, 0, 0)),
+            gate_up_proj_bias: Array2::zeros((dims.experts, 0)),
+            down_proj: Array3::zeros((dims.experts, 0, 0)),
+            down_proj_bias: Array2::zeros((dims.experts, 0)),
+            order: order(problem),
+        }
+    }
+
+    fn tokens<T: CaseElement>(problem: &Problem<T>, tokens: &[usize], kept: &[bool]) -> Inputs {
+        let (dims, weights) = (problem.dims(), problem.weights());
+        let place: HashMap<usize, usize> = tokens.iter().enumerate().map(|(at, token)| (*token, at)).collect();
+        let expert = |(at, slot): (usize, usize)| {
+            let flat = tokens[at] * dims.top_k + slot;
+            problem.expert_of()[flat].filter(|_| kept[flat]).unwrap_or(dims.experts)
+        };
+        let flat = |flat: usize| Some(place.get(&(flat / dims.top_k))? * dims.top_k + flat % dims.top_k);
+        Inputs {
+            dims: Dims {
+                tokens: tokens.len(),
+                capacity: usize::MAX,
+                ..dims
             },
+            layer: *problem.layer(),
+            activation: problem.activation(),
+            hidden_states: rows(problem.hidden_states(), tokens),
+            router_indices: Array2::from_shape_fn((tokens.len(), dims.top_k), expert),
+            routing_weights: rows(problem.routing_weights(), tokens),
+            gate_up_proj: Array3::zeros((dims.experts, 0, 0)),
+            gate_up_proj_bias: weights.gate_up_proj_bias().mapv(T::to_f64),
+            down_proj: Array3::zeros((dims.experts, 0, 0)),
+            down_proj_bias: weights.down_proj_bias().mapv(T::to_f64),
+            order: order(problem)
+                .into_iter()
+                .filter(|flat| kept[*flat])
+                .filter_map(flat)
+                .collect(),
+        }
+    }
+
+    fn expert<T: CaseElement>(problem: &Problem<T>, expert: usize, assignments: &[usize]) -> Inputs {
+        let (dims, weights) = (problem.dims(), problem.weights());
+        let tokens: Vec<usize> = assignments.iter().map(|flat| flat / dims.top_k).collect();
+        let number = assignments.len();
+        let one = |array: &Array3<T>| standard(array.slice_axis(Axis(0), Slice::from(expert..=expert)).mapv(T::to_f64));
+        let bias = |array: &Array2<T>| array.slice_axis(Axis(0), Slice::from(expert..=expert)).mapv(T::to_f64);
+        let weight = |token: &usize| row(problem.routing_weights(), *token)[expert].to_f64();
+        Inputs {
+            dims: Dims {
+                tokens: number,
+                experts: 1,
+                top_k: 1,
+                capacity: number,
+                ..dims
+            },
+            layer: *problem.layer(),
+            activation: problem.activation(),
+            hidden_states: rows(problem.hidden_states(), &tokens),
+            router_indices: Array2::zeros((number, 1)),
+            routing_weights: tokens.iter().map(weight).collect::<Array1<f64>>().insert_axis(Axis(1)),
+            gate_up_proj: one(weights.gate_up_proj()),
+            gate_up_proj_bias: bias(weights.gate_up_proj_bias()),
+            down_proj: one(weights.down_proj()),
+            down_proj_bias: bias(weights.down_proj_bias()),
+            order: Vec::from_iter(0..number),
         }
     }
 
@@ -125,13 +190,30 @@ impl Inputs {
     }
 }
 
-/// What tells ids of other ranks from padding: the first local id, and ids beyond the last.
-fn foreign_ids<T: CaseElement>(problem: &Problem<T>) -> Option<ForeignIds> {
-    let (ids, experts) = (problem.router_indices(), problem.dims().experts as i64);
-    if problem.first_expert()? > 0 || ids.iter().any(|id| *id >= experts) {
-        return Some(ForeignIds::OtherRanks);
+/// The assignments to local experts in the order in which the experts take them.
+fn order<T: CaseElement>(problem: &Problem<T>) -> Vec<usize> {
+    let local = |(flat, expert): (usize, &Option<usize>)| expert.map(|_| flat);
+    match problem.explicit_order() {
+        Some(order) => order.to_vec(),
+        None => (0..).zip(problem.expert_of()).filter_map(local).collect(),
     }
-    ids.iter().any(|id| *id < 0).then_some(ForeignIds::MinusOne)
+}
+
+/// Rows of a tensor `[B,S,width]` by token.
+fn rows<T: CaseElement>(tensor: &Array3<T>, tokens: &[usize]) -> Array2<f64> {
+    let mut rows = Array2::zeros((tokens.len(), tensor.dim().2));
+    for (mut wide, &token) in rows.rows_mut().into_iter().zip(tokens) {
+        wide.zip_mut_with(&row(tensor, token), |wide, value| *wide = value.to_f64());
+    }
+    rows
+}
+
+/// The row of a token of a tensor `[B,S,width]`.
+fn row<T>(tensor: &Array3<T>, token: usize) -> ArrayView1<'_, T> {
+    let sequence = tensor.dim().1;
+    tensor
+        .index_axis(Axis(0), token / sequence)
+        .index_axis_move(Axis(0), token % sequence)
 }
 
 /// Copies an array to row-major layout, so that its rows are contiguous.

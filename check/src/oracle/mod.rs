@@ -9,6 +9,8 @@ mod expected;
 mod inputs;
 mod precision;
 mod roundings;
+mod sample;
+mod screen;
 
 pub(crate) use activation::{ActivationFunction, pairs};
 pub use bound::Bounds;
@@ -20,3 +22,5 @@ pub(crate) use expected::RightRows;
 pub use inputs::Inputs;
 pub use precision::{Modifier, Precision, Preset};
 pub use roundings::{Rounding, Roundings};
+pub(crate) use sample::Sample;
+pub(crate) use screen::Screen;

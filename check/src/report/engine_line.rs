@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::MAX_TEXT;
 use crate::check::{EngineTotals, Measured};
+use crate::judge::Sampled;
 use crate::oracle::Precision;
 use crate::sums::{Direction, Sum, Sums};
 use crate::tensor::ElementType;
@@ -31,6 +32,10 @@ pub(super) struct EngineLine {
     used_by: String,
     undecided: usize,
     elements: usize,
+    #[serde(default)]
+    sampled_cases: usize,
+    #[serde(default)]
+    sampled: SampledLine,
     #[serde(default)]
     measured: Vec<MeasuredLine>,
     #[serde(default)]
@@ -59,6 +64,7 @@ impl EngineLine {
         }
         totals.undecided += self.undecided;
         totals.elements += self.elements;
+        totals.add_sampled(self.sampled_cases, self.sampled.sampled());
         for line in self.measured {
             totals.add_measured(&line.measured());
         }
@@ -66,6 +72,19 @@ impl EngineLine {
             totals.add_sums(line.precision, |sums| sums.merge(&line.sums()));
         }
         totals.time += seconds(self.seconds);
+    }
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct SampledLine {
+    judged: usize,
+    tokens: usize,
+}
+
+impl SampledLine {
+    pub(super) fn sampled(self) -> Sampled {
+        let SampledLine { judged, tokens } = self;
+        Sampled { judged, tokens }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::verdict_text;
 use crate::case::CaseSpec;
 use crate::check::{CaseResult, End, EngineTotals, Measured, Summary};
-use crate::judge::{Mismatch, Shrunk, Verdict};
+use crate::judge::{Mismatch, Sampled, Shrunk, Verdict};
 use crate::oracle::Precision;
 use crate::stage::Location;
 use crate::sums::{Direction, Sums};
@@ -32,6 +32,7 @@ pub fn case_json(engine: &str, result: &CaseResult) -> String {
         "beyond": result.beyond.map(|limit| limit.to_string()),
         "verdict": result.verdict.kind(),
         "kind": result.verdict.is_failure().then(|| result.verdict.likeness()),
+        "sampled": result.sampled.map(sampled_json),
         "used": used,
         "undecided": undecided,
         "stage": stage,
@@ -130,11 +131,17 @@ fn engine_json(totals: &EngineTotals) -> Value {
         "used_by": totals.used_by,
         "undecided": totals.undecided,
         "elements": totals.elements,
+        "sampled_cases": totals.sampled_cases,
+        "sampled": sampled_json(totals.sampled),
         "measured": totals.measured.iter().map(measured_json).collect::<Vec<_>>(),
         "sums": totals.sums.iter().map(sums_json).collect::<Vec<_>>(),
         "biased": totals.is_biased(),
         "seconds": totals.time.as_secs_f64(),
     })
+}
+
+fn sampled_json(Sampled { judged, tokens }: Sampled) -> Value {
+    json!({ "judged": judged, "tokens": tokens })
 }
 
 fn measured_json(measured: &Measured) -> Value {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::engine_line::{EngineLine, seconds};
+use super::engine_line::{EngineLine, SampledLine, seconds};
 use super::told::ToldShrunk;
 use super::{MAX_TEXT, Told};
 use crate::case::CaseSpec;
@@ -212,6 +212,7 @@ struct CaseLine {
     beyond: Option<String>,
     verdict: String,
     kind: Option<String>,
+    sampled: Option<SampledLine>,
     detail: Option<String>,
     spec: Option<Value>,
     repeats: Option<RepeatsLine>,
@@ -237,6 +238,7 @@ impl CaseLine {
             case: self.case,
             spec: self.spec.map(spec).transpose()?,
             text: text(self.detail),
+            sampled: self.sampled.map(SampledLine::sampled),
             kind: self.kind.unwrap_or(self.verdict),
             repeats: self
                 .repeats

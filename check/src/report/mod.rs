@@ -18,7 +18,7 @@ pub use told::{Told, ToldShrunk};
 
 use crate::case::{Place, Profile, Special, SpecialValue};
 use crate::check::{BeyondTotals, End, EngineTotals, Summary};
-use crate::judge::Verdict;
+use crate::judge::{Sampled, Verdict};
 use crate::text::clean;
 
 /// The most of a verdict's text, in characters.
@@ -47,6 +47,7 @@ pub fn totals(summary: &Summary) -> String {
     out.push_str(&declined(summary));
     out.push_str(&kinds(summary));
     out.push_str(&within(summary));
+    out.push_str(&sampled(summary));
     out.push_str(&measured(summary));
     out.push_str(&sums::told(summary));
     out.push_str(&domain(summary));
@@ -226,6 +227,22 @@ fn within(summary: &Summary) -> String {
         let _ = writeln!(out, "{name}: of {disagree} wrong results {}", admitted.join(", "));
     }
     out
+}
+
+/// How many tokens of the large cases were judged by the definition.
+fn sampled(summary: &Summary) -> String {
+    let mut out = String::new();
+    for totals in summary.engines.iter().filter(|totals| totals.sampled_cases > 0) {
+        let (name, number, of) = (&totals.name, totals.sampled_cases, totals.sampled);
+        let cases = if number == 1 { "case" } else { "cases" };
+        let _ = writeln!(out, "{name}: {number} {cases} sampled: {}", sampled_text(of));
+    }
+    out
+}
+
+/// How many tokens a verdict is about, where only some were judged by the definition.
+pub fn sampled_text(Sampled { judged, tokens }: Sampled) -> String {
+    format!("{judged} of {tokens} tokens judged by the definition, all screened")
 }
 
 /// The sharpest claims that each engine meets.

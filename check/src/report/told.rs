@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::{indented, verdict_text};
+use super::{indented, sampled_text, verdict_text};
 use crate::case::CaseSpec;
 use crate::check::{CaseResult, Repeats};
-use crate::judge::Shrunk;
+use crate::judge::{Sampled, Shrunk};
 
 /// A failing case with everything needed to run it again.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Told {
     pub spec: Option<CaseSpec>,
     /// The verdict.
     pub text: String,
+    /// How many tokens it is about, where only some were judged by the definition.
+    pub sampled: Option<Sampled>,
     /// What it has in common with others.
     pub kind: String,
     /// How it fared when it was run again.
@@ -53,6 +55,7 @@ impl Told {
             case: failure.case.clone(),
             spec: failure.spec.clone(),
             text: verdict_text(&failure.verdict),
+            sampled: failure.sampled,
             kind: failure.verdict.likeness(),
             repeats: failure.repeats,
             shrunk: failure.shrunk.as_ref().map(shrunk),
@@ -67,6 +70,9 @@ impl fmt::Display for Told {
             writeln!(f, "  {}", spec.summary())?;
         }
         writeln!(f, "{}", indented(&self.text))?;
+        if let Some(sampled) = self.sampled {
+            writeln!(f, "  sampled   {}", sampled_text(sampled))?;
+        }
         if let Some(Repeats { runs, failures }) = self.repeats {
             writeln!(f, "run again, it fails {failures} of {runs} times")?;
         }

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use binned_experts_check::engine::Reference;
 use binned_experts_check::find::{FindError, find};
-use binned_experts_check::oracle::Inputs;
 use binned_experts_check::{AnyProblem, Domain, Engine, Fault, MachineError, Outcome, Tensor};
 
 /// The reference, which takes a part of the cases and does something else with all others.
@@ -23,10 +22,7 @@ impl<F: FnMut(String) -> Fault> Engine for Restricted<F> {
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        match self
-            .takes
-            .admits_inputs(&Inputs::new(problem), problem.has_explicit_order())
-        {
+        match self.takes.admits_problem(problem) {
             Ok(()) => Reference.forward(problem),
             Err(outside) => Err((self.outside)(outside.to_string())),
         }
@@ -167,10 +163,7 @@ impl Engine for Failing {
         if self.calls == self.fails_at {
             return Err(Fault::Machine(MachineError::Interrupted));
         }
-        match self
-            .takes
-            .admits_inputs(&Inputs::new(problem), problem.has_explicit_order())
-        {
+        match self.takes.admits_problem(problem) {
             Ok(()) => Reference.forward(problem),
             Err(outside) => Err(Fault::declined(outside.to_string())),
         }

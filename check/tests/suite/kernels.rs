@@ -51,7 +51,7 @@ fn inside_only(domain: Domain) -> Kernel<impl FnMut(&AnyProblem) -> Result<Outco
     Kernel {
         domain,
         forward: move |problem: &AnyProblem| {
-            let outside = takes.admits_inputs(&Inputs::new(problem), problem.has_explicit_order());
+            let outside = takes.admits_problem(problem);
             outside.map_err(Fault::refused)?;
             Reference.forward(problem)
         },
@@ -309,7 +309,7 @@ fn beyond(declared: &str, outside: impl Fn(&AnyProblem) -> Result<Outcome, Fault
     let mut kernel = Kernel {
         domain: declared.clone(),
         forward: |problem: &AnyProblem| {
-            let admitted = declared.admits_inputs(&Inputs::new(problem), problem.has_explicit_order());
+            let admitted = declared.admits_problem(problem);
             if admitted.is_ok() {
                 Reference.forward(problem)
             } else {

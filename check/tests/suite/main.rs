@@ -20,6 +20,7 @@ mod kinds;
 mod layers;
 mod metamorphic;
 mod orders;
+mod sampled;
 mod several;
 mod sizes;
 mod snapshots;

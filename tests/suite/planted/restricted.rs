@@ -3,7 +3,6 @@
 use std::io::{Error, Result, stdin, stdout};
 use std::path::Path;
 
-use binned_experts_check::oracle::Inputs;
 use binned_experts_check::program::serve;
 use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome, Tensor};
 use clap::ValueEnum;
@@ -55,9 +54,7 @@ impl Engine for Restricted {
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> std::result::Result<Outcome, Fault> {
-        let admitted = self
-            .domain
-            .admits_inputs(&Inputs::new(problem), problem.has_explicit_order());
+        let admitted = self.domain.admits_problem(problem);
         let Err(reason) = admitted else {
             return self.inside.forward(problem);
         };

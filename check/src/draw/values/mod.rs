@@ -22,7 +22,7 @@ use gentle::Gentle;
 use crate::case::{CaseSpec, ValueProfile};
 
 /// A value profile: draws a cell by its position. A function that a profile leaves out is that of [`Gentle`].
-pub(super) trait Values {
+pub(super) trait Values: Sync {
     /// The values that the profile starts from.
     fn gentle(&self) -> &Gentle;
 

@@ -123,13 +123,13 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use binned_experts_reference::{Dims, WeightOn};
+use binned_experts_reference::WeightOn;
 use ndarray::{Array1, Array2, Axis};
 
 use self::activation::{EVALUATION, activation_bound};
 use self::affine::Affine;
 use self::combination::{Slot, scaled_bound};
-use self::shift::Shift;
+pub(super) use self::shift::Shift;
 use super::{ActivationFunction, Definition, Inputs, Roundings, pairs};
 use crate::stage::Stage;
 
@@ -164,26 +164,47 @@ impl Bounds {
 
     /// Bounds for engines of one precision.
     pub fn new(inputs: &Inputs, definition: &Definition, roundings: Roundings) -> Bounds {
-        let Dims {
-            tokens, hidden, top_k, ..
-        } = inputs.dims;
-        let mut bounds = Bounds {
+        let (mut bounds, shifts) = Bounds::of_rows(inputs, definition, roundings);
+        bounds.combine(inputs, definition, roundings, &shifts);
+        bounds
+    }
+
+    /// Those of the assignments, and the shift of the results of each. Those of the output are 0.
+    pub(super) fn of_rows(
+        inputs: &Inputs,
+        definition: &Definition,
+        roundings: Roundings,
+    ) -> (Bounds, Vec<Option<Shift>>) {
+        let mut bounds = Bounds::zeros(definition);
+        let activation = ActivationFunction::new(inputs.layer.activation, inputs.activation);
+        let shifts = (0..definition.kept.len()).map(|flat| {
+            let is_kept = definition.kept[flat];
+            is_kept.then(|| bounds.bound_assignment(inputs, definition, &activation, roundings, flat))?
+        });
+        let shifts = shifts.collect();
+        (bounds, shifts)
+    }
+
+    pub(super) fn zeros(definition: &Definition) -> Bounds {
+        Bounds {
             gate_up: Array2::zeros(definition.gate_up.raw_dim()),
             activated: Array2::zeros(definition.activated.raw_dim()),
             expert_output: Array2::zeros(definition.expert_output.raw_dim()),
-            output: Array2::zeros((tokens, hidden)),
-        };
-        let activation = ActivationFunction::new(inputs.layer.activation, inputs.activation);
-        let shifts: Vec<Option<Shift>> = (0..tokens * top_k)
-            .map(|flat| {
-                let is_kept = definition.kept[flat];
-                is_kept.then(|| bounds.bound_assignment(inputs, definition, &activation, roundings, flat))?
-            })
-            .collect();
-        for token in 0..tokens {
-            bounds.bound_output(inputs, definition, roundings, &shifts, token);
+            output: Array2::zeros(definition.output.raw_dim()),
         }
-        bounds
+    }
+
+    /// Bounds the output by the bounds of the assignments.
+    pub(super) fn combine(
+        &mut self,
+        inputs: &Inputs,
+        definition: &Definition,
+        roundings: Roundings,
+        shifts: &[Option<Shift>],
+    ) {
+        for token in 0..inputs.dims.tokens {
+            self.bound_output(inputs, definition, roundings, shifts, token);
+        }
     }
 
     /// Returns the shift of the results, where operands are rounded.

@@ -10,7 +10,7 @@ pub(super) const COMMON: f64 = 1.5;
 
 /// By how much the results of an assignment shrink for each unit by which its first product does.
 #[derive(Debug)]
-pub(super) struct Shift {
+pub(in crate::oracle) struct Shift {
     /// The activations, `[I]`.
     pub(super) activated: Array1<f64>,
     /// The second product, `[H]`.

@@ -337,7 +337,6 @@ fn zero_token(second_biases: [f64; 3], weights: [f64; 3]) -> Inputs {
             capacity: 1,
         },
         layer: Layer::GPT_OSS,
-        foreign: None,
         activation: Activation::GPT_OSS,
         hidden_states: array![[0.0]],
         router_indices: array![[0, 1, 2]],
@@ -382,7 +381,6 @@ fn inputs() -> Inputs {
             capacity: 2,
         },
         layer: Layer::GPT_OSS,
-        foreign: None,
         activation: Activation {
             alpha: 1.5,
             limit: 100.0,

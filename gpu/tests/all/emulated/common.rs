@@ -79,6 +79,7 @@ fn problem_of(
         larger: None,
         layer: LayerSpec::default(),
         foreign: None,
+        sampled: false,
     };
     spec.build().unwrap()
 }
