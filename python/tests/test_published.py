@@ -98,8 +98,17 @@ def test_verdicts_and_smallest_cases_are_in_the_table(gallery):
 def test_a_check_ends_after_its_time_and_other_results_stay(gallery):
     (gallery / "published" / "mine.py").write_text(KERNELS)
     assert run(gallery, "--cases", "5", "is_right").returncode == 0
+    assert results_in(gallery)["is_right"]["counts"]["agree"] == 5
     ran = run(gallery, "--seconds", "3", "hangs")
     assert ran.returncode == 0, ran.stderr
     results = results_in(gallery)
     assert sorted(results) == ["hangs", "is_right"]
     assert "hangs: nothing compared" in ran.stderr and not results["hangs"]["is_complete"]
+
+
+def test_the_name_of_a_file_asks_for_all_its_checks(gallery):
+    kernels = KERNELS.replace("(is_right, is_wrong, hangs)", "(is_right, is_wrong)")
+    (gallery / "published" / "mine.py").write_text(kernels)
+    ran = run(gallery, "--cases", "5", "mine")
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(results_in(gallery)) == ["is_right", "is_wrong"]

@@ -5,8 +5,8 @@
 
 A kernel that cannot be imported, because its package or its clone is missing, is left out with the reason. Each check
 runs in a process of its own, and its function in a further one, so that neither a hang nor a lost GPU ends the others.
-After --seconds a check ends with the cases so far. NAME is a part of the names of the checks that run; the table keeps
-the results of others that lie in the folder.
+After --seconds a check ends with the cases so far. NAME is a part of the name of each check or file that runs; the
+table keeps the results of others that lie in the folder.
 """
 
 import argparse
@@ -34,16 +34,15 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         found = list(pool.map(_processes.listed, _checks.modules()))
-        wanted = [one for one in found if is_wanted(one, arguments.names)]
-        if not wanted:
-            sys.exit(f"NAME: expected parts of the names of checks or files, found {', '.join(arguments.names)}")
-        missing = [one for one in wanted if "reason" in one]
+        missing = [one for one in found if "reason" in one and is_named(arguments.names, one["module"])]
         planned = [
             (one["module"], name)
-            for one in wanted
+            for one in found
             for name in one.get("checks", ())
-            if any(part in name for part in arguments.names or [""])
+            if is_named(arguments.names, one["module"], name)
         ]
+        if not planned and not missing:
+            sys.exit(f"NAME: expected parts of the names of checks or files, found {', '.join(arguments.names)}")
         place = {"machine": machine(arguments)}
         results = list(pool.map(lambda check: told(place | _processes.run(*check, arguments)), planned))
     ran = [name for _, name in planned]
@@ -66,8 +65,7 @@ def parsed():
     return parser.parse_args()
 
 
-def is_wanted(one, names):
-    texts = [one["module"], *one.get("checks", ())]
+def is_named(names, *texts):
     return any(part in text for part in names or [""] for text in texts)
 
 
