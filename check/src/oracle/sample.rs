@@ -10,6 +10,10 @@ use super::bound::Shift;
 use super::{Bounds, Definition, Expected, Inputs, Roundings};
 use crate::tensor::AnyProblem;
 
+/// The most assignments of one expert that a thread takes at once, since a routing may give nearly all to one. The expert
+/// is widened for each part, which costs about as much as one more row.
+const AT_ONCE: usize = 16;
+
 /// The definition of some tokens, and how far engines of one precision may be from it.
 pub(crate) struct Sample {
     /// Its token i is the i-th of the sample. An assignment that is dropped is one to no expert.
@@ -34,8 +38,11 @@ impl Sample {
         for &flat in &inputs.order {
             by_expert[inputs.assignment(flat).2].push(flat);
         }
-        let used = by_expert.into_iter().enumerate().filter(|(_, flats)| !flats.is_empty());
-        let used: Vec<(usize, Vec<usize>)> = used.collect();
+        let of_expert = |(expert, flats): (usize, Vec<usize>)| {
+            let parts = flats.chunks(AT_ONCE).map(|part| (expert, part.to_vec()));
+            Vec::from_iter(parts)
+        };
+        let parts: Vec<(usize, Vec<usize>)> = by_expert.into_iter().enumerate().flat_map(of_expert).collect();
         let in_case = |flat: &usize| tokens[flat / top_k] * top_k + flat % top_k;
         let part = |(expert, assignments): (usize, Vec<usize>)| {
             let of_case: Vec<usize> = assignments.iter().map(in_case).collect();
@@ -49,7 +56,7 @@ impl Sample {
                 shifts,
             }
         };
-        let parts: Vec<Part> = used.into_par_iter().map(part).collect();
+        let parts: Vec<Part> = parts.into_par_iter().map(part).collect();
 
         let is_local = |flat| inputs.is_local(flat);
         let mut definition = Definition::zeros(&inputs, (0..tokens.len() * top_k).map(is_local).collect());

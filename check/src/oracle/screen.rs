@@ -9,13 +9,17 @@ use rayon::prelude::*;
 use super::{ActivationFunction, Inputs, pairs};
 use crate::tensor::AnyProblem;
 
+/// The most assignments of one expert that a thread takes at once, since a routing may give nearly all to one. The expert
+/// is widened for each part, which costs about as much as one more row.
+const AT_ONCE: usize = 256;
+
 /// The output in f64, and the size of the terms of each element.
 pub(crate) struct Screen {
     output: Array2<f64>,
     squares: Array2<f64>,
 }
 
-/// The kept assignments of one expert.
+/// Kept assignments of one expert.
 struct Rows {
     expert_output: Array2<f64>,
     weights: Vec<f64>,
@@ -29,22 +33,21 @@ impl Screen {
     /// `kept` are the assignments that the capacity keeps, in the order of the experts.
     pub(crate) fn new(problem: &AnyProblem, kept: &[usize]) -> Screen {
         let dims = problem.dims();
-        let of_experts: Vec<&[usize]> = kept
-            .chunk_by(|one, other| problem.expert_of()[*one] == problem.expert_of()[*other])
-            .collect();
-        let rows: Vec<Rows> = of_experts.par_iter().map(|flats| Rows::new(problem, flats)).collect();
+        let of_experts = kept.chunk_by(|one, other| problem.expert_of()[*one] == problem.expert_of()[*other]);
+        let parts: Vec<&[usize]> = of_experts.flat_map(|flats| flats.chunks(AT_ONCE)).collect();
+        let rows: Vec<Rows> = parts.par_iter().map(|flats| Rows::new(problem, flats)).collect();
         let mut place = vec![None; dims.tokens * dims.top_k];
-        for (expert, flats) in of_experts.iter().enumerate() {
+        for (part, flats) in parts.iter().enumerate() {
             for (row, &flat) in flats.iter().enumerate() {
-                place[flat] = Some((expert, row));
+                place[flat] = Some((part, row));
             }
         }
         let mut screen = Screen {
             output: Array2::zeros((dims.tokens, dims.hidden)),
             squares: Array2::zeros((dims.tokens, dims.hidden)),
         };
-        for (flat, (expert, row)) in place.into_iter().enumerate().filter_map(|(flat, at)| Some((flat, at?))) {
-            screen.add(flat / dims.top_k, &rows[expert], row);
+        for (flat, (part, row)) in place.into_iter().enumerate().filter_map(|(flat, at)| Some((flat, at?))) {
+            screen.add(flat / dims.top_k, &rows[part], row);
         }
         let scale = problem.layer().scale;
         screen.output *= scale;
