@@ -344,6 +344,27 @@ impl ValueProfile {
             ValueProfile::LargeBias | ValueProfile::PureBias | ValueProfile::Provenance | ValueProfile::LowGates
         )
     }
+
+    /// Whether its values are so many that the roundings of its cases have nothing to do with each other. They have where
+    /// rows are alike, or where few significands occur and the same ones in every case.
+    pub(crate) fn is_varied(self) -> bool {
+        match self {
+            ValueProfile::PureBias
+            | ValueProfile::Provenance
+            | ValueProfile::SmallIntegers
+            | ValueProfile::HugeGates
+            | ValueProfile::Exact => false,
+            ValueProfile::Gentle
+            | ValueProfile::Clamping
+            | ValueProfile::LargeBias
+            | ValueProfile::WideRange
+            | ValueProfile::Cancelling
+            | ValueProfile::OppositeScales
+            | ValueProfile::LowGates
+            | ValueProfile::Outliers
+            | ValueProfile::LostSquares => true,
+        }
+    }
 }
 
 impl Special {

@@ -38,8 +38,10 @@
 //! # What counts
 //!
 //! The cases that a check draws and on which the engine agrees, at up to 32 tokens and as long as that takes few
-//! multiply-adds; of these the elements whose bound is neither 0 nor infinite. The slopes are taken once for all engines
-//! of a precision. Engines of fp64 have no sums: their errors are as much those of the definition.
+//! multiply-adds; of these the elements whose bound is neither 0 nor infinite. Roundings are not independent
+//! where all rows are alike, or where few significands occur and the same ones in every case, as in small integers and in
+//! gates far beyond any limit: value profiles of that kind do not count. The slopes are taken once for all engines of a precision. Engines of fp64 have no
+//! sums: their errors are as much those of the definition.
 
 mod direction;
 mod honest;

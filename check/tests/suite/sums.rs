@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use binned_experts_check::case::ValueProfile;
 use binned_experts_check::check::{CaseResult, Contender, EngineTotals, check};
 use binned_experts_check::engine::{DefinitionEngine, Engine, Reference};
 use binned_experts_check::oracle::Rounding;
@@ -142,7 +143,8 @@ fn assert_found(summary: &Summary, engine: usize, direction: Direction, right: f
         report::biased(summary, totals).is_some_and(|biased| text.contains(&biased)),
         "{text}"
     );
-    assert!((found.found / right - 1.0).abs() < 0.5, "{right}: {found:?}");
+    // What is stored in a few bits lies on one side of a limit or the other.
+    assert!((0.5..2.0).contains(&(found.found / right)), "{right}: {found:?}");
     assert!(summary.has_failures() && !summary.agrees(), "{text}");
     assert!(text.lines().last().unwrap().contains("BIASED: "), "{text}");
 }
@@ -203,6 +205,15 @@ fn cases_that_disagree_add_nothing() {
     let totals = &summary.engines[0];
     assert!(totals.disagree > 50, "{}", totals.disagree);
     assert!(totals.sums.iter().all(|sums| sums.cases <= totals.agree));
+}
+
+/// The gates of all cases are near one power of two: what an honest kernel rounds there, it rounds alike in every case.
+#[test]
+fn cases_of_few_significands_add_nothing() {
+    let mut plan = small(ElementType::Bf16, 100);
+    plan.selection.values = vec![ValueProfile::HugeGates];
+    let summary = run(&mut [&mut Reference], &plan);
+    assert!(summary.agrees() && summary.engines[0].sums.iter().all(|sums| sums.cases == 0));
 }
 
 #[test]
@@ -292,29 +303,40 @@ fn a_factor_on_the_rows_of_another_layer_is_found() {
 }
 
 /// Of the cases of one element type, so that every core has one.
-const SHARES: usize = 16;
+const SHARES: usize = 64;
 
-/// Prints what the table of honest engines is made of, and holds that none of them is refused in 5,000 cases: `cargo test
-/// -p binned-experts-check --test suite sums::honest_engines_of -- --ignored --nocapture`.
+/// What kernels take: anything, or sizes of theirs. What honest engines lean to depends on it.
+const DOMAINS: [&str; 3] = [
+    "",
+    "tokens = { max = 32 }\nhidden = { multiple_of = 8, max = 128 }\nintermediate = { multiple_of = 8, max = 128 }\n\
+     drops = false",
+    "tokens = { max = 32 }\nhidden = { multiple_of = 32, max = 256 }\nintermediate = { multiple_of = 32, max = 256 }\n\
+     duplicates = false\nfinite = true",
+];
+
+/// Prints what the table of honest engines is made of, and holds that none of them is refused in 5,000 cases of any domain:
+/// `cargo test -p binned-experts-check --test suite sums::honest_engines_of -- --ignored --nocapture`.
 fn honest_engines_agree(precision: Precision, element: ElementType) {
     let is_one = |kernel: &Arithmetic| (kernel.precision, kernel.element) == (precision, element);
-    let share = |share: usize| {
-        let plan = CheckPlan {
-            shard: format!("{share}/{SHARES}").parse().unwrap(),
-            ..all(element, 5000, Domain::default())
+    for domain in DOMAINS {
+        let share = |share: usize| {
+            let plan = CheckPlan {
+                shard: format!("{share}/{SHARES}").parse().unwrap(),
+                ..all(element, 5000, domain.parse().unwrap())
+            };
+            report::totals_json(&honest(is_one, &plan))
         };
-        report::totals_json(&honest(is_one, &plan))
-    };
-    let shares: Vec<_> = (1..=SHARES).into_par_iter().map(share).collect();
-    let mut merged = Merged::default();
-    for share in &shares {
-        merged.add(share).unwrap();
+        let shares: Vec<_> = (1..=SHARES).into_par_iter().map(share).collect();
+        let mut merged = Merged::default();
+        for share in &shares {
+            merged.add(share).unwrap();
+        }
+        println!("{domain}\n{}", report::totals(merged.summary()));
+        for totals in &merged.summary().engines {
+            print(&totals.name, &totals.sums[0]);
+        }
+        assert!(!merged.summary().has_failures());
     }
-    println!("{}", report::totals(merged.summary()));
-    for totals in &merged.summary().engines {
-        print(&totals.name, &totals.sums[0]);
-    }
-    assert!(!merged.summary().has_failures());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::oracle::Roundings;
 /// What a kept slot adds to an element: (value ± error) · weight.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slot {
+    pub(super) expert: usize,
     /// The element of the expert's row.
     pub(super) value: f64,
     pub(super) error: f64,
@@ -19,13 +20,18 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// The error times the weight, without the part that its shift is.
+    fn weighted_error(&self, roundings: Roundings) -> f64 {
+        (self.error - self.shifted(roundings)) * self.weight
+    }
+
     /// The part of the error that its shift is.
     fn shifted(&self, Roundings { operand, .. }: Roundings) -> f64 {
         COMMON * operand.unit * (self.shifts[0].abs() + self.shifts[1].abs())
     }
 }
 
-/// The bound of value = scale · Σ row · weight over the kept slots of a token.
+/// The bound of value = scale · Σ row · weight over the kept slots of a token, those of one expert next to each other.
 pub(super) fn scaled_bound(slots: &[Slot], value: f64, scale: f64, roundings: Roundings) -> f64 {
     if scale == 1.0 {
         return combination_bound(slots, value, roundings);
@@ -45,7 +51,7 @@ pub(super) fn scaled_bound(slots: &[Slot], value: f64, scale: f64, roundings: Ro
     }
 }
 
-/// The bound of value = Σ row · weight over the kept slots of a token.
+/// The bound of value = Σ row · weight over the kept slots of a token, those of one expert next to each other.
 pub(super) fn combination_bound(slots: &[Slot], value: f64, roundings: Roundings) -> f64 {
     let Roundings {
         between,
@@ -59,6 +65,10 @@ pub(super) fn combination_bound(slots: &[Slot], value: f64, roundings: Roundings
     let mut terms = Terms::new(roundings);
     for slot in slots {
         terms.add(slot.value, slot.error, slot.shifted(roundings), slot.weight);
+    }
+    let of_experts = slots.chunk_by(|one, other| one.expert == other.expert);
+    for rows in of_experts.filter(|rows| rows.len() > 1) {
+        terms.repeat(rows.iter().map(|slot| slot.weighted_error(roundings)));
     }
     let products = LAMBDA.min((slots.len() as f64).sqrt()) * between.unit * terms.root;
     let stored = products + slots.len() as f64 * between.step + store.error(value) + lost_weights(slots, roundings);
@@ -97,4 +107,33 @@ fn is_exact(slots: &[Slot], value: f64, roundings: Roundings) -> bool {
     let mut sum = ExactSum::EMPTY;
     slots.iter().for_each(|slot| sum.add(slot.value, slot.weight));
     sum.fits(combine, roundings.max) && store.represents(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{EXACT, assert_close};
+    use super::*;
+
+    /// Two experts, each in slots whose weights have one sign: their rows err as a whole, to any side.
+    #[test]
+    fn the_slots_of_an_expert_err_together() {
+        let slot = |expert: usize, error: f64, weight: f64| Slot {
+            expert,
+            value: 1.0,
+            error,
+            weight,
+            shifts: [0.0; 2],
+        };
+        let of = |slots: &[Slot]| combination_bound(slots, 0.0, EXACT);
+        let opposite = [
+            slot(0, 0.5, 3.0),
+            slot(0, 0.5, 4.0),
+            slot(1, 1.0, -2.0),
+            slot(1, 1.0, -1.5),
+        ];
+        // The sums of the errors of both are 3.5 and −3.5: their root alone is left.
+        assert_close(of(&opposite), 3.5 * 2f64.sqrt());
+        // Of weights that cancel the errors may still be of their own.
+        assert_close(of(&[slot(0, 0.5, 3.0), slot(0, 0.5, -3.0)]), 0.5 * 18f64.sqrt());
+    }
 }

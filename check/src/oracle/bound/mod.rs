@@ -63,9 +63,11 @@
 //! evaluation can err to the same side for all i, which adds 8 · u_store · |S|. The root needs no λ, since each δa_i is
 //! the sum of several roundings, of which an engine shows a part; with `fused` and `flush` it is a single one, and has λ.
 //!
-//! **Combination.** The same again over the K slots, with the routing weights as exact factors. A factor on the sum
-//! multiplies the bound. An engine rounds the sum, the product and the factor, or the weights times the factor in place of
-//! them: 3 · u_store · |value|, or λ · u_store · |factor| · r.
+//! **Combination.** The same again over the K slots, with the routing weights as exact factors. Slots of one expert have the
+//! same row with the same errors, unless an engine computes it more than once: in the root, |Σ δ·w| over them takes the
+//! place of sqrt(Σ δ²w²) where it is larger. A factor on the sum multiplies the bound. An engine rounds the sum, the
+//! product and the factor, or the weights times the factor in place of them: 3 · u_store · |value|, or
+//! λ · u_store · |factor| · r.
 //!
 //! # Modifiers
 //!
@@ -272,11 +274,12 @@ impl Bounds {
         token: usize,
     ) {
         let top_k = inputs.dims.top_k;
-        let slots: Vec<(usize, f64)> = (0..top_k)
+        let mut slots: Vec<(usize, usize, f64)> = (0..top_k)
             .map(|slot| token * top_k + slot)
             .filter(|flat| definition.kept[*flat])
-            .map(|flat| (flat, inputs.output_weight(flat)))
+            .map(|flat| (inputs.assignment(flat).2, flat, inputs.output_weight(flat)))
             .collect();
+        slots.sort_by_key(|(expert, ..)| *expert);
         if slots.is_empty() {
             // A token whose assignments are all dropped is exactly zero.
             return;
@@ -284,12 +287,13 @@ impl Bounds {
         let mut terms = Vec::with_capacity(slots.len());
         for (column, bound) in self.output.row_mut(token).iter_mut().enumerate() {
             terms.clear();
-            terms.extend(slots.iter().map(|&(flat, weight)| {
+            terms.extend(slots.iter().map(|&(expert, flat, weight)| {
                 let value = definition.expert_output[[flat, column]];
                 let error = self.expert_output[[flat, column]];
-                let sum = value - inputs.down_proj_bias[[inputs.assignment(flat).2, column]];
+                let sum = value - inputs.down_proj_bias[[expert, column]];
                 let shift = shifts[flat].as_ref().filter(|_| 0.0 < error && error < f64::INFINITY);
                 Slot {
+                    expert,
                     value,
                     error,
                     weight,

@@ -75,6 +75,7 @@ fn each_modifier_has_a_place() {
 #[test]
 fn slots_are_rounded_one_by_one() {
     let slot = |value: f64, weight: f64| Slot {
+        expert: 0,
         value,
         error: 0.0,
         weight,
@@ -147,6 +148,7 @@ fn a_fused_kernel_rounds_the_activation_once() {
     // Nothing that leaves a product is rounded, and of the slots only their sum.
     assert_close(affine(X, COLUMN, 5.0, 0.0, fused), 0.0);
     let slot = Slot {
+        expert: 0,
         value: 1.0 / 3.0,
         error: 0.0,
         weight: 3.0,
@@ -188,6 +190,7 @@ fn the_shift_of_cut_operands_keeps_its_sign_over_the_slots() {
         ..EXACT
     };
     let slot = |value: f64, weight: f64, shifts: [f64; 2]| Slot {
+        expert: 0,
         value,
         error: 1.5 / 1024.0 * (shifts[0].abs() + shifts[1].abs()),
         weight,

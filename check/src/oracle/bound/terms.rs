@@ -54,6 +54,16 @@ impl Terms {
         self.error_sum += error;
     }
 
+    /// Errors of terms that were added, and that may be one error many times: their sum takes the place of their root where
+    /// it is larger.
+    pub(super) fn repeat(&mut self, errors: impl Iterator<Item = f64>) {
+        let (sum, root) = errors.fold((0.0, 0.0), |(sum, root): (f64, f64), error| {
+            (sum + error, root.hypot(error))
+        });
+        let beyond = (sum.abs() - root).max(0.0).sqrt() * (sum.abs() + root).sqrt();
+        self.error_root = self.error_root.hypot(beyond);
+    }
+
     fn may_be_lost(&self, factor: f64) -> bool {
         factor != 0.0 && factor.abs() < self.smallest
     }
