@@ -92,6 +92,7 @@ fn raw<'py>(py: Python<'py>, tensor: &Tensor) -> Raw<'py> {
         Tensor::Bf16(array) => bytes(py, array),
         Tensor::F16(array) => bytes(py, array),
         Tensor::I64(array) => bytes(py, array),
+        Tensor::U8(array) => bytes(py, array),
     };
     (dtype, shape, bytes)
 }

@@ -107,6 +107,12 @@ impl CaseSpec {
                 return Err(wrong("0 where foreign ids are -1"));
             }
         }
+        let block = self.layer.projections.block();
+        for (what, found) in [("hidden", self.hidden), ("intermediate", self.intermediate)] {
+            if !found.is_multiple_of(block) {
+                return Err(binned_experts_reference::Error::BlockSize { what, block, found }.into());
+            }
+        }
         if self.sampled {
             self.expect_plain()?;
         }
@@ -193,7 +199,7 @@ impl CaseSpec {
         kept: &[bool],
     ) -> Result<Rounded<T>, SpecError> {
         match (self.special, self.against) {
-            (Some(special), Some(against)) if against.meets(special) => {
+            (Some(special), Some(against)) if against.meets(special, self.layer.has_blocks()) => {
                 tensors.place_against(special, against, self, local, kept);
             }
             (Some(special), _) => tensors.place(special, self, local, kept),

@@ -60,12 +60,15 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn case(&mut self) -> CaseSpec {
+        let layer = self.layer();
+        // Sizes and special values depend on it.
+        self.rules = Rules::new(&self.rules.domain().with_layer(layer));
         let element = self.element();
         let selection = self.selection;
         let size = self.one_of(&selection.sizes, Rules::allow_size);
         let size = size.unwrap_or_else(|| self.size());
         let routing = self.one_of(&selection.routings, Rules::allow_routing);
-        let (special, against) = self.special();
+        let (special, against) = self.special(layer);
         let routing = match (routing, special.map(|special| special.place)) {
             (Some(routing), _) => routing,
             (None, _) if size == SizeProfile::ManyExperts => self.routing_to_last(),
@@ -82,7 +85,6 @@ impl Source<'_> {
             _ => self.any(|_, _| true),
         });
         let warmup = self.warmup();
-        let layer = self.layer();
         let (alpha, limit) = self.activation(element, values, layer);
         let seed = self.number();
         let mut spec = CaseSpec {
@@ -193,7 +195,7 @@ impl Source<'_> {
     }
 
     /// A special value, and what it meets.
-    fn special(&mut self) -> (Option<Special>, Option<Against>) {
+    fn special(&mut self, layer: LayerSpec) -> (Option<Special>, Option<Against>) {
         let selection = self.selection;
         let against = self.one_of(&selection.against, Rules::allow_against);
         let named = self.one_of(&selection.specials, Rules::allow_special);
@@ -205,7 +207,8 @@ impl Source<'_> {
         if let Some(against) = against.or_else(|| self.one_of(&others, |_, _| true)) {
             let all = Special::all();
             let specials = if named.is_some() { &selection.specials } else { &all };
-            let meets = |rules: &Rules, special| rules.allow_special(special) && against.meets(special);
+            let meets =
+                |rules: &Rules, special| rules.allow_special(special) && against.meets(special, layer.has_blocks());
             if let Some(special) = self.one_of(specials, meets) {
                 return (Some(special), Some(against));
             }

@@ -108,6 +108,7 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
     if spec.sampled {
         return fractions(spec, domain);
     }
+    let sizes = domain.with_layer(spec.layer).axes();
     let with = |change: &dyn Fn(&mut CaseSpec)| {
         let mut changed = spec.clone();
         change(&mut changed);
@@ -152,12 +153,12 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
             .map(|experts| with(&|spec| keep_experts(spec, experts))),
     );
     all.extend(
-        smaller(&domain.hidden, spec.hidden, 1)
+        smaller(&sizes.hidden, spec.hidden, 1)
             .into_iter()
             .map(|hidden| with(&|spec| spec.hidden = hidden)),
     );
     all.extend(
-        smaller(&domain.intermediate, spec.intermediate, 1)
+        smaller(&sizes.intermediate, spec.intermediate, 1)
             .into_iter()
             .map(|inner| with(&|spec| spec.intermediate = inner)),
     );
@@ -176,9 +177,10 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
             keep_tokens(spec, 0..tokens);
         })
     }));
-    all.extend(smaller(&domain.hidden, spec.hidden, 1).into_iter().map(|hidden| {
+    all.extend(smaller(&sizes.hidden, spec.hidden, 1).into_iter().map(|hidden| {
         with(&|spec| {
-            spec.intermediate = in_proportion(spec.intermediate, hidden, spec.hidden).max(1);
+            let inner = in_proportion(spec.intermediate, hidden, spec.hidden);
+            spec.intermediate = sizes.intermediate.at_least(inner).unwrap_or(spec.intermediate);
             spec.hidden = hidden;
         })
     }));

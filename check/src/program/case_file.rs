@@ -5,36 +5,23 @@
 //! element type; the metadata `expert_capacity`; and, where they are not the defaults, the metadata `alpha`, `limit`,
 //! `layer` and `first_expert` and the explicit order `sorted_indices` `[B·S·K]` (i64), written where it is not that of a
 //! stable sort. Weights and routing weights are in the layout of the layer, which is translated here; biases are left out
-//! where it has none.
+//! where it has none. A layer of MXFP4 has `gate_up_proj_blocks` `[E,2I,H/32,16]`, `gate_up_proj_scales` `[E,2I,H/32]`,
+//! `down_proj_blocks` `[E,H,I/32,16]` and `down_proj_scales` `[E,H,I/32]` (u8) in place of the projections.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use binned_experts_reference::{
-    Activation, Dims, ExpertWeights, Layer, Problem, ProjectionLayout, RoutingWeightLayout, StoredWeights,
-    weights_by_expert,
-};
-use ndarray::{Array, Dimension, Ix2};
+use binned_experts_reference::{Activation, Dims, Layer, Problem, RoutingWeightLayout, weights_by_expert};
+use ndarray::Ix2;
 
 use super::file_error::{FileError, missing, wrong_type};
-use super::tensor_file::{Tensors, decoded, dimensions, parse, positions, read, write};
+use super::tensor_file::{Tensors, decoded_or_bytes, dimensions, parse, positions, read, take, write};
+use super::weights_file::{WEIGHTS, weight_tensors, weights_of};
 use crate::case::LayerSpec;
 use crate::tensor::{AnyProblem, CaseElement, Tensor};
 
-/// The tensors of the experts' weights.
-const WEIGHTS: [&str; 4] = ["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"];
-
-/// The tensors of a case.
-const PARTS: [&str; 8] = [
-    "hidden_states",
-    "router_indices",
-    "routing_weights",
-    "gate_up_proj",
-    "gate_up_proj_bias",
-    "down_proj",
-    "down_proj_bias",
-    "sorted_indices",
-];
+/// The other tensors of a case.
+const OTHERS: [&str; 4] = ["hidden_states", "router_indices", "routing_weights", "sorted_indices"];
 
 /// A case read from a file, and the tensors that are not part of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,8 +91,8 @@ pub fn parse_case(path: &Path, bytes: &[u8]) -> Result<CaseFile, FileError> {
 /// The tensors of a case, others that can be read, and the metadata.
 fn tensors_of(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>), FileError> {
     // A tensor that is no part of a case may be of any type.
-    parse(path, bytes, |name, view| match decoded(name, view) {
-        Err(error) if PARTS.contains(&name) => Err(error),
+    parse(path, bytes, |name, view| match decoded_or_bytes(name, view) {
+        Err(error) if WEIGHTS.contains(&name) || OTHERS.contains(&name) => Err(error),
         tensor => Ok(tensor.ok().flatten()),
     })
 }
@@ -180,25 +167,6 @@ fn layer_of(metadata: &HashMap<String, String>) -> Result<Layer, FileError> {
     Ok(layer.into())
 }
 
-/// The experts' weights from the layout of a layer.
-fn weights_of<T: CaseElement>(tensors: &mut Tensors, layer: &Layer) -> Result<ExpertWeights<T>, FileError> {
-    let (gate_up, down) = match layer.projections {
-        ProjectionLayout::InOut => ("[E,H,2I]", "[E,I,H]"),
-        ProjectionLayout::OutIn => ("[E,2I,H]", "[E,H,I]"),
-    };
-    let bias = |tensors: &mut Tensors, name, axes| {
-        let has_bias = layer.has_bias;
-        has_bias.then(|| take::<T, Ix2>(tensors, name, axes)).transpose()
-    };
-    let stored = StoredWeights {
-        gate_up_proj: take(tensors, "gate_up_proj", gate_up)?,
-        gate_up_proj_bias: bias(tensors, "gate_up_proj_bias", "[E,2I]")?,
-        down_proj: take(tensors, "down_proj", down)?,
-        down_proj_bias: bias(tensors, "down_proj_bias", "[E,H]")?,
-    };
-    Ok(ExpertWeights::from_stored(stored, layer)?)
-}
-
 /// Refuses a case whose stages do not fit the memory: a few long rows and many tokens make a small file, and stages of
 /// their product.
 fn can_be_judged(dims: Dims) -> Result<(), FileError> {
@@ -211,16 +179,6 @@ fn can_be_judged(dims: Dims) -> Result<(), FileError> {
         .fold(1, |product: usize, size| product.saturating_mul(*size));
     let mut probe: Vec<u8> = Vec::new();
     probe.try_reserve_exact(bytes).map_err(|_| FileError::Memory { bytes })
-}
-
-fn take<T: CaseElement, D: Dimension>(
-    tensors: &mut Tensors,
-    name: &str,
-    axes: &'static str,
-) -> Result<Array<T, D>, FileError> {
-    let tensor = tensors.remove(name).ok_or_else(|| missing(name, tensors))?;
-    let array = T::array(tensor).map_err(|tensor| wrong_type(name, &T::TYPE.to_string(), &tensor))?;
-    dimensions(array, name, axes)
 }
 
 fn parsed<V: std::str::FromStr>(
@@ -237,19 +195,6 @@ fn parsed<V: std::str::FromStr>(
         .get(key)
         .map(|text| text.parse().map_err(|_| refused(text)))
         .transpose()
-}
-
-/// The experts' weights.
-fn weight_tensors<T: CaseElement>(problem: &Problem<T>) -> Tensors {
-    let weights = problem.stored_weights();
-    let tensors: [Option<Tensor>; 4] = [
-        Some(weights.gate_up_proj.into()),
-        weights.gate_up_proj_bias.map(Tensor::from),
-        Some(weights.down_proj.into()),
-        weights.down_proj_bias.map(Tensor::from),
-    ];
-    let named = WEIGHTS.map(str::to_owned).into_iter().zip(tensors);
-    named.filter_map(|(name, tensor)| Some((name, tensor?))).collect()
 }
 
 /// All of a case but the experts' weights, and its metadata.

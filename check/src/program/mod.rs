@@ -9,6 +9,7 @@ mod protocol;
 mod result_file;
 mod serve;
 mod tensor_file;
+mod weights_file;
 
 pub use case_file::{CaseFile, case_tensors, parse_case, read_case, write_case};
 pub use client::{Limits, Program, ProgramError};

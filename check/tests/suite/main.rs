@@ -19,6 +19,7 @@ mod kernels;
 mod kinds;
 mod layers;
 mod metamorphic;
+mod mxfp4;
 mod orders;
 mod sampled;
 mod several;

@@ -16,10 +16,12 @@ ARRAYS = (
     "sorted_indices",
 )
 NUMBERS = ("expert_capacity", "alpha", "limit")
-# Only for a function that names them.
+# Only for a function that names them: blocks in place of projections, and what kind of case it is.
+BLOCKS = ("gate_up_proj_blocks", "gate_up_proj_scales", "down_proj_blocks", "down_proj_scales")
 KINDS = ("layer", "first_expert")
-# What a call gets where its case has none: an explicit order, biases, another layer, ids of other ranks.
-ABSENT = dict.fromkeys(ARRAYS) | {"layer": {}, "first_expert": None}
+# What a call gets where its case has none: an explicit order, biases, projections of values or of blocks, another layer,
+# ids of other ranks.
+ABSENT = dict.fromkeys(ARRAYS + BLOCKS) | {"layer": {}, "first_expert": None}
 # Elements that are poisoned at a time, and in how many pieces small ones are: a function allocates more than one.
 MOST_POISONED = 1 << 22
 SMALL_POISONED = 1 << 12
@@ -33,7 +35,7 @@ def parameters_of(function):
 
     Raises ``TypeError`` where its parameters cannot be read, or it needs one that no case has.
     """
-    known = ARRAYS + NUMBERS + KINDS
+    known = ARRAYS + BLOCKS + NUMBERS + KINDS
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
@@ -42,7 +44,7 @@ def parameters_of(function):
     taken = []
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            return list(ARRAYS + NUMBERS) + [name for name in taken if name in KINDS]
+            return list(ARRAYS + NUMBERS) + [name for name in taken if name in BLOCKS + KINDS]
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             continue
         if parameter.name in known and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
@@ -145,7 +147,10 @@ def poisoned(tensors):
     """The numbers of elements of what a function is likely to allocate: its output, slots, rows and their products."""
     batch, sequence, hidden = tensors["hidden_states"][1]
     assignments = batch * sequence * tensors["router_indices"][1][1]
-    _, one, other = tensors["gate_up_proj"][1]
-    wide = one * other // max(hidden, 1)
+    if "gate_up_proj" in tensors:
+        _, one, other = tensors["gate_up_proj"][1]
+        wide = one * other // max(hidden, 1)
+    else:
+        wide = tensors["gate_up_proj_blocks"][1][1]
     sizes = (batch * sequence * hidden, assignments * hidden, assignments * wide, assignments * wide // 2)
     return [size for size in sizes if size <= MOST_POISONED for _ in range(PIECES if size <= SMALL_POISONED else 1)]

@@ -1,7 +1,7 @@
 """The memory of an input, with guards around it."""
 
 GUARD = 256
-# NaN in every element type, and -1 as an index.
+# NaN in every element type and as the scale of a block, and -1 as an index.
 GUARD_BYTES = b"\xff" * GUARD
 
 

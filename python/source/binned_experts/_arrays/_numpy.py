@@ -14,6 +14,7 @@ TYPES = {
     "f16": numpy.dtype("float16"),
     "bf16": numpy.dtype("uint16"),
     "i64": numpy.dtype("int64"),
+    "u8": numpy.dtype("uint8"),
 }
 
 

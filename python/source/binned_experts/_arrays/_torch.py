@@ -15,6 +15,7 @@ TYPES = {
     "f16": torch.float16,
     "bf16": torch.bfloat16,
     "i64": torch.int64,
+    "u8": torch.uint8,
 }
 
 
