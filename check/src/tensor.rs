@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use binned_experts_reference::{Activation, Bins, Dims, Element, Error, Layer, Problem};
+use binned_experts_reference::{Activation, Bins, Dims, Element, Error, Layer, Problem, Views};
 use ndarray::{Array, ArrayD, Dimension};
 use safetensors::Dtype;
 
@@ -255,6 +255,11 @@ impl AnyProblem {
     /// The local expert of each assignment, `[T·K]`; none for an id of an expert that is not local.
     pub fn expert_of(&self) -> &[Option<usize>] {
         with_problem!(self, problem => problem.expert_of())
+    }
+
+    /// The views that its tensors are handed over as.
+    pub fn views(&self) -> &Views {
+        with_problem!(self, problem => problem.views())
     }
 
     /// Whether no input is NaN or infinite.

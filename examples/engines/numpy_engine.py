@@ -21,7 +21,8 @@ GELU_TANH = {"activation": "gelu-tanh", "projections": "out-in", "routing_weight
 CLAMPED_SILU = {"activation": "clamped-silu", "gate_up": "concatenated", "weight_on": "input"}
 LAYERS = ["gpt-oss", "gpt-oss-mxfp4", "mixtral", "deepseek-v3", "llama4", "nemotron-h", GELU, GELU_TANH, CLAMPED_SILU]
 # Every case of them, of any element type, in any order, and with ids of experts that are not here.
-DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"]}
+VIEWS = ["strided", "stepped", "offset", "transposed"]
+DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"], "views": VIEWS}
 DESCRIPTION = {"domain": DOMAIN, "name": "numpy", "weights_apart": True}
 # What the metadata `layer` leaves out.
 USUAL = {
@@ -50,6 +51,10 @@ def read(path):
     for name, entry in header.items():
         values = np.frombuffer(data[slice(*entry["data_offsets"])], TYPES[entry["dtype"]])
         tensors[name] = entry["dtype"], values.reshape(entry["shape"])
+    for name, view in json.loads(metadata.get("views", "{}")).items():
+        dtype, storage = tensors[name]
+        offset, strides = (np.multiply(view[part], storage.itemsize) for part in ("offset", "strides"))
+        tensors[name] = dtype, np.ndarray(view["shape"], storage.dtype, storage, offset, strides)
     return metadata, tensors
 
 

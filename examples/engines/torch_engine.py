@@ -31,7 +31,8 @@ LAYERS = [
     *("gpt-oss", "gpt-oss-mxfp4", "mixtral", "deepseek-v3", "llama4", "nemotron-h"),
     *({"activation": activation, "bias": False} for activation in ("gelu", "gelu-tanh", "clamped-silu")),
 ]
-DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"]}
+VIEWS = ["strided", "stepped", "offset", "transposed"]
+DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"], "views": VIEWS}
 DESCRIPTION = {"domain": DOMAIN, "name": "torch", "weights_apart": True}
 # What the metadata `layer` leaves out.
 USUAL = {
@@ -78,7 +79,7 @@ def dequantised(blocks, scales, dtype):
 def slot_weights(case, local, layer):
     """The routing weight of each slot, [T·K,1]. Those of slots whose expert is not here are not used."""
     if layer["routing_weights"] == "by-slot":
-        return case["routing_weights"].view(-1, 1)
+        return case["routing_weights"].reshape(-1, 1)
     by_expert = torch.nn.functional.pad(case["routing_weights"].flatten(0, 1), (0, 1))
     return by_expert.gather(1, local.view_as(case["router_indices"])).view(-1, 1)
 
@@ -112,10 +113,13 @@ def forward(case, capacity, layer, first, alpha, limit):
 
 
 def read(path, device):
-    """The tensors of a file in plain row-major memory of the device, and the metadata."""
+    """The tensors of a file in memory of the device, row-major but for those that are to be views, and the metadata."""
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        return {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}, file.metadata()
+        tensors = {name: file.get_tensor(name).to(device, copy=True) for name in file.keys()}
+        metadata = file.metadata() or {}
+    for name, view in json.loads(metadata.get("views", "{}")).items():
+        tensors[name] = tensors[name].as_strided(view["shape"], view["strides"], view["offset"])
+    return tensors, metadata
 
 
 def poison(device):

@@ -40,6 +40,7 @@ mod mxfp4;
 mod named;
 mod problem;
 mod stored;
+mod view;
 mod weights;
 
 pub use activation::{Activation, ActivationKind, activate};
@@ -53,6 +54,7 @@ pub use layer::{GateUpLayout, Layer, ProjectionLayout, RoutingWeightLayout, Weig
 pub use mxfp4::Mxfp4;
 pub use problem::{Dims, Problem, expert_capacity};
 pub use stored::{StoredWeights, weights_by_expert};
+pub use view::{Placement, View, Views};
 pub use weights::ExpertWeights;
 
 #[cfg(doctest)]

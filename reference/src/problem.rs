@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3};
 
 use crate::bins::flat_experts;
-use crate::{Activation, ActivationKind, Bins, Element, Error, ExpertWeights, Layer, Mxfp4, ProjectionLayout};
+use crate::{Activation, ActivationKind, Bins, Element, Error, ExpertWeights, Layer, Mxfp4, ProjectionLayout, Views};
 
 /// The largest size that no tensor holds an element of. Where tokens, hidden and intermediate are 0, for one, tensors
 /// without an element can name any number of experts.
@@ -43,6 +43,7 @@ pub struct Problem<T> {
     capacity: usize,
     layer: Layer,
     activation: Activation,
+    views: Views,
 }
 
 impl<T: Element> Problem<T> {
@@ -158,6 +159,7 @@ impl<T: Element> Problem<T> {
                 ..Layer::GPT_OSS
             },
             activation: Activation::GPT_OSS,
+            views: Views::new(),
         })
     }
 
@@ -212,6 +214,12 @@ impl<T: Element> Problem<T> {
     #[must_use]
     pub fn with_activation(self, activation: Activation) -> Problem<T> {
         Problem { activation, ..self }
+    }
+
+    /// Replaces the views that its tensors are handed over as. The tensors of the problem stay as they are.
+    #[must_use]
+    pub fn with_views(self, views: Views) -> Problem<T> {
+        Problem { views, ..self }
     }
 
     /// Replaces the stable sort by an explicit order of the assignments.
@@ -290,6 +298,11 @@ impl<T: Element> Problem<T> {
     /// The kind of layer.
     pub fn layer(&self) -> &Layer {
         &self.layer
+    }
+
+    /// The views that its tensors are handed over as.
+    pub fn views(&self) -> &Views {
+        &self.views
     }
 
     /// alpha and limit.

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use libtest_mimic::Trial;
 use predicates::str::contains;
 
-use crate::planted::{BlockBug, Bug, LayerBug, Misbehaviour, name_of};
+use crate::planted::{BlockBug, Bug, LayerBug, Misbehaviour, ViewBug, name_of};
 use crate::runner::{binned_experts, check, check_program, planted};
 use crate::trials::{named, trial};
 
@@ -119,6 +119,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             format!("wrong_engines::block_bug::{}", name_of(bug)),
             &[],
             move || is_found_inside(bug, "layers = ['gpt-oss-mxfp4']"),
+        ));
+    }
+    for &bug in ViewBug::value_variants() {
+        trials.push(named(
+            format!("wrong_engines::view_bug::{}", name_of(bug)),
+            &[],
+            move || is_found_inside(bug, "views = ['strided', 'stepped', 'offset', 'transposed']"),
         ));
     }
     // What is a bug under a claim of fp32 is right under one of tf32.

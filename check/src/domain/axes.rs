@@ -1,7 +1,7 @@
 //! The sizes of a domain, with what one axis asks of another worked in.
 
 use super::{Axis, Domain, Sizes, Taken};
-use crate::case::{CaseSpec, LONG, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use crate::case::{CaseSpec, CaseViews, LONG, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
 use crate::draw::MAX_SIZE;
 use crate::tensor::ElementType;
 
@@ -143,6 +143,7 @@ impl Axes {
             larger: None,
             layer: LayerSpec::default(),
             foreign: None,
+            views: CaseViews::new(),
             sampled: false,
         }
     }

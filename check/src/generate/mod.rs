@@ -15,8 +15,8 @@ use arbitrary::{Result, Unstructured};
 pub use self::selection::Selection;
 use self::selection::USUAL_WORK;
 use crate::case::{
-    Against, CapacityProfile, CaseSpec, Foreign, ForeignIds, LayerSpec, OrderProfile, Place, Routing, RoutingProfile,
-    SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
+    Against, CapacityProfile, CaseSpec, CaseViews, Foreign, ForeignIds, LayerSpec, OrderProfile, Place, Routing,
+    RoutingProfile, SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
 };
 use crate::domain::{Rules, fullest_expert};
 use crate::draw::mix;
@@ -110,6 +110,7 @@ impl Source<'_> {
             larger: None,
             layer,
             foreign: None,
+            views: CaseViews::new(),
             sampled: false,
         };
         self.sizes(&mut spec, size);
@@ -127,8 +128,9 @@ impl Source<'_> {
         spec.foreign = self.foreign(spec.experts);
         self.capacity(&mut spec);
         self.settle_warmup(&mut spec);
-        // The last choice, so that the others do not depend on it.
+        // The last choices, so that the others do not depend on them.
         spec.order = self.order();
+        spec.views = self.views(&spec);
         spec
     }
 
@@ -247,6 +249,23 @@ impl Source<'_> {
             ForeignIds::OtherRanks => [0, 1, experts / 2, experts, 3 * experts][self.below(5)],
         };
         Some(Foreign { ids, first_expert })
+    }
+
+    /// Views of half of the tensors in three of four cases, where the domain has any, of one at least.
+    fn views(&mut self, spec: &CaseSpec) -> CaseViews {
+        let kinds = self.rules.domain().drawn_views().to_vec();
+        if kinds.is_empty() || spec.sampled || self.below(4) == 3 {
+            return CaseViews::new();
+        }
+        let tensors = spec.viewable();
+        let first = tensors[self.below(tensors.len())];
+        let mut views = CaseViews::new();
+        for tensor in tensors {
+            if self.below(2) == 1 || tensor == first {
+                views.insert(tensor, kinds[self.below(kinds.len())]);
+            }
+        }
+        views
     }
 
     /// alpha and limit; the usual ones where the activation does not have them.

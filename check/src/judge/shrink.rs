@@ -118,9 +118,15 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
     all.extend(
         simpler_layers(spec, domain)
             .into_iter()
-            .map(|layer| with(&|spec| spec.layer = layer)),
+            .map(|layer| with(&|spec| set_layer(spec, layer))),
     );
     all.push(with(&without_foreign));
+    all.push(with(&|spec| spec.views.clear()));
+    all.extend(spec.views.keys().map(|tensor| {
+        with(&|spec| {
+            spec.views.remove(tensor);
+        })
+    }));
     // A call before may be wrong by itself.
     all.extend(spec.predecessors());
     all.extend([
@@ -279,6 +285,13 @@ fn distance(layer: &LayerSpec) -> usize {
         layer.scale != usual.scale,
     ];
     fields.iter().filter(|differs| **differs).count()
+}
+
+/// Another layer, with the views of those tensors that it has.
+fn set_layer(spec: &mut CaseSpec, layer: LayerSpec) {
+    spec.layer = layer;
+    let viewable = spec.viewable();
+    spec.views.retain(|tensor, _| viewable.contains(tensor));
 }
 
 /// Every id of a local expert.

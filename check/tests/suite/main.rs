@@ -27,6 +27,7 @@ mod sizes;
 mod snapshots;
 mod sums;
 mod values;
+mod views;
 
 use std::path::{Path, PathBuf};
 

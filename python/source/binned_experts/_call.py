@@ -28,6 +28,8 @@ SMALL_POISONED = 1 << 12
 PIECES = 8
 # Why a case is declined after the device was lost in this process.
 GONE = "the device was lost in an earlier call; with isolate=True the process would be started again"
+# Why a case with views is declined where arrays have no strides.
+NO_VIEWS = "these arrays have no strides"
 
 
 def parameters_of(function):
@@ -74,6 +76,8 @@ class Caller:
     def __call__(self, tensors, numbers):
         if self.is_gone:
             return "skip", GONE
+        if not self.arrays.has_views and any(is_view(tensor) for tensor in tensors.values()):
+            return "skip", NO_VIEWS
         self.bring(tensors)
         arguments = ABSENT | {name: memory.array for name, memory in self.memories.items()} | numbers
         element = tensors["hidden_states"][0]
@@ -103,13 +107,13 @@ class Caller:
         """The tensors in memory, at the same places as those of the call before where they have the same shapes."""
         for name in set(self.memories) - set(tensors):
             del self.memories[name]
-        for name, (dtype, shape, data) in tensors.items():
+        for name, tensor in tensors.items():
             memory = self.memories.get(name)
-            if memory is not None and memory.holds(dtype, shape):
-                memory.write(data)
+            if memory is not None and memory.holds(*tensor):
+                memory.write(tensor[2])
                 memory.array = self.arrays.update(memory)
             else:
-                memory = self.memories[name] = Memory(dtype, shape, data)
+                memory = self.memories[name] = Memory(*tensor)
                 memory.array = self.arrays.place(memory)
 
     def keep_inputs(self):
@@ -141,6 +145,11 @@ class Caller:
                     raise _rules.Broken("output-aliases", f"output: expected memory of its own, found that of {name}")
             self.before = values["output"], tensors["output"]
         return tensors
+
+
+def is_view(tensor):
+    """Whether a tensor comes with strides and an offset."""
+    return len(tensor) > 3
 
 
 def poisoned(tensors):

@@ -17,6 +17,7 @@ mod layers;
 mod misbehaviour;
 mod restricted;
 mod routing;
+mod views;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ pub(crate) use bug::Bug;
 pub(crate) use layers::LayerBug;
 pub(crate) use misbehaviour::Misbehaviour;
 pub(crate) use restricted::Outside;
+pub(crate) use views::ViewBug;
 
 use engine::Planted;
 
@@ -42,6 +44,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         list::<Bug>();
         list::<LayerBug>();
         list::<BlockBug>();
+        list::<ViewBug>();
         list::<Misbehaviour>();
         return ExitCode::SUCCESS;
     };
@@ -52,6 +55,8 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     } else if let Ok(bug) = LayerBug::from_str(name, false) {
         bug.serve()
     } else if let Ok(bug) = BlockBug::from_str(name, false) {
+        bug.serve()
+    } else if let Ok(bug) = ViewBug::from_str(name, false) {
         bug.serve()
     } else if let Ok(misbehaviour) = Misbehaviour::from_str(name, false) {
         misbehaviour.serve(arguments.get(1).map(AsRef::as_ref))

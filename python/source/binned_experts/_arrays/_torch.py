@@ -20,6 +20,8 @@ TYPES = {
 
 
 class Torch:
+    has_views = True
+
     def __init__(self, device):
         try:
             self.device = torch.empty(0, device=device).device
@@ -29,8 +31,10 @@ class Torch:
     def place(self, memory):
         """On the CPU the tensor lies in the memory itself, elsewhere in a copy that has the same guards."""
         memory.there = torch.frombuffer(memory.bytes, dtype=torch.uint8).to(self.device)
-        elements = memory.there[GUARD : GUARD + memory.size]
-        return elements.view(TYPES[memory.dtype]).view(memory.shape)
+        elements = memory.there[GUARD : GUARD + memory.size].view(TYPES[memory.dtype])
+        if memory.strides is None:
+            return elements.view(memory.shape)
+        return elements.as_strided(memory.shape, memory.strides, elements.storage_offset() + memory.offset)
 
     def update(self, memory):
         if self.device.type != "cpu":
