@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use binned_experts_reference::{Activation, Bins, Dims, Element, Error, Layer, Problem};
+use binned_experts_reference::{Activation, Bins, Dims, Element, Error, Layer, Problem, Views};
 use ndarray::{Array, ArrayD, Dimension};
 use safetensors::Dtype;
 
@@ -44,20 +44,41 @@ macro_rules! element_types {
             }
         }
 
-        /// A tensor of one of the case's element types, or of indices.
+        /// A tensor of one of the case's element types, of indices, or of bytes.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Tensor {
             $($(#[doc = $about])+ $variant(ArrayD<$type>),)+
             /// Indices.
             I64(ArrayD<i64>),
+            /// Codes and scales of values that are stored in blocks.
+            U8(ArrayD<u8>),
         }
 
         impl Tensor {
-            /// Its element type; none for indices.
+            /// Its element type; none for indices and bytes.
             pub fn element(&self) -> Option<ElementType> {
                 match self {
                     $(Tensor::$variant(_) => Some(ElementType::$variant),)+
-                    Tensor::I64(_) => None,
+                    Tensor::I64(_) | Tensor::U8(_) => None,
+                }
+            }
+
+            /// The name of its type, as an error prints it.
+            pub fn type_name(&self) -> String {
+                let name = match self {
+                    $(Tensor::$variant(_) => $name,)+
+                    Tensor::I64(_) => "i64",
+                    Tensor::U8(_) => "u8",
+                };
+                name.to_owned()
+            }
+
+            /// The name of its type in a safetensors file.
+            pub(crate) fn dtype(&self) -> Dtype {
+                match self {
+                    $(Tensor::$variant(_) => Dtype::$dtype,)+
+                    Tensor::I64(_) => Dtype::I64,
+                    Tensor::U8(_) => Dtype::U8,
                 }
             }
         }
@@ -119,12 +140,13 @@ macro_rules! element_types {
             };
         }
 
-        /// `body` with the typed array, or `of_indices` with that of an index tensor.
+        /// `body` with the typed array, or `of_integers` with that of indices or bytes.
         macro_rules! with_tensor {
-            ($d tensor:expr, $d name:ident => $d body:expr, $d indices:ident => $d of_indices:expr) => {
+            ($d tensor:expr, $d name:ident => $d body:expr, $d integers:ident => $d of_integers:expr) => {
                 match $d tensor {
                     $($crate::tensor::Tensor::$variant($d name) => $d body,)+
-                    $crate::tensor::Tensor::I64($d indices) => $d of_indices,
+                    $crate::tensor::Tensor::I64($d integers) => $d of_integers,
+                    $crate::tensor::Tensor::U8($d integers) => $d of_integers,
                 }
             };
         }
@@ -191,22 +213,16 @@ impl Tensor {
         Tensor::I64(Array::from(indices).into_dyn())
     }
 
-    /// The name of its type, as an error prints it.
-    pub fn type_name(&self) -> String {
-        self.element()
-            .map_or_else(|| "i64".to_owned(), |element| element.to_string())
-    }
-
-    /// Its values in row-major order. Exact for every element type, and for indices below 2^53.
+    /// Its values in row-major order. Exact for every element type, for bytes, and for indices below 2^53.
     pub fn to_f64(&self) -> Vec<f64> {
-        with_tensor!(self, array => array.iter().map(|value| CaseElement::to_f64(*value)).collect(), indices => {
-            indices.iter().map(|value| *value as f64).collect()
+        with_tensor!(self, array => array.iter().map(|value| CaseElement::to_f64(*value)).collect(), integers => {
+            integers.iter().map(|value| *value as f64).collect()
         })
     }
 
     /// Its sizes.
     pub fn shape(&self) -> &[usize] {
-        with_tensor!(self, array => array.shape(), indices => indices.shape())
+        with_tensor!(self, array => array.shape(), integers => integers.shape())
     }
 }
 
@@ -239,6 +255,11 @@ impl AnyProblem {
     /// The local expert of each assignment, `[T·K]`; none for an id of an expert that is not local.
     pub fn expert_of(&self) -> &[Option<usize>] {
         with_problem!(self, problem => problem.expert_of())
+    }
+
+    /// The views that its tensors are handed over as.
+    pub fn views(&self) -> &Views {
+        with_problem!(self, problem => problem.views())
     }
 
     /// Whether no input is NaN or infinite.

@@ -19,9 +19,10 @@ import numpy as np
 GELU = {"activation": "gelu", "gate_up": "concatenated", "bias": False, "projections": "out-in"}
 GELU_TANH = {"activation": "gelu-tanh", "projections": "out-in", "routing_weights": "by-slot"}
 CLAMPED_SILU = {"activation": "clamped-silu", "gate_up": "concatenated", "weight_on": "input"}
-LAYERS = ["gpt-oss", "mixtral", "deepseek-v3", "llama4", "nemotron-h", GELU, GELU_TANH, CLAMPED_SILU]
+LAYERS = ["gpt-oss", "gpt-oss-mxfp4", "mixtral", "deepseek-v3", "llama4", "nemotron-h", GELU, GELU_TANH, CLAMPED_SILU]
 # Every case of them, of any element type, in any order, and with ids of experts that are not here.
-DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"]}
+VIEWS = ["strided", "stepped", "offset", "transposed"]
+DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"], "views": VIEWS}
 DESCRIPTION = {"domain": DOMAIN, "name": "numpy", "weights_apart": True}
 # What the metadata `layer` leaves out.
 USUAL = {
@@ -34,7 +35,10 @@ USUAL = {
     "scale": 1.0,
 }
 
-TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64}
+TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "U8": np.uint8}
+# The values of the codes of MXFP4.
+MAGNITUDES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+CODES = np.concatenate([MAGNITUDES, -MAGNITUDES])
 
 
 def read(path):
@@ -47,6 +51,10 @@ def read(path):
     for name, entry in header.items():
         values = np.frombuffer(data[slice(*entry["data_offsets"])], TYPES[entry["dtype"]])
         tensors[name] = entry["dtype"], values.reshape(entry["shape"])
+    for name, view in json.loads(metadata.get("views", "{}")).items():
+        dtype, storage = tensors[name]
+        offset, strides = (np.multiply(view[part], storage.itemsize) for part in ("offset", "strides"))
+        tensors[name] = dtype, np.ndarray(view["shape"], storage.dtype, storage, offset, strides)
     return metadata, tensors
 
 
@@ -79,6 +87,14 @@ def narrow(dtype, array):
     return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
 
 
+def dequantised(blocks, scales, dtype):
+    """A projection [E,out,in] of MXFP4: codes [E,out,in/32,16], the low four bits of a byte first, and [E,out,in/32]."""
+    experts, rows, number = scales.shape
+    codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(experts, rows, number, 32)
+    values = np.ldexp(CODES[codes], scales[..., None].astype(np.int32) - 127)
+    return values.reshape(experts, rows, 32 * number).astype(dtype)
+
+
 def local_experts(ids, first, experts):
     """The place of each id among the experts that are here; their number for an id of none of them, -1 for one."""
     local = ids - first
@@ -95,7 +111,7 @@ def sort_by_expert(experts_of, experts):
 def affine(case, name, expert, x, layer):
     """x times a projection of an expert, and its bias if the layer has one."""
     matrix = case[name][expert]
-    product = x @ (matrix.T if layer["projections"] == "out-in" else matrix)
+    product = x @ (matrix if layer["projections"] == "in-out" else matrix.T)
     return product + case[name + "_bias"][expert] if layer["bias"] else product
 
 
@@ -170,6 +186,9 @@ def answer(request):
     case = {name: widen(*tensor) for name, tensor in tensors.items()}
     alpha, limit = float(metadata.get("alpha", 1.702)), float(metadata.get("limit", 7.0))
     layer = USUAL | json.loads(metadata.get("layer", "{}"))
+    if layer["projections"] == "mxfp4":
+        for name in ("gate_up_proj", "down_proj"):
+            case[name] = dequantised(case[name + "_blocks"], case[name + "_scales"], case["hidden_states"].dtype)
     first = int(metadata.get("first_expert", 0))
     output, order, bins = forward(case, int(metadata["expert_capacity"]), layer, first, alpha, limit)
     dtype = tensors["hidden_states"][0]

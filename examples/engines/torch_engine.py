@@ -28,10 +28,11 @@ from torch.nn.functional import gelu, silu
 
 # Every layer and id; of the layers those of some models, by name, and one of each other activation, are drawn.
 LAYERS = [
-    *("gpt-oss", "mixtral", "deepseek-v3", "llama4", "nemotron-h"),
+    *("gpt-oss", "gpt-oss-mxfp4", "mixtral", "deepseek-v3", "llama4", "nemotron-h"),
     *({"activation": activation, "bias": False} for activation in ("gelu", "gelu-tanh", "clamped-silu")),
 ]
-DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"]}
+VIEWS = ["strided", "stepped", "offset", "transposed"]
+DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"], "views": VIEWS}
 DESCRIPTION = {"domain": DOMAIN, "name": "torch", "weights_apart": True}
 # What the metadata `layer` leaves out.
 USUAL = {
@@ -43,6 +44,8 @@ USUAL = {
     "weight_on": "output",
     "scale": 1.0,
 }
+# The values of the codes of MXFP4.
+CODES = [sign * value for sign in (1.0, -1.0) for value in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)]
 POISON_BYTES = 1 << 26
 
 
@@ -62,14 +65,21 @@ def activate(x, layer, alpha, limit):
 
 def projected(case, name, x, layer):
     """x [E,C,·] times a projection of each expert, and its bias if the layer has one."""
-    matrix = case[name].transpose(1, 2) if layer["projections"] == "out-in" else case[name]
+    matrix = case[name] if layer["projections"] == "in-out" else case[name].transpose(1, 2)
     return torch.bmm(x, matrix) + case[name + "_bias"][:, None] if layer["bias"] else torch.bmm(x, matrix)
+
+
+def dequantised(blocks, scales, dtype):
+    """A projection [E,out,in] of MXFP4: codes [E,out,in/32,16], the low four bits of a byte first, and [E,out,in/32]."""
+    codes = torch.stack([blocks & 15, blocks >> 4], dim=-1).flatten(-2).long()
+    values = torch.tensor(CODES, dtype=torch.float64, device=codes.device)[codes]
+    return torch.ldexp(values, scales.int()[..., None] - 127).flatten(-2).to(dtype)
 
 
 def slot_weights(case, local, layer):
     """The routing weight of each slot, [T·K,1]. Those of slots whose expert is not here are not used."""
     if layer["routing_weights"] == "by-slot":
-        return case["routing_weights"].view(-1, 1)
+        return case["routing_weights"].reshape(-1, 1)
     by_expert = torch.nn.functional.pad(case["routing_weights"].flatten(0, 1), (0, 1))
     return by_expert.gather(1, local.view_as(case["router_indices"])).view(-1, 1)
 
@@ -103,10 +113,13 @@ def forward(case, capacity, layer, first, alpha, limit):
 
 
 def read(path, device):
-    """The tensors of a file in plain row-major memory of the device, and the metadata."""
+    """The tensors of a file in memory of the device, row-major but for those that are to be views, and the metadata."""
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        return {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}, file.metadata()
+        tensors = {name: file.get_tensor(name).to(device, copy=True) for name in file.keys()}
+        metadata = file.metadata() or {}
+    for name, view in json.loads(metadata.get("views", "{}")).items():
+        tensors[name] = tensors[name].as_strided(view["shape"], view["strides"], view["offset"])
+    return tensors, metadata
 
 
 def poison(device):
@@ -128,6 +141,10 @@ class Engine:
             case |= self.weights
         alpha, limit = float(metadata.get("alpha", 1.702)), float(metadata.get("limit", 7.0))
         layer = USUAL | json.loads(metadata.get("layer", "{}"))
+        if layer["projections"] == "mxfp4":
+            for name in ("gate_up_proj", "down_proj"):
+                blocks, scales = case[name + "_blocks"], case[name + "_scales"]
+                case[name] = dequantised(blocks, scales, case["hidden_states"].dtype)
         first = int(metadata.get("first_expert", 0))
         poison(self.device)
         output = forward(case, int(metadata["expert_capacity"]), layer, first, alpha, limit)

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use binned_experts_check::case::LayerSpec;
+use binned_experts_check::program::Laid;
 use binned_experts_check::{AnyProblem, Tensor, program};
+use binned_experts_reference::{View, Views};
 use bytemuck::{NoUninit, Pod};
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
@@ -15,9 +17,13 @@ use crate::domain::refused;
 /// The type's name, the shape and the bytes of a tensor in Python.
 type Raw<'py> = (String, Vec<usize>, Bound<'py, PyBytes>);
 
+/// The same of a view, whose bytes are those of its storage, with strides and offset in elements.
+type RawView<'py> = (String, Vec<usize>, Bound<'py, PyBytes>, Vec<usize>, usize);
+
 /// A problem as the arguments of a call: tensors by name, and what else there is.
 pub(crate) struct Arguments {
     tensors: BTreeMap<String, Tensor>,
+    views: Views,
     capacity: usize,
     alpha: f64,
     limit: f64,
@@ -31,6 +37,7 @@ impl Arguments {
         let activation = problem.activation();
         Arguments {
             tensors: program::case_tensors(problem),
+            views: problem.views().clone(),
             capacity: problem.dims().capacity,
             alpha: activation.alpha,
             limit: activation.limit,
@@ -39,7 +46,7 @@ impl Arguments {
         }
     }
 
-    /// As `(tensors, numbers)` by name. Where the layer is not that of gpt-oss, a dict of what is different is among the
+    /// As `(tensors, numbers)` by name; of tensors that are views the storage, strides and offset. Where the layer is not that of gpt-oss, a dict of what is different is among the
     /// numbers; where there are ids of other ranks, the id of the first local expert is.
     pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
         let numbers = PyDict::new(py);
@@ -53,7 +60,13 @@ impl Arguments {
         if let Some(first) = self.first_expert {
             numbers.set_item("first_expert", first)?;
         }
-        Ok((raws(py, &self.tensors)?, numbers))
+        let tensors = raws(py, &self.tensors)?;
+        for (name, &view) in &self.views {
+            if let Some(tensor) = self.tensors.get(name) {
+                tensors.set_item(name, raw_view(py, tensor, view))?;
+            }
+        }
+        Ok((tensors, numbers))
     }
 }
 
@@ -92,8 +105,19 @@ fn raw<'py>(py: Python<'py>, tensor: &Tensor) -> Raw<'py> {
         Tensor::Bf16(array) => bytes(py, array),
         Tensor::F16(array) => bytes(py, array),
         Tensor::I64(array) => bytes(py, array),
+        Tensor::U8(array) => bytes(py, array),
     };
     (dtype, shape, bytes)
+}
+
+fn raw_view<'py>(py: Python<'py>, tensor: &Tensor, view: View) -> RawView<'py> {
+    let Laid {
+        storage,
+        shape,
+        placement,
+    } = Laid::new(tensor, view);
+    let (dtype, _, bytes) = raw(py, &storage);
+    (dtype, shape, bytes, placement.strides, placement.offset)
 }
 
 fn bytes<'py, T: NoUninit>(py: Python<'py>, array: &ArrayD<T>) -> Bound<'py, PyBytes> {

@@ -66,3 +66,37 @@ def test_foreign_ids_add_nothing(is_right):
 
     for foreign in ["minus-one", "other-ranks"]:
         assert run(of_rank, layers=["mixtral"], foreign=[foreign]).agrees == is_right
+
+
+CODES = numpy.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def dequantised(blocks, scales):
+    codes = numpy.stack([blocks & 15, blocks >> 4], axis=-1).reshape(*scales.shape, 32)
+    values = numpy.ldexp(CODES[codes], scales[..., None].astype(numpy.int32) - 127)
+    return values.reshape(*scales.shape[:2], 32 * scales.shape[2]).astype(numpy.float32)
+
+
+def test_blocks_of_codes_arrive_in_place_of_projections():
+    layer = {"activation": "silu", "gate_up": "concatenated", "bias": False, "routing_weights": "by-slot"}
+    run(packed, cases=60, layers=[layer | {"projections": "mxfp4"}], hidden={"max": 64}).assert_agrees()
+
+
+def packed(
+    hidden_states,
+    router_indices,
+    routing_weights,
+    gate_up_proj,
+    gate_up_proj_blocks,
+    gate_up_proj_scales,
+    down_proj_blocks,
+    down_proj_scales,
+):
+    assert gate_up_proj is None
+    assert gate_up_proj_blocks.dtype == numpy.uint8
+    projections = [
+        dequantised(gate_up_proj_blocks, gate_up_proj_scales),
+        None,
+        dequantised(down_proj_blocks, down_proj_scales),
+    ]
+    return mixtral(hidden_states, router_indices, routing_weights, *projections)

@@ -147,6 +147,12 @@ mod sealed {
     impl Sealed for half::f16 {}
 }
 
+/// The exact value in f64.
+pub(crate) fn widened<W: NdFloat>(wide: W) -> f64 {
+    // Every wide type is f32 or f64, so there is always a value.
+    wide.to_f64().unwrap_or(f64::NAN)
+}
+
 /// Whether a value is NaN.
 pub(crate) fn is_nan<T: Element>(value: T) -> bool {
     value.widen() != value.widen()

@@ -88,6 +88,52 @@ pub enum Error {
         /// The expert.
         expert: usize,
     },
+    /// An axis is not made of whole blocks.
+    #[error("{what}: expected a multiple of {block}, found {found}")]
+    BlockSize {
+        /// The size, or the parameter whose last axis it is.
+        what: &'static str,
+        /// Values of a block.
+        block: usize,
+        /// The size found.
+        found: usize,
+    },
+    /// The values of a block are not codes times one scale.
+    #[error("{tensor}[{expert}, {row}]: expected 32 values that are codes times one scale in block {block}")]
+    NoBlock {
+        /// The parameter's name.
+        tensor: &'static str,
+        /// The expert.
+        expert: usize,
+        /// What comes out.
+        row: usize,
+        /// The block of the row.
+        block: usize,
+    },
+    /// A scale that stands for no number.
+    #[error("{tensor}[{expert}, {row}]: expected a scale of at most 254, found 255 in block {block}")]
+    BlockScale {
+        /// The parameter's name.
+        tensor: &'static str,
+        /// The expert.
+        expert: usize,
+        /// What comes out.
+        row: usize,
+        /// The block of the row.
+        block: usize,
+    },
+    /// A code times its scale is no value of the element type.
+    #[error("{tensor}[{expert}, {row}]: expected values that the element type holds, found others in block {block}")]
+    Inexact {
+        /// The parameter's name.
+        tensor: &'static str,
+        /// The expert.
+        expert: usize,
+        /// What comes out.
+        row: usize,
+        /// The block of the row.
+        block: usize,
+    },
     /// Two slots of a token name the same expert and have different weights.
     #[error("routing_weights[{token}, {slot}]: expected the weight of slot {first}, which has the same expert")]
     SlotWeights {

@@ -2,6 +2,7 @@
 //! laid out.
 
 use crate::activation::ActivationKind;
+use crate::mxfp4::Mxfp4;
 use crate::named::named;
 
 named! {
@@ -16,13 +17,25 @@ named! {
 }
 
 named! {
-    /// The axes of both projections after that of the experts.
+    /// How both projections are stored: their axes after that of the experts, and what an element is.
     pub enum ProjectionLayout, "projections" {
         /// What goes in, then what comes out: `[E,H,2I]` and `[E,I,H]`.
         #[default]
         InOut = "in-out",
         /// What comes out, then what goes in: `[E,2I,H]` and `[E,H,I]`.
         OutIn = "out-in",
+        /// As `out-in`, in blocks of 32 values: see [`Mxfp4`].
+        Mxfp4 = "mxfp4",
+    }
+}
+
+impl ProjectionLayout {
+    /// H and I are multiples of it.
+    pub const fn block(self) -> usize {
+        match self {
+            ProjectionLayout::InOut | ProjectionLayout::OutIn => 1,
+            ProjectionLayout::Mxfp4 => Mxfp4::BLOCK,
+        }
     }
 }
 
@@ -61,7 +74,7 @@ pub struct Layer {
     pub gate_up: GateUpLayout,
     /// Whether the projections have biases. Without, those of a [`Problem`](crate::Problem) are 0.
     pub has_bias: bool,
-    /// The axes of the projections.
+    /// How the projections are stored.
     pub projections: ProjectionLayout,
     /// The axes of the routing weights.
     pub routing_weights: RoutingWeightLayout,

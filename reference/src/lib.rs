@@ -36,9 +36,11 @@ mod experts;
 mod forward;
 mod layer;
 mod memory;
+mod mxfp4;
 mod named;
 mod problem;
 mod stored;
+mod view;
 mod weights;
 
 pub use activation::{Activation, ActivationKind, activate};
@@ -49,8 +51,10 @@ pub use error::Error;
 pub use experts::{down, gate_up};
 pub use forward::{Trace, binned_experts_ref};
 pub use layer::{GateUpLayout, Layer, ProjectionLayout, RoutingWeightLayout, WeightOn};
+pub use mxfp4::Mxfp4;
 pub use problem::{Dims, Problem, expert_capacity};
 pub use stored::{StoredWeights, weights_by_expert};
+pub use view::{Placement, View, Views};
 pub use weights::ExpertWeights;
 
 #[cfg(doctest)]

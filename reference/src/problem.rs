@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, ArrayView1, ArrayView2};
+use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3};
 
 use crate::bins::flat_experts;
-use crate::{Activation, ActivationKind, Bins, Element, Error, ExpertWeights, Layer};
+use crate::{Activation, ActivationKind, Bins, Element, Error, ExpertWeights, Layer, Mxfp4, ProjectionLayout, Views};
 
 /// The largest size that no tensor holds an element of. Where tokens, hidden and intermediate are 0, for one, tensors
 /// without an element can name any number of experts.
@@ -43,6 +43,7 @@ pub struct Problem<T> {
     capacity: usize,
     layer: Layer,
     activation: Activation,
+    views: Views,
 }
 
 impl<T: Element> Problem<T> {
@@ -158,6 +159,7 @@ impl<T: Element> Problem<T> {
                 ..Layer::GPT_OSS
             },
             activation: Activation::GPT_OSS,
+            views: Views::new(),
         })
     }
 
@@ -165,7 +167,8 @@ impl<T: Element> Problem<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if the width of `gate_up_proj` is not that of the activation, [`Error::Bias`] if the layer has no
-    /// biases and the weights have one that is not 0, [`Error::Scale`] if its factor is not finite.
+    /// biases and the weights have one that is not 0, [`Error::Scale`] if its factor is not finite, and the errors of
+    /// [`Mxfp4::encode`] if it stores projections in blocks that cannot hold these.
     pub fn with_layer(self, layer: Layer) -> Result<Problem<T>, Error> {
         let weights = &self.weights;
         let (experts, hidden, _) = weights.gate_up_proj().dim();
@@ -178,6 +181,10 @@ impl<T: Element> Problem<T> {
         if !layer.has_bias {
             expect_zeros("gate_up_proj_bias", weights.gate_up_proj_bias())?;
             expect_zeros("down_proj_bias", weights.down_proj_bias())?;
+        }
+        if layer.projections == ProjectionLayout::Mxfp4 {
+            Mxfp4::encode("gate_up_proj", transposed(weights.gate_up_proj()))?;
+            Mxfp4::encode("down_proj", transposed(weights.down_proj()))?;
         }
         if !layer.scale.is_finite() {
             return Err(Error::Scale {
@@ -207,6 +214,12 @@ impl<T: Element> Problem<T> {
     #[must_use]
     pub fn with_activation(self, activation: Activation) -> Problem<T> {
         Problem { activation, ..self }
+    }
+
+    /// Replaces the views that its tensors are handed over as. The tensors of the problem stay as they are.
+    #[must_use]
+    pub fn with_views(self, views: Views) -> Problem<T> {
+        Problem { views, ..self }
     }
 
     /// Replaces the stable sort by an explicit order of the assignments.
@@ -287,6 +300,11 @@ impl<T: Element> Problem<T> {
         &self.layer
     }
 
+    /// The views that its tensors are handed over as.
+    pub fn views(&self) -> &Views {
+        &self.views
+    }
+
     /// alpha and limit.
     pub fn activation(&self) -> Activation {
         self.activation
@@ -329,6 +347,11 @@ fn expect_zeros<T: Element>(tensor: &'static str, biases: &Array2<T>) -> Result<
         None => Ok(()),
         Some(expert) => Err(Error::Bias { tensor, expert }),
     }
+}
+
+/// `[E,in,out]` as `[E,out,in]`.
+fn transposed<T>(projection: &Array3<T>) -> ArrayView3<'_, T> {
+    projection.view().permuted_axes([0, 2, 1])
 }
 
 /// The place of an id among the experts that are local.

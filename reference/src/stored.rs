@@ -7,7 +7,8 @@ use crate::memory::try_filled;
 use crate::problem::{expect_shape, local_expert};
 use crate::{Element, Error, ExpertWeights, Layer, Problem, ProjectionLayout, RoutingWeightLayout};
 
-/// The experts' weights in the layout of a [`Layer`].
+/// The experts' weights in the layout of a [`Layer`]. Those that are stored in blocks are here values, from which
+/// [`Mxfp4`](crate::Mxfp4) makes blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredWeights<T> {
     /// `[E,H,2I]` or `[E,2I,H]`; I in place of 2I where the activation has no ups.
@@ -26,7 +27,7 @@ impl<T: Element> ExpertWeights<T> {
         let columns = layer.gate_up_columns(self.intermediate());
         let projection = |inner: Array3<T>| match layer.projections {
             ProjectionLayout::InOut => inner,
-            ProjectionLayout::OutIn => transposed(&inner),
+            ProjectionLayout::OutIn | ProjectionLayout::Mxfp4 => transposed(&inner),
         };
         let bias = |bias: Array2<T>| layer.has_bias.then_some(bias);
         StoredWeights {

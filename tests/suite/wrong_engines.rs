@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use libtest_mimic::Trial;
 use predicates::str::contains;
 
-use crate::planted::{Bug, LayerBug, Misbehaviour, name_of};
+use crate::planted::{BlockBug, Bug, LayerBug, Misbehaviour, ViewBug, name_of};
 use crate::runner::{binned_experts, check, check_program, planted};
 use crate::trials::{named, trial};
 
@@ -111,7 +111,21 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(named(
             format!("wrong_engines::layer_bug::{}", name_of(bug)),
             &[],
-            move || layer_bug_is_found(bug),
+            move || is_found_inside(bug, bug.needs()),
+        ));
+    }
+    for &bug in BlockBug::value_variants() {
+        trials.push(named(
+            format!("wrong_engines::block_bug::{}", name_of(bug)),
+            &[],
+            move || is_found_inside(bug, "layers = ['gpt-oss-mxfp4']"),
+        ));
+    }
+    for &bug in ViewBug::value_variants() {
+        trials.push(named(
+            format!("wrong_engines::view_bug::{}", name_of(bug)),
+            &[],
+            move || is_found_inside(bug, "views = ['strided', 'stepped', 'offset', 'transposed']"),
         ));
     }
     // What is a bug under a claim of fp32 is right under one of tf32.
@@ -175,11 +189,11 @@ fn bug_is_found(bug: Bug) {
     assert!(complaint["shrunk"].is_object(), "{complaint}");
 }
 
-/// Within 200 cases of the layer that it needs.
-fn layer_bug_is_found(bug: LayerBug) {
+/// Within 200 cases of the domain that it needs.
+fn is_found_inside(bug: impl ValueEnum, needs: &str) {
     let folder = tempfile::tempdir().unwrap();
     let domain = folder.path().join("domain.toml");
-    std::fs::write(&domain, bug.needs()).unwrap();
+    std::fs::write(&domain, needs).unwrap();
     let (program, domain) = (planted(bug), domain.to_str().unwrap());
     let of_domain = [
         "--command",

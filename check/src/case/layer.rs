@@ -31,7 +31,7 @@ pub struct LayerSpec {
     /// Whether the projections have biases.
     #[serde(skip_serializing_if = "Clone::clone")]
     pub bias: bool,
-    /// The axes of the projections.
+    /// How the projections are stored.
     #[serde(with = "by_name", skip_serializing_if = "is_usual")]
     pub projections: ProjectionLayout,
     /// The axes of the routing weights.
@@ -47,8 +47,15 @@ pub struct LayerSpec {
 
 impl LayerSpec {
     /// Layers of published models, as most kernels for them have the tensors.
-    pub const NAMED: [(&'static str, LayerSpec); 5] = [
+    pub const NAMED: [(&'static str, LayerSpec); 6] = [
         ("gpt-oss", LayerSpec::GPT_OSS),
+        (
+            "gpt-oss-mxfp4",
+            LayerSpec {
+                projections: ProjectionLayout::Mxfp4,
+                ..LayerSpec::GPT_OSS
+            },
+        ),
         ("mixtral", LayerSpec::MIXTRAL),
         ("deepseek-v3", LayerSpec::scaled(2.5)),
         (
@@ -99,6 +106,11 @@ impl LayerSpec {
     /// Whether it is that of gpt-oss.
     pub fn is_default(&self) -> bool {
         *self == LayerSpec::GPT_OSS
+    }
+
+    /// Whether its projections are stored in blocks, which have no special values.
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.projections.block() > 1
     }
 }
 

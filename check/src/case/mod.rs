@@ -7,6 +7,7 @@ mod layer;
 mod model;
 mod profile;
 mod spec;
+mod views;
 
 /// The least H and I that kernels for tensor cores take.
 pub(crate) const DEEP: usize = 32;
@@ -24,3 +25,4 @@ pub use profile::{
     SpecialValue, ValueProfile, Warmup, WeightProfile,
 };
 pub use spec::{CaseSpec, Foreign, Larger, Routing, SpecError};
+pub use views::{CaseViews, ViewKind, Viewed};

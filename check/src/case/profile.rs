@@ -376,13 +376,17 @@ impl Special {
 }
 
 impl Against {
-    /// Whether a special value can meet it in its place.
-    pub(crate) fn meets(self, special: Special) -> bool {
+    /// Whether a special value can meet it in its place. In projections of blocks there is none.
+    pub(crate) fn meets(self, special: Special, has_blocks: bool) -> bool {
         let is_infinite = matches!(special.value, SpecialValue::Inf | SpecialValue::NegativeInf);
         match self {
             Against::Zero => {
                 (is_infinite || special.value == SpecialValue::Nan)
-                    && matches!(special.place, Place::Token | Place::Expert | Place::Weight)
+                    && match special.place {
+                        Place::Token | Place::Weight => true,
+                        Place::Expert => !has_blocks,
+                        Place::DroppedToken | Place::UnusedExpert => false,
+                    }
             }
             Against::Opposite => is_infinite && matches!(special.place, Place::Expert | Place::Weight),
         }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Against, ForeignIds, LayerSpec, OrderProfile, RoutingProfile, Special, ValueProfile, Warmup, WeightProfile,
+    Against, CaseViews, ForeignIds, LayerSpec, OrderProfile, RoutingProfile, Special, ValueProfile, Warmup,
+    WeightProfile,
 };
 use crate::tensor::ElementType;
 
@@ -90,8 +91,11 @@ pub struct CaseSpec {
     /// Slots with ids of experts that are not local; none where every id is that of one of the E experts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Foreign>,
+    /// The tensors that are handed over as views of larger ones.
+    #[serde(default, skip_serializing_if = "CaseViews::is_empty")]
+    pub views: CaseViews,
     /// Whether only some tokens are judged by the definition. The tensors may then have up to 2^36 elements, not 2^28, and
-    /// there is no special value and no call before.
+    /// there is no special value, no view and no call before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sampled: bool,
 }
@@ -172,6 +176,14 @@ pub enum SpecError {
         expected: &'static str,
         /// The id.
         found: usize,
+    },
+    /// A view of a tensor that the case does not have.
+    #[error("views: expected one of {}, found {found}", expected.join(", "))]
+    View {
+        /// The names of those that it has.
+        expected: Vec<&'static str>,
+        /// The name found.
+        found: &'static str,
     },
     /// A sampled case has something that only a whole one can have.
     #[error("{what}: expected none in a sampled case, found {found}")]

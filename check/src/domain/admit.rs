@@ -4,7 +4,7 @@ use binned_experts_reference::Problem;
 use ndarray::Array2;
 
 use super::{Axis, Domain};
-use crate::case::{CaseSpec, ForeignIds, LayerSpec, SpecError, SpecialValue};
+use crate::case::{CaseSpec, ForeignIds, LayerSpec, SpecError, SpecialValue, ViewKind};
 use crate::named::Named;
 use crate::oracle::Precision;
 use crate::tensor::{AnyProblem, CaseElement};
@@ -32,6 +32,7 @@ struct Facts {
     layer: LayerSpec,
     /// What stands in slots whose expert is not local, where there can be such.
     foreign: Option<ForeignIds>,
+    views: Vec<ViewKind>,
     alpha: f64,
     limit: f64,
     is_finite: bool,
@@ -72,6 +73,7 @@ impl Domain {
             ids: Some(problem.expert_of().chunks(dims.top_k).map(local).collect()),
             layer: (*problem.layer()).into(),
             foreign: with_problem!(problem, problem => foreign_ids(problem)),
+            views: problem.views().values().copied().filter_map(ViewKind::of).collect(),
             alpha: activation.alpha,
             limit: activation.limit,
             is_finite: self.takes_specials() || problem.is_finite(),
@@ -106,6 +108,7 @@ impl Domain {
             ids,
             layer: spec.layer,
             foreign: spec.foreign.map(|foreign| foreign.ids),
+            views: spec.views.values().copied().collect(),
             alpha: spec.alpha,
             limit: spec.limit,
             is_finite: !spec.special.is_some_and(|special| is_special(special.value)),
@@ -150,6 +153,10 @@ impl Domain {
             && !self.foreign.as_ref().is_some_and(|foreign| foreign.admits(&ids))
         {
             return Err(outside("foreign", self.foreign_text(), ids));
+        }
+        let takes_view = |kind: &ViewKind| self.views.as_ref().is_some_and(|views| views.admits(kind));
+        if let Some(kind) = facts.views.iter().find(|kind| !takes_view(kind)) {
+            return Err(outside("views", self.views_text(), kind));
         }
         let kind = facts.layer.activation;
         let parameters = [

@@ -1,7 +1,7 @@
 //! The sizes of a domain, with what one axis asks of another worked in.
 
-use super::{Axis, Domain, Sizes};
-use crate::case::{CaseSpec, LONG, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use super::{Axis, Domain, Sizes, Taken};
+use crate::case::{CaseSpec, CaseViews, LONG, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
 use crate::draw::MAX_SIZE;
 use crate::tensor::ElementType;
 
@@ -40,11 +40,12 @@ impl Domain {
     pub(crate) fn axes(&self) -> Axes {
         let square = self.intermediate.equals.is_some();
         let (tokens, experts) = (self.tokens.to(MAX_SIZE), self.experts.to(MAX_SIZE));
-        let both = self.hidden.meet(&self.intermediate);
+        let (hidden, intermediate) = (self.in_blocks(&self.hidden), self.in_blocks(&self.intermediate));
+        let both = hidden.meet(&intermediate);
         let (hidden, intermediate) = if square {
             (&both, &both)
         } else {
-            (&self.hidden, &self.intermediate)
+            (&hidden, &intermediate)
         };
         let distinct = !self.takes_duplicates();
         let (mut experts, mut top_k) = (experts.from(1), self.top_k.to(MAX_SIZE).from(1));
@@ -62,6 +63,23 @@ impl Domain {
             square,
             distinct,
             drops: self.takes_drops(),
+        }
+    }
+
+    /// The cases of one of its layers.
+    pub(crate) fn with_layer(&self, layer: LayerSpec) -> Domain {
+        Domain {
+            layers: Some(Taken::Listed(vec![layer])),
+            ..self.clone()
+        }
+    }
+
+    /// Those sizes of H or I that some layer can have.
+    pub(super) fn in_blocks(&self, sizes: &Sizes) -> Sizes {
+        let blocks = self.drawn_layers().into_iter().map(|layer| layer.projections.block());
+        match blocks.min() {
+            None | Some(1) => sizes.clone(),
+            Some(block) => sizes.meet(&Sizes::multiples_of(block)),
         }
     }
 }
@@ -125,6 +143,7 @@ impl Axes {
             larger: None,
             layer: LayerSpec::default(),
             foreign: None,
+            views: CaseViews::new(),
             sampled: false,
         }
     }

@@ -1,7 +1,7 @@
 //! Reading a domain, and refusing one that makes no sense.
 
 use super::{Axis, Domain, DomainError, Taken};
-use crate::case::CaseSpec;
+use crate::case::{CaseSpec, LayerSpec};
 use crate::named::Named;
 use crate::oracle::Precision;
 
@@ -33,7 +33,23 @@ impl Domain {
         if self.layers == Some(Taken::Listed(Vec::new())) {
             return Err(DomainError::new("layers", "at least one layer that all take", "none"));
         }
-        self.check_pairs()
+        self.drawn_layers().into_iter().try_for_each(|layer| {
+            self.check_layer(layer)?;
+            self.with_layer(layer).check_pairs()
+        })
+    }
+
+    /// Sizes that a layer has none of.
+    fn check_layer(&self, layer: LayerSpec) -> Result<(), DomainError> {
+        let of_layer = self.with_layer(layer);
+        for axis in [Axis::Hidden, Axis::Intermediate] {
+            if of_layer.in_blocks(self.sizes(axis)).at_least(1).is_none() {
+                let expected = format!("multiples of {}, for layer {layer}", layer.projections.block());
+                let found = self.sizes(axis).condition(axis.letter());
+                return Err(DomainError::new(axis.name(), expected, found));
+            }
+        }
+        Ok(())
     }
 
     fn check_precision(&self) -> Result<(), DomainError> {

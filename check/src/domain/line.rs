@@ -67,6 +67,9 @@ impl Domain {
         if let Some(Taken::Listed(_)) = &self.foreign {
             parts.push(self.foreign_text());
         }
+        if let Some(Taken::Listed(_)) = &self.views {
+            parts.push(self.views_text());
+        }
         if !self.takes_specials() {
             parts.push("finite inputs".to_owned());
         }
@@ -101,6 +104,15 @@ impl Domain {
             None => "ids of local experts alone".to_owned(),
             Some(Taken::Any) => "any ids".to_owned(),
             Some(Taken::Listed(ids)) => format!("foreign ids {}", listed(ids, " or ")),
+        }
+    }
+
+    /// The views that it takes tensors as.
+    pub(super) fn views_text(&self) -> String {
+        match &self.views {
+            None => "contiguous tensors alone".to_owned(),
+            Some(Taken::Any) => "any views".to_owned(),
+            Some(Taken::Listed(kinds)) => format!("views {}", listed(kinds, " or ")),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use rule::Rules;
 pub use sizes::{Axis, Sizes};
 pub use taken::Taken;
 
-use crate::case::{ForeignIds, LayerSpec, Model};
+use crate::case::{ForeignIds, LayerSpec, Model, ViewKind};
 use crate::named::named_enum;
 use crate::oracle::Precision;
 use crate::tensor::ElementType;
@@ -108,6 +108,9 @@ pub struct Domain {
     /// What may stand in slots whose expert is not local. Where it says nothing, every id is that of one of the E experts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Taken<ForeignIds>>,
+    /// The views that tensors may be handed over as. Where it says nothing, every tensor is contiguous.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub views: Option<Taken<ViewKind>>,
     /// `true`: no input is NaN or infinite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finite: Option<bool>,
@@ -177,6 +180,7 @@ impl Domain {
             limit: common(&self.limit, &other.limit),
             layers: Taken::meet(&self.layers, &other.layers),
             foreign: Taken::meet(&self.foreign, &other.foreign),
+            views: Taken::meet(&self.views, &other.views),
             finite: flag(self.finite, other.finite, true),
             tie_order,
             deterministic: flag(self.deterministic, other.deterministic, true),
@@ -232,6 +236,11 @@ impl Domain {
     /// What cases are drawn with in slots whose expert is not local; nothing where there are none.
     pub(crate) fn drawn_foreign(&self) -> &[ForeignIds] {
         Taken::listed(&self.foreign).unwrap_or_default()
+    }
+
+    /// The views that cases are drawn with; none where every tensor is contiguous.
+    pub(crate) fn drawn_views(&self) -> &[ViewKind] {
+        Taken::listed(&self.views).unwrap_or_default()
     }
 
     /// Whether it claims to give the same bits for the same case.

@@ -151,10 +151,17 @@ impl Rules {
             Place::DroppedToken => self.axes.drops,
             Place::UnusedExpert => {
                 let apart = if self.axes.distinct { self.least_top_k() } else { 1 };
-                self.axes.experts.at_least(apart + 1).is_some()
+                self.axes.experts.at_least(apart + 1).is_some() && self.has_place_in_weights()
             }
-            Place::Token | Place::Expert | Place::Weight => true,
+            Place::Expert => self.has_place_in_weights(),
+            Place::Token | Place::Weight => true,
         }
+    }
+
+    /// Whether the weights of some layer can hold any value. Blocks hold none but their codes.
+    fn has_place_in_weights(&self) -> bool {
+        let layers = self.domain.drawn_layers();
+        layers.iter().any(|layer| !layer.has_blocks() || layer.bias)
     }
 
     pub(crate) fn allow_against(&self, profile: Against) -> bool {

@@ -13,6 +13,7 @@ use super::special::kept_assignments;
 use super::tie_order::sorted_indices;
 use super::weights::routing_weights;
 use crate::case::{CaseSpec, Foreign, ForeignIds, Routing, SpecError};
+use crate::named::Named;
 use crate::tensor::{AnyProblem, CaseElement};
 
 /// The largest size of an axis.
@@ -107,6 +108,19 @@ impl CaseSpec {
                 return Err(wrong("0 where foreign ids are -1"));
             }
         }
+        let block = self.layer.projections.block();
+        for (what, found) in [("hidden", self.hidden), ("intermediate", self.intermediate)] {
+            if !found.is_multiple_of(block) {
+                return Err(binned_experts_reference::Error::BlockSize { what, block, found }.into());
+            }
+        }
+        let viewable = self.viewable();
+        if let Some(other) = self.views.keys().find(|tensor| !viewable.contains(tensor)) {
+            return Err(SpecError::View {
+                expected: viewable.iter().map(|tensor| tensor.name()).collect(),
+                found: other.name(),
+            });
+        }
         if self.sampled {
             self.expect_plain()?;
         }
@@ -123,7 +137,8 @@ impl CaseSpec {
     fn expect_plain(&self) -> Result<(), SpecError> {
         let special = self.special.map(|special| ("special", String::from(special)));
         let warmup = self.warmup.map(|warmup| ("warmup", warmup.to_string()));
-        match special.or(warmup) {
+        let view = self.views.keys().next().map(|tensor| ("views", tensor.to_string()));
+        match special.or(warmup).or(view) {
             None => Ok(()),
             Some((what, found)) => Err(SpecError::Sampled { what, found }),
         }
@@ -178,7 +193,7 @@ impl CaseSpec {
             alpha: self.alpha,
             limit: self.limit,
         };
-        let problem = problem.with_activation(activation);
+        let problem = problem.with_activation(activation).with_views(self.views_by_name());
         Ok(T::problem(match order {
             Some(order) => problem.with_order(order)?,
             None => problem,
@@ -193,7 +208,7 @@ impl CaseSpec {
         kept: &[bool],
     ) -> Result<Rounded<T>, SpecError> {
         match (self.special, self.against) {
-            (Some(special), Some(against)) if against.meets(special) => {
+            (Some(special), Some(against)) if against.meets(special, self.layer.has_blocks()) => {
                 tensors.place_against(special, against, self, local, kept);
             }
             (Some(special), _) => tensors.place(special, self, local, kept),

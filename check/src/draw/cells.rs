@@ -1,10 +1,58 @@
 //! The value of each cell of a case's tensors.
 
+use binned_experts_reference::ProjectionLayout;
+
+use super::blocks::Blocks;
+use super::numbers::Stream;
 use super::values::{Values, values};
 use crate::case::CaseSpec;
 
 /// The hidden states, projections and biases of a case, by cell.
 pub(super) struct Cells {
+    drawn: Drawn,
+    /// Of the first and the second projection; none where their values are as drawn.
+    blocks: Option<[Blocks; 2]>,
+}
+
+impl Cells {
+    pub(super) fn new(spec: &CaseSpec) -> Cells {
+        let drawn = Drawn::new(spec);
+        Cells {
+            blocks: match spec.layer.projections {
+                ProjectionLayout::InOut | ProjectionLayout::OutIn => None,
+                ProjectionLayout::Mxfp4 => Some(drawn.blocks(spec)),
+            },
+            drawn,
+        }
+    }
+
+    pub(super) fn hidden(&self, token: usize, h: usize) -> f64 {
+        self.drawn.hidden(token, h)
+    }
+
+    pub(super) fn gate_up(&self, e: usize, h: usize, j: usize) -> f64 {
+        let value = self.drawn.gate_up(e, h, j);
+        let blocks = self.blocks.as_ref();
+        blocks.map_or(value, |[blocks, _]| blocks.rounded([e, h, j], value))
+    }
+
+    pub(super) fn gate_up_bias(&self, e: usize, j: usize) -> f64 {
+        self.drawn.gate_up_bias(e, j)
+    }
+
+    pub(super) fn down(&self, e: usize, i: usize, h: usize) -> f64 {
+        let value = self.drawn.down(e, i, h);
+        let blocks = self.blocks.as_ref();
+        blocks.map_or(value, |[_, blocks]| blocks.rounded([e, i, h], value))
+    }
+
+    pub(super) fn down_bias(&self, e: usize, h: usize) -> f64 {
+        self.drawn.values.down_bias(e, h)
+    }
+}
+
+/// What the value profile draws.
+struct Drawn {
     values: Box<dyn Values>,
     /// Columns of the first projection for each of the intermediate size.
     columns: usize,
@@ -13,17 +61,43 @@ pub(super) struct Cells {
     bias_feature: Option<usize>,
 }
 
-impl Cells {
-    pub(super) fn new(spec: &CaseSpec) -> Cells {
+impl Drawn {
+    fn new(spec: &CaseSpec) -> Drawn {
         let carries = !spec.layer.bias && spec.values.needs_bias();
-        Cells {
+        Drawn {
             values: values(spec),
             columns: spec.layer.activation.columns(),
             bias_feature: spec.hidden.checked_sub(1).filter(|_| carries),
         }
     }
 
-    pub(super) fn hidden(&self, token: usize, h: usize) -> f64 {
+    /// The blocks that its values are rounded to.
+    fn blocks(&self, spec: &CaseSpec) -> [Blocks; 2] {
+        let CaseSpec {
+            hidden,
+            intermediate,
+            experts,
+            ..
+        } = *spec;
+        [
+            Blocks::new(
+                spec,
+                [experts, hidden, self.columns * intermediate],
+                spec.draw(Stream::GateUpBlock),
+                self.bias_feature,
+                |e, h, j| self.gate_up(e, h, j),
+            ),
+            Blocks::new(
+                spec,
+                [experts, intermediate, hidden],
+                spec.draw(Stream::DownBlock),
+                None,
+                |e, i, h| self.down(e, i, h),
+            ),
+        ]
+    }
+
+    fn hidden(&self, token: usize, h: usize) -> f64 {
         if self.bias_feature == Some(h) {
             1.0
         } else {
@@ -31,7 +105,7 @@ impl Cells {
         }
     }
 
-    pub(super) fn gate_up(&self, e: usize, h: usize, j: usize) -> f64 {
+    fn gate_up(&self, e: usize, h: usize, j: usize) -> f64 {
         if self.bias_feature == Some(h) {
             self.gate_up_bias(e, j)
         } else {
@@ -39,16 +113,12 @@ impl Cells {
         }
     }
 
-    pub(super) fn gate_up_bias(&self, e: usize, j: usize) -> f64 {
+    fn gate_up_bias(&self, e: usize, j: usize) -> f64 {
         self.values.gate_up_bias(e, self.column(j))
     }
 
-    pub(super) fn down(&self, e: usize, i: usize, h: usize) -> f64 {
+    fn down(&self, e: usize, i: usize, h: usize) -> f64 {
         self.values.down(e, i, h)
-    }
-
-    pub(super) fn down_bias(&self, e: usize, h: usize) -> f64 {
-        self.values.down_bias(e, h)
     }
 
     /// Profiles draw gates and ups in turn.

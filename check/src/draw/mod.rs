@@ -1,6 +1,7 @@
 //! From a case to the problem that it describes: pure, bounded, the same on every machine.
 
 mod against;
+mod blocks;
 mod build;
 mod by_row;
 mod cells;

@@ -22,6 +22,8 @@ pub(super) enum Stream {
     DownScale,
     Order,
     Foreign,
+    GateUpBlock,
+    DownBlock,
 }
 
 /// A source of numbers for one tensor.

@@ -4,7 +4,7 @@ use ndarray::{Array2, Axis};
 
 use super::build::Tensors;
 use super::numbers::{Draw, Stream};
-use crate::case::{CaseSpec, Place, Special, SpecialValue};
+use crate::case::{CaseSpec, LayerSpec, Place, Special, SpecialValue};
 use crate::tensor::ElementType;
 
 impl Tensors {
@@ -31,13 +31,12 @@ impl Tensors {
                 let Some(expert) = pick((0..spec.experts).filter(|e| used(*e) == wants_used).collect()) else {
                     return;
                 };
-                match draw.below(4, [0, 0, 2]) {
-                    // In place of a bias, the matrix before it.
-                    2 if !spec.layer.bias => value.put(self.down_proj.index_axis_mut(Axis(0), expert).iter_mut()),
-                    0 => value.put(self.down_proj.index_axis_mut(Axis(0), expert).iter_mut()),
-                    1 if spec.layer.bias => value.put(self.gate_up_proj_bias.row_mut(expert).iter_mut()),
-                    2 => value.put(self.down_proj_bias.row_mut(expert).iter_mut()),
-                    _ => value.put(self.gate_up_proj.index_axis_mut(Axis(0), expert).iter_mut()),
+                match Tensor::drawn(draw, spec.layer) {
+                    None => {}
+                    Some(Tensor::GateUp) => value.put(self.gate_up_proj.index_axis_mut(Axis(0), expert).iter_mut()),
+                    Some(Tensor::GateUpBias) => value.put(self.gate_up_proj_bias.row_mut(expert).iter_mut()),
+                    Some(Tensor::Down) => value.put(self.down_proj.index_axis_mut(Axis(0), expert).iter_mut()),
+                    Some(Tensor::DownBias) => value.put(self.down_proj_bias.row_mut(expert).iter_mut()),
                 }
             }
             Place::Weight => {
@@ -49,6 +48,30 @@ impl Tensors {
                 let at = [token / spec.sequence, token % spec.sequence, expert];
                 self.routing_weights[at] = value.at(0);
             }
+        }
+    }
+}
+
+/// A tensor of an expert.
+#[derive(Clone, Copy)]
+enum Tensor {
+    GateUp,
+    GateUpBias,
+    Down,
+    DownBias,
+}
+
+impl Tensor {
+    /// One that can hold a special value. Codes of blocks have none; without biases, the matrix before one stands for it.
+    fn drawn(draw: Draw, layer: LayerSpec) -> Option<Tensor> {
+        let tensor = [Tensor::Down, Tensor::GateUpBias, Tensor::DownBias, Tensor::GateUp][draw.below(4, [0, 0, 2])];
+        match (tensor, layer.bias, layer.has_blocks()) {
+            (_, false, true) => None,
+            (Tensor::GateUp | Tensor::GateUpBias, true, true) => Some(Tensor::GateUpBias),
+            (Tensor::Down | Tensor::DownBias, true, true) => Some(Tensor::DownBias),
+            (Tensor::GateUp | Tensor::GateUpBias, false, false) => Some(Tensor::GateUp),
+            (Tensor::Down | Tensor::DownBias, false, false) => Some(Tensor::Down),
+            (tensor, true, false) => Some(tensor),
         }
     }
 }

@@ -51,6 +51,7 @@ fn exact() -> Domain {
         deterministic: Some(true),
         layers: Some(Taken::Any),
         foreign: Some(Taken::Any),
+        views: Some(Taken::Any),
         ..Domain::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::case::{CaseSpec, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use crate::case::{CaseSpec, CaseViews, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
 use crate::engine::{Engine, Fault, MachineError, forward};
 use crate::judge::{Trial, Verdict, judge_outcome};
 use crate::tensor::ElementType;
@@ -148,6 +148,7 @@ pub(super) fn plain(element: ElementType, [tokens, hidden, intermediate, experts
         larger: None,
         layer: LayerSpec::default(),
         foreign: None,
+        views: CaseViews::new(),
         sampled: false,
     }
 }

@@ -15,8 +15,8 @@ use arbitrary::{Result, Unstructured};
 pub use self::selection::Selection;
 use self::selection::USUAL_WORK;
 use crate::case::{
-    Against, CapacityProfile, CaseSpec, Foreign, ForeignIds, LayerSpec, OrderProfile, Place, Routing, RoutingProfile,
-    SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
+    Against, CapacityProfile, CaseSpec, CaseViews, Foreign, ForeignIds, LayerSpec, OrderProfile, Place, Routing,
+    RoutingProfile, SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
 };
 use crate::domain::{Rules, fullest_expert};
 use crate::draw::mix;
@@ -60,12 +60,15 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn case(&mut self) -> CaseSpec {
+        let layer = self.layer();
+        // Sizes and special values depend on it.
+        self.rules = Rules::new(&self.rules.domain().with_layer(layer));
         let element = self.element();
         let selection = self.selection;
         let size = self.one_of(&selection.sizes, Rules::allow_size);
         let size = size.unwrap_or_else(|| self.size());
         let routing = self.one_of(&selection.routings, Rules::allow_routing);
-        let (special, against) = self.special();
+        let (special, against) = self.special(layer);
         let routing = match (routing, special.map(|special| special.place)) {
             (Some(routing), _) => routing,
             (None, _) if size == SizeProfile::ManyExperts => self.routing_to_last(),
@@ -82,7 +85,6 @@ impl Source<'_> {
             _ => self.any(|_, _| true),
         });
         let warmup = self.warmup();
-        let layer = self.layer();
         let (alpha, limit) = self.activation(element, values, layer);
         let seed = self.number();
         let mut spec = CaseSpec {
@@ -108,6 +110,7 @@ impl Source<'_> {
             larger: None,
             layer,
             foreign: None,
+            views: CaseViews::new(),
             sampled: false,
         };
         self.sizes(&mut spec, size);
@@ -125,8 +128,9 @@ impl Source<'_> {
         spec.foreign = self.foreign(spec.experts);
         self.capacity(&mut spec);
         self.settle_warmup(&mut spec);
-        // The last choice, so that the others do not depend on it.
+        // The last choices, so that the others do not depend on them.
         spec.order = self.order();
+        spec.views = self.views(&spec);
         spec
     }
 
@@ -193,7 +197,7 @@ impl Source<'_> {
     }
 
     /// A special value, and what it meets.
-    fn special(&mut self) -> (Option<Special>, Option<Against>) {
+    fn special(&mut self, layer: LayerSpec) -> (Option<Special>, Option<Against>) {
         let selection = self.selection;
         let against = self.one_of(&selection.against, Rules::allow_against);
         let named = self.one_of(&selection.specials, Rules::allow_special);
@@ -205,7 +209,8 @@ impl Source<'_> {
         if let Some(against) = against.or_else(|| self.one_of(&others, |_, _| true)) {
             let all = Special::all();
             let specials = if named.is_some() { &selection.specials } else { &all };
-            let meets = |rules: &Rules, special| rules.allow_special(special) && against.meets(special);
+            let meets =
+                |rules: &Rules, special| rules.allow_special(special) && against.meets(special, layer.has_blocks());
             if let Some(special) = self.one_of(specials, meets) {
                 return (Some(special), Some(against));
             }
@@ -244,6 +249,23 @@ impl Source<'_> {
             ForeignIds::OtherRanks => [0, 1, experts / 2, experts, 3 * experts][self.below(5)],
         };
         Some(Foreign { ids, first_expert })
+    }
+
+    /// Views of half of the tensors in three of four cases, where the domain has any, of one at least.
+    fn views(&mut self, spec: &CaseSpec) -> CaseViews {
+        let kinds = self.rules.domain().drawn_views().to_vec();
+        if kinds.is_empty() || spec.sampled || self.below(4) == 3 {
+            return CaseViews::new();
+        }
+        let tensors = spec.viewable();
+        let first = tensors[self.below(tensors.len())];
+        let mut views = CaseViews::new();
+        for tensor in tensors {
+            if self.below(2) == 1 || tensor == first {
+                views.insert(tensor, kinds[self.below(kinds.len())]);
+            }
+        }
+        views
     }
 
     /// alpha and limit; the usual ones where the activation does not have them.

@@ -118,5 +118,6 @@ fn regrouped<T: CaseElement>(
         Some(first) => Problem::of_rank(hidden_states, ids, weights, experts, capacity, first),
     };
     let regrouped = regrouped.and_then(|regrouped| regrouped.with_layer(*problem.layer()));
-    Some(regrouped.map(|regrouped| T::problem(regrouped.with_activation(problem.activation()))))
+    let (activation, views) = (problem.activation(), problem.views().clone());
+    Some(regrouped.map(|regrouped| T::problem(regrouped.with_activation(activation).with_views(views))))
 }

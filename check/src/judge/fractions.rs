@@ -9,13 +9,14 @@ const FRACTIONS: [usize; 3] = [128, 32, 8];
 
 /// Cases of a fraction of the sizes of a sampled one, all of whose tokens are judged, the smallest first.
 pub(super) fn fractions(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
+    let axes = domain.with_layer(spec.layer).axes();
     let of = |admitted: &Sizes, size: usize, part: usize| admitted.at_least(size.div_ceil(part));
     let fraction = |tokens: usize, sides: usize, experts: usize| {
         let mut small = spec.clone();
         small.sampled = false;
         keep_tokens(&mut small, 0..of(&domain.tokens, spec.tokens(), tokens)?);
-        small.hidden = of(&domain.hidden, spec.hidden, sides)?;
-        small.intermediate = of(&domain.intermediate, spec.intermediate, sides)?;
+        small.hidden = of(&axes.hidden, spec.hidden, sides)?;
+        small.intermediate = of(&axes.intermediate, spec.intermediate, sides)?;
         keep_experts(&mut small, of(&domain.experts, spec.experts, experts)?);
         small.capacity = of(&domain.capacity, in_proportion(spec.capacity, experts, tokens), 1)?;
         Some(small)

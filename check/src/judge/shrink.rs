@@ -108,6 +108,7 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
     if spec.sampled {
         return fractions(spec, domain);
     }
+    let sizes = domain.with_layer(spec.layer).axes();
     let with = |change: &dyn Fn(&mut CaseSpec)| {
         let mut changed = spec.clone();
         change(&mut changed);
@@ -117,9 +118,15 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
     all.extend(
         simpler_layers(spec, domain)
             .into_iter()
-            .map(|layer| with(&|spec| spec.layer = layer)),
+            .map(|layer| with(&|spec| set_layer(spec, layer))),
     );
     all.push(with(&without_foreign));
+    all.push(with(&|spec| spec.views.clear()));
+    all.extend(spec.views.keys().map(|tensor| {
+        with(&|spec| {
+            spec.views.remove(tensor);
+        })
+    }));
     // A call before may be wrong by itself.
     all.extend(spec.predecessors());
     all.extend([
@@ -152,12 +159,12 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
             .map(|experts| with(&|spec| keep_experts(spec, experts))),
     );
     all.extend(
-        smaller(&domain.hidden, spec.hidden, 1)
+        smaller(&sizes.hidden, spec.hidden, 1)
             .into_iter()
             .map(|hidden| with(&|spec| spec.hidden = hidden)),
     );
     all.extend(
-        smaller(&domain.intermediate, spec.intermediate, 1)
+        smaller(&sizes.intermediate, spec.intermediate, 1)
             .into_iter()
             .map(|inner| with(&|spec| spec.intermediate = inner)),
     );
@@ -176,9 +183,10 @@ fn candidates(spec: &CaseSpec, domain: &Domain) -> Vec<CaseSpec> {
             keep_tokens(spec, 0..tokens);
         })
     }));
-    all.extend(smaller(&domain.hidden, spec.hidden, 1).into_iter().map(|hidden| {
+    all.extend(smaller(&sizes.hidden, spec.hidden, 1).into_iter().map(|hidden| {
         with(&|spec| {
-            spec.intermediate = in_proportion(spec.intermediate, hidden, spec.hidden).max(1);
+            let inner = in_proportion(spec.intermediate, hidden, spec.hidden);
+            spec.intermediate = sizes.intermediate.at_least(inner).unwrap_or(spec.intermediate);
             spec.hidden = hidden;
         })
     }));
@@ -277,6 +285,13 @@ fn distance(layer: &LayerSpec) -> usize {
         layer.scale != usual.scale,
     ];
     fields.iter().filter(|differs| **differs).count()
+}
+
+/// Another layer, with the views of those tensors that it has.
+fn set_layer(spec: &mut CaseSpec, layer: LayerSpec) {
+    spec.layer = layer;
+    let viewable = spec.viewable();
+    spec.views.retain(|tensor, _| viewable.contains(tensor));
 }
 
 /// Every id of a local expert.

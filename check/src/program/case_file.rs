@@ -5,36 +5,25 @@
 //! element type; the metadata `expert_capacity`; and, where they are not the defaults, the metadata `alpha`, `limit`,
 //! `layer` and `first_expert` and the explicit order `sorted_indices` `[B·S·K]` (i64), written where it is not that of a
 //! stable sort. Weights and routing weights are in the layout of the layer, which is translated here; biases are left out
-//! where it has none.
+//! where it has none. A layer of MXFP4 has `gate_up_proj_blocks` `[E,2I,H/32,16]`, `gate_up_proj_scales` `[E,2I,H/32]`,
+//! `down_proj_blocks` `[E,H,I/32,16]` and `down_proj_scales` `[E,H,I/32]` (u8) in place of the projections. A tensor that
+//! is a view has one axis, its storage; the metadata `views` says where its elements are in it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use binned_experts_reference::{
-    Activation, Dims, ExpertWeights, Layer, Problem, ProjectionLayout, RoutingWeightLayout, StoredWeights,
-    weights_by_expert,
-};
-use ndarray::{Array, Dimension, Ix2};
+use binned_experts_reference::{Activation, Dims, Layer, Problem, RoutingWeightLayout, Views, weights_by_expert};
+use ndarray::Ix2;
 
 use super::file_error::{FileError, missing, wrong_type};
-use super::tensor_file::{Tensors, decoded, dimensions, parse, positions, read, write};
+use super::tensor_file::{Tensors, decoded_or_bytes, dimensions, parse, positions, read, take, write};
+use super::view_file::{gather, lay};
+use super::weights_file::{WEIGHTS, weight_tensors, weights_of};
 use crate::case::LayerSpec;
 use crate::tensor::{AnyProblem, CaseElement, Tensor};
 
-/// The tensors of the experts' weights.
-const WEIGHTS: [&str; 4] = ["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"];
-
-/// The tensors of a case.
-const PARTS: [&str; 8] = [
-    "hidden_states",
-    "router_indices",
-    "routing_weights",
-    "gate_up_proj",
-    "gate_up_proj_bias",
-    "down_proj",
-    "down_proj_bias",
-    "sorted_indices",
-];
+/// The other tensors of a case.
+const OTHERS: [&str; 4] = ["hidden_states", "router_indices", "routing_weights", "sorted_indices"];
 
 /// A case read from a file, and the tensors that are not part of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,10 +47,16 @@ pub fn read_case(path: &Path) -> Result<CaseFile, FileError> {
 /// # Errors
 /// As [`read_case`].
 pub(super) fn read_case_and_weights(case: &Path, weights: &Path) -> Result<CaseFile, FileError> {
-    let (mut tensors, metadata) = tensors_of(case, &read(case)?)?;
-    let (more, _) = tensors_of(weights, &read(weights)?)?;
-    tensors.extend(more.into_iter().filter(|(name, _)| WEIGHTS.contains(&name.as_str())));
-    case_of(tensors, &metadata)
+    let mut parts = tensors_of(case, &read(case)?)?;
+    let weights = tensors_of(weights, &read(weights)?)?;
+    let is_weight = |name: &String| WEIGHTS.contains(&name.as_str());
+    parts
+        .tensors
+        .extend(weights.tensors.into_iter().filter(|(name, _)| is_weight(name)));
+    parts
+        .views
+        .extend(weights.views.into_iter().filter(|(name, _)| is_weight(name)));
+    case_of(parts)
 }
 
 /// Writes a case. The order is written where it is explicit.
@@ -71,7 +66,7 @@ pub(super) fn read_case_and_weights(case: &Path, weights: &Path) -> Result<CaseF
 pub fn write_case(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
     let (mut tensors, metadata) = with_problem!(problem, problem => call_tensors(problem));
     tensors.extend(with_problem!(problem, problem => weight_tensors(problem)));
-    write(path, &tensors, Some(metadata))
+    write_laid(path, tensors, metadata, problem)
 }
 
 /// The tensors of a case by name.
@@ -84,12 +79,24 @@ pub fn case_tensors(problem: &AnyProblem) -> BTreeMap<String, Tensor> {
 /// Writes a case without the experts' weights.
 pub(super) fn write_call(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
     let (tensors, metadata) = with_problem!(problem, problem => call_tensors(problem));
-    write(path, &tensors, Some(metadata))
+    write_laid(path, tensors, metadata, problem)
 }
 
 /// Writes the experts' weights.
 pub(super) fn write_weights(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
-    write(path, &with_problem!(problem, problem => weight_tensors(problem)), None)
+    let tensors = with_problem!(problem, problem => weight_tensors(problem));
+    write_laid(path, tensors, HashMap::new(), problem)
+}
+
+/// Writes the storage of those tensors that are views.
+fn write_laid(
+    path: &Path,
+    mut tensors: Tensors,
+    mut metadata: HashMap<String, String>,
+    problem: &AnyProblem,
+) -> Result<(), FileError> {
+    metadata.extend(lay(&mut tensors, problem.views()));
+    write(path, &tensors, (!metadata.is_empty()).then_some(metadata))
 }
 
 /// A case from the bytes of a file; `path` is for messages.
@@ -97,34 +104,50 @@ pub(super) fn write_weights(path: &Path, problem: &AnyProblem) -> Result<(), Fil
 /// # Errors
 /// As [`read_case`].
 pub fn parse_case(path: &Path, bytes: &[u8]) -> Result<CaseFile, FileError> {
-    let (tensors, metadata) = tensors_of(path, bytes)?;
-    case_of(tensors, &metadata)
+    case_of(tensors_of(path, bytes)?)
 }
 
-/// The tensors of a case, others that can be read, and the metadata.
-fn tensors_of(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>), FileError> {
+/// What a file has.
+struct Parts {
+    /// The tensors of a case, and others that can be read.
+    tensors: Tensors,
+    views: Views,
+    metadata: HashMap<String, String>,
+}
+
+fn tensors_of(path: &Path, bytes: &[u8]) -> Result<Parts, FileError> {
     // A tensor that is no part of a case may be of any type.
-    parse(path, bytes, |name, view| match decoded(name, view) {
-        Err(error) if PARTS.contains(&name) => Err(error),
+    let (mut tensors, metadata) = parse(path, bytes, |name, view| match decoded_or_bytes(name, view) {
+        Err(error) if WEIGHTS.contains(&name) || OTHERS.contains(&name) => Err(error),
         tensor => Ok(tensor.ok().flatten()),
+    })?;
+    Ok(Parts {
+        views: gather(&mut tensors, &metadata)?,
+        tensors,
+        metadata,
     })
 }
 
-fn case_of(mut tensors: Tensors, metadata: &HashMap<String, String>) -> Result<CaseFile, FileError> {
+fn case_of(parts: Parts) -> Result<CaseFile, FileError> {
+    let Parts {
+        mut tensors,
+        views,
+        metadata,
+    } = parts;
     let element = match tensors.get("hidden_states") {
         Some(tensor) => tensor
             .element()
             .ok_or_else(|| wrong_type("hidden_states", "f32, f64, bf16 or f16", tensor))?,
         None => return Err(missing("hidden_states", &tensors)),
     };
-    let problem = with_element!(element, T => problem::<T>(&mut tensors, metadata)?);
+    let problem = with_element!(element, T => T::problem(problem::<T>(&mut tensors, &metadata)?.with_views(views)));
     Ok(CaseFile {
         problem,
         others: tensors,
     })
 }
 
-fn problem<T: CaseElement>(tensors: &mut Tensors, metadata: &HashMap<String, String>) -> Result<AnyProblem, FileError> {
+fn problem<T: CaseElement>(tensors: &mut Tensors, metadata: &HashMap<String, String>) -> Result<Problem<T>, FileError> {
     let hidden_states = take::<T, _>(tensors, "hidden_states", "[B,S,H]")?;
     let router_indices = tensors
         .remove("router_indices")
@@ -161,10 +184,10 @@ fn problem<T: CaseElement>(tensors: &mut Tensors, metadata: &HashMap<String, Str
     let problem = problem.with_layer(layer)?;
     can_be_judged(problem.dims())?;
     let problem = problem.with_activation(activation);
-    Ok(T::problem(match tensors.get("sorted_indices") {
+    Ok(match tensors.get("sorted_indices") {
         Some(tensor) => problem.with_order(positions("sorted_indices", tensor)?)?,
         None => problem,
-    }))
+    })
 }
 
 /// The layer that the metadata names; without, that of gpt-oss.
@@ -178,25 +201,6 @@ fn layer_of(metadata: &HashMap<String, String>) -> Result<Layer, FileError> {
         found: format!("{text}: {error}"),
     })?;
     Ok(layer.into())
-}
-
-/// The experts' weights from the layout of a layer.
-fn weights_of<T: CaseElement>(tensors: &mut Tensors, layer: &Layer) -> Result<ExpertWeights<T>, FileError> {
-    let (gate_up, down) = match layer.projections {
-        ProjectionLayout::InOut => ("[E,H,2I]", "[E,I,H]"),
-        ProjectionLayout::OutIn => ("[E,2I,H]", "[E,H,I]"),
-    };
-    let bias = |tensors: &mut Tensors, name, axes| {
-        let has_bias = layer.has_bias;
-        has_bias.then(|| take::<T, Ix2>(tensors, name, axes)).transpose()
-    };
-    let stored = StoredWeights {
-        gate_up_proj: take(tensors, "gate_up_proj", gate_up)?,
-        gate_up_proj_bias: bias(tensors, "gate_up_proj_bias", "[E,2I]")?,
-        down_proj: take(tensors, "down_proj", down)?,
-        down_proj_bias: bias(tensors, "down_proj_bias", "[E,H]")?,
-    };
-    Ok(ExpertWeights::from_stored(stored, layer)?)
 }
 
 /// Refuses a case whose stages do not fit the memory: a few long rows and many tokens make a small file, and stages of
@@ -213,16 +217,6 @@ fn can_be_judged(dims: Dims) -> Result<(), FileError> {
     probe.try_reserve_exact(bytes).map_err(|_| FileError::Memory { bytes })
 }
 
-fn take<T: CaseElement, D: Dimension>(
-    tensors: &mut Tensors,
-    name: &str,
-    axes: &'static str,
-) -> Result<Array<T, D>, FileError> {
-    let tensor = tensors.remove(name).ok_or_else(|| missing(name, tensors))?;
-    let array = T::array(tensor).map_err(|tensor| wrong_type(name, &T::TYPE.to_string(), &tensor))?;
-    dimensions(array, name, axes)
-}
-
 fn parsed<V: std::str::FromStr>(
     metadata: &HashMap<String, String>,
     key: &'static str,
@@ -237,19 +231,6 @@ fn parsed<V: std::str::FromStr>(
         .get(key)
         .map(|text| text.parse().map_err(|_| refused(text)))
         .transpose()
-}
-
-/// The experts' weights.
-fn weight_tensors<T: CaseElement>(problem: &Problem<T>) -> Tensors {
-    let weights = problem.stored_weights();
-    let tensors: [Option<Tensor>; 4] = [
-        Some(weights.gate_up_proj.into()),
-        weights.gate_up_proj_bias.map(Tensor::from),
-        Some(weights.down_proj.into()),
-        weights.down_proj_bias.map(Tensor::from),
-    ];
-    let named = WEIGHTS.map(str::to_owned).into_iter().zip(tensors);
-    named.filter_map(|(name, tensor)| Some((name, tensor?))).collect()
 }
 
 /// All of a case but the experts' weights, and its metadata.

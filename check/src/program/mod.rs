@@ -9,6 +9,8 @@ mod protocol;
 mod result_file;
 mod serve;
 mod tensor_file;
+mod view_file;
+mod weights_file;
 
 pub use case_file::{CaseFile, case_tensors, parse_case, read_case, write_case};
 pub use client::{Limits, Program, ProgramError};
@@ -17,3 +19,4 @@ pub use protocol::{Answer, Broken};
 pub use result_file::{outcome, parse_outcome, read_outcome};
 pub use serve::{serve, tensors};
 pub use tensor_file::{positions, read_tensors, write_tensors};
+pub use view_file::Laid;

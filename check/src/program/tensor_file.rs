@@ -7,7 +7,7 @@ use bytemuck::{NoUninit, Pod};
 use ndarray::{Array, ArrayD, Dimension, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
 
-use super::file_error::{FileError, wrong_type};
+use super::file_error::{FileError, missing, wrong_type};
 use crate::named::Named;
 use crate::tensor::{CaseElement, ElementType, Tensor};
 
@@ -83,6 +83,28 @@ pub(super) fn dimensions<T, D: Dimension>(
     })
 }
 
+/// Takes a tensor of an element type out of others.
+pub(super) fn take<T: CaseElement, D: Dimension>(
+    tensors: &mut Tensors,
+    name: &str,
+    axes: &'static str,
+) -> Result<Array<T, D>, FileError> {
+    let tensor = tensors.remove(name).ok_or_else(|| missing(name, tensors))?;
+    let array = T::array(tensor).map_err(|tensor| wrong_type(name, &T::TYPE.to_string(), &tensor))?;
+    dimensions(array, name, axes)
+}
+
+/// Takes a tensor of bytes out of others.
+pub(super) fn take_bytes<D: Dimension>(
+    tensors: &mut Tensors,
+    (name, axes): (&str, &'static str),
+) -> Result<Array<u8, D>, FileError> {
+    match tensors.remove(name).ok_or_else(|| missing(name, tensors))? {
+        Tensor::U8(array) => dimensions(array, name, axes),
+        other => Err(wrong_type(name, "u8", &other)),
+    }
+}
+
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|source| FileError::Io {
         path: path.to_owned(),
@@ -128,6 +150,14 @@ pub(super) fn decoded(name: &str, view: &TensorView) -> Result<Option<Tensor>, F
     })
 }
 
+/// As [`decoded`], or bytes.
+pub(super) fn decoded_or_bytes(name: &str, view: &TensorView) -> Result<Option<Tensor>, FileError> {
+    match view.dtype() {
+        Dtype::U8 => Ok(Some(Tensor::U8(array(name, view)?))),
+        _ => decoded(name, view),
+    }
+}
+
 fn array<T: Pod>(name: &str, view: &TensorView) -> Result<ArrayD<T>, FileError> {
     let values = bytemuck::allocation::pod_collect_to_vec(view.data());
     ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|_| FileError::Rank {
@@ -145,11 +175,8 @@ pub(super) fn write(
     let bytes: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, tensor)| {
-            let dtype = tensor
-                .element()
-                .map_or(Dtype::I64, |element| with_element!(element, T => T::DTYPE));
-            let bytes = with_tensor!(tensor, array => encoded(array), indices => encoded(indices));
-            (name.as_str(), dtype, tensor.shape().to_vec(), bytes)
+            let bytes = with_tensor!(tensor, array => encoded(array), integers => encoded(integers));
+            (name.as_str(), tensor.dtype(), tensor.shape().to_vec(), bytes)
         })
         .collect();
     let format = |error: SafeTensorError| FileError::Format {

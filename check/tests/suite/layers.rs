@@ -32,7 +32,7 @@ fn goldens() -> Vec<(String, CaseFile)> {
         .iter()
         .map(|path| (name(path), read_case(path).unwrap()))
         .collect();
-    assert_eq!(goldens.len(), 28);
+    assert_eq!(goldens.len(), 30);
     goldens
 }
 

@@ -19,6 +19,7 @@ mod kernels;
 mod kinds;
 mod layers;
 mod metamorphic;
+mod mxfp4;
 mod orders;
 mod sampled;
 mod several;
@@ -26,6 +27,7 @@ mod sizes;
 mod snapshots;
 mod sums;
 mod values;
+mod views;
 
 use std::path::{Path, PathBuf};
 

@@ -16,16 +16,20 @@ ARRAYS = (
     "sorted_indices",
 )
 NUMBERS = ("expert_capacity", "alpha", "limit")
-# Only for a function that names them.
+# Only for a function that names them: blocks in place of projections, and what kind of case it is.
+BLOCKS = ("gate_up_proj_blocks", "gate_up_proj_scales", "down_proj_blocks", "down_proj_scales")
 KINDS = ("layer", "first_expert")
-# What a call gets where its case has none: an explicit order, biases, another layer, ids of other ranks.
-ABSENT = dict.fromkeys(ARRAYS) | {"layer": {}, "first_expert": None}
+# What a call gets where its case has none: an explicit order, biases, projections of values or of blocks, another layer,
+# ids of other ranks.
+ABSENT = dict.fromkeys(ARRAYS + BLOCKS) | {"layer": {}, "first_expert": None}
 # Elements that are poisoned at a time, and in how many pieces small ones are: a function allocates more than one.
 MOST_POISONED = 1 << 22
 SMALL_POISONED = 1 << 12
 PIECES = 8
 # Why a case is declined after the device was lost in this process.
 GONE = "the device was lost in an earlier call; with isolate=True the process would be started again"
+# Why a case with views is declined where arrays have no strides.
+NO_VIEWS = "these arrays have no strides"
 
 
 def parameters_of(function):
@@ -33,7 +37,7 @@ def parameters_of(function):
 
     Raises ``TypeError`` where its parameters cannot be read, or it needs one that no case has.
     """
-    known = ARRAYS + NUMBERS + KINDS
+    known = ARRAYS + BLOCKS + NUMBERS + KINDS
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
@@ -42,7 +46,7 @@ def parameters_of(function):
     taken = []
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            return list(ARRAYS + NUMBERS) + [name for name in taken if name in KINDS]
+            return list(ARRAYS + NUMBERS) + [name for name in taken if name in BLOCKS + KINDS]
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             continue
         if parameter.name in known and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
@@ -72,6 +76,8 @@ class Caller:
     def __call__(self, tensors, numbers):
         if self.is_gone:
             return "skip", GONE
+        if not self.arrays.has_views and any(is_view(tensor) for tensor in tensors.values()):
+            return "skip", NO_VIEWS
         self.bring(tensors)
         arguments = ABSENT | {name: memory.array for name, memory in self.memories.items()} | numbers
         element = tensors["hidden_states"][0]
@@ -101,13 +107,13 @@ class Caller:
         """The tensors in memory, at the same places as those of the call before where they have the same shapes."""
         for name in set(self.memories) - set(tensors):
             del self.memories[name]
-        for name, (dtype, shape, data) in tensors.items():
+        for name, tensor in tensors.items():
             memory = self.memories.get(name)
-            if memory is not None and memory.holds(dtype, shape):
-                memory.write(data)
+            if memory is not None and memory.holds(*tensor):
+                memory.write(tensor[2])
                 memory.array = self.arrays.update(memory)
             else:
-                memory = self.memories[name] = Memory(dtype, shape, data)
+                memory = self.memories[name] = Memory(*tensor)
                 memory.array = self.arrays.place(memory)
 
     def keep_inputs(self):
@@ -141,11 +147,19 @@ class Caller:
         return tensors
 
 
+def is_view(tensor):
+    """Whether a tensor comes with strides and an offset."""
+    return len(tensor) > 3
+
+
 def poisoned(tensors):
     """The numbers of elements of what a function is likely to allocate: its output, slots, rows and their products."""
     batch, sequence, hidden = tensors["hidden_states"][1]
     assignments = batch * sequence * tensors["router_indices"][1][1]
-    _, one, other = tensors["gate_up_proj"][1]
-    wide = one * other // max(hidden, 1)
+    if "gate_up_proj" in tensors:
+        _, one, other = tensors["gate_up_proj"][1]
+        wide = one * other // max(hidden, 1)
+    else:
+        wide = tensors["gate_up_proj_blocks"][1][1]
     sizes = (batch * sequence * hidden, assignments * hidden, assignments * wide, assignments * wide // 2)
     return [size for size in sizes if size <= MOST_POISONED for _ in range(PIECES if size <= SMALL_POISONED else 1)]

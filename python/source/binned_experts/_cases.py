@@ -9,7 +9,7 @@ from typing import Any
 from . import _native
 from ._arrays import arrays_of
 from ._arrays._memory import Memory
-from ._call import parameters_of
+from ._call import ABSENT, parameters_of
 from ._domain import domain_of
 from ._native import Domain, Verdict
 from ._rules import Broken
@@ -56,7 +56,7 @@ class Case:
 
     def call(self, function: Callable[..., Any]) -> Any:
         """What a function returns for the arguments that it has parameters for."""
-        inputs = {"sorted_indices": None, **self.inputs}
+        inputs = ABSENT | self.inputs
         return function(**{name: inputs[name] for name in parameters_of(function)})
 
     @property

@@ -40,10 +40,13 @@ def check(
         ``[E,2I]``, ``down_proj`` ``[E,I,H]``, ``down_proj_bias`` ``[E,H]``, ``expert_capacity``, ``alpha``, ``limit``,
         ``sorted_indices`` ``[B·S·K]`` (int64) or ``None``, ``layer`` (a dict of what is not as in gpt-oss) and
         ``first_expert`` (of the local experts, or ``None``). Tensors have the layout of the layer, and biases are ``None``
-        where it has none. It returns the output ``[B,S,H]``, or a dict with ``output``
-        and stages by name. What it has no parameter for is not asked of it unless the domain says what it does: alpha
-        is then 1.702, limit 7, nothing is dropped, and the order is the stable one. It raises ``Skip`` for a case that
-        it does not take.
+        where it has none. A layer of MXFP4 has ``gate_up_proj_blocks`` ``[E,2I,H/32,16]``, ``gate_up_proj_scales``
+        ``[E,2I,H/32]``, ``down_proj_blocks`` ``[E,H,I/32,16]`` and ``down_proj_scales`` ``[E,H,I/32]`` (uint8), and
+        ``None`` for the projections. With ``views`` in the domain some tensors are views of larger ones.
+
+        It returns the output ``[B,S,H]``, or a dict with ``output`` and stages by name. What it has no parameter for is
+        not asked of it unless the domain says what it does: alpha is then 1.702, limit 7, nothing is dropped, and the
+        order is the stable one. It raises ``Skip`` for a case that it does not take.
     precision
         The arithmetic that it claims, such as ``"bf16"`` or ``"bf16+flush"``; it decides the element type.
     domain

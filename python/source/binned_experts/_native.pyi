@@ -7,7 +7,9 @@ from ._cases import Case as Value
 
 # A tensor: the name of its type, its shape, and its bytes in row-major order.
 _Tensor: TypeAlias = tuple[str, tuple[int, ...] | list[int], bytes]
-_Arguments: TypeAlias = tuple[dict[str, _Tensor], dict[str, Any]]
+# The same of a view, with the bytes of its storage, and its strides and offset in elements.
+_View: TypeAlias = tuple[str, list[int], bytes, list[int], int]
+_Arguments: TypeAlias = tuple[dict[str, _Tensor | _View], dict[str, Any]]
 # Number of cases, first seed, number of shapes with 0 for any, and the most cases tried to make a failing one smaller.
 _Size: TypeAlias = tuple[int, int, int, int]
 

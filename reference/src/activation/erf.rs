@@ -2,9 +2,8 @@
 
 use std::f64::consts::{FRAC_2_SQRT_PI, PI};
 
-use ndarray::NdFloat;
-
 use crate::Element;
+use crate::element::widened;
 
 /// Below this the series, from here on the continued fraction.
 const SMALL: f64 = 2.0;
@@ -17,11 +16,6 @@ const FRACTIONS: u32 = 120;
 /// erf(x), to within 4 units in the last place of f64, and rounded from there.
 pub(super) fn erf<T: Element>(x: T::Wide) -> T::Wide {
     T::scalar(in_f64(widened(x)))
-}
-
-fn widened<W: NdFloat>(x: W) -> f64 {
-    // Every wide type is f32 or f64, so there is always a value.
-    x.to_f64().unwrap_or(f64::NAN)
 }
 
 fn in_f64(x: f64) -> f64 {

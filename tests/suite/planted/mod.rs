@@ -8,6 +8,7 @@
 //!     --command 'cargo test --quiet -p binned-experts --test suite -- --planted halves'
 //! ```
 
+mod blocks;
 mod bug;
 mod case;
 mod engine;
@@ -16,15 +17,18 @@ mod layers;
 mod misbehaviour;
 mod restricted;
 mod routing;
+mod views;
 
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 
+pub(crate) use blocks::BlockBug;
 pub(crate) use bug::Bug;
 pub(crate) use layers::LayerBug;
 pub(crate) use misbehaviour::Misbehaviour;
 pub(crate) use restricted::Outside;
+pub(crate) use views::ViewBug;
 
 use engine::Planted;
 
@@ -39,6 +43,8 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let Some(name) = arguments.first() else {
         list::<Bug>();
         list::<LayerBug>();
+        list::<BlockBug>();
+        list::<ViewBug>();
         list::<Misbehaviour>();
         return ExitCode::SUCCESS;
     };
@@ -47,6 +53,10 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     } else if let Ok(bug) = Bug::from_str(name, false) {
         Planted::new(bug).serve()
     } else if let Ok(bug) = LayerBug::from_str(name, false) {
+        bug.serve()
+    } else if let Ok(bug) = BlockBug::from_str(name, false) {
+        bug.serve()
+    } else if let Ok(bug) = ViewBug::from_str(name, false) {
         bug.serve()
     } else if let Ok(misbehaviour) = Misbehaviour::from_str(name, false) {
         misbehaviour.serve(arguments.get(1).map(AsRef::as_ref))

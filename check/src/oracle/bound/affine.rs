@@ -118,9 +118,12 @@ impl Affine<'_> {
         let lost = if self.roundings.flushes { parts } else { random };
         let size = sum.abs().max(value.abs()) + root;
         let carried = self.shift.map_or(0.0, |shift| shift.expert_output[column].abs());
-        operand.unit * (LAMBDA * 2f64.sqrt() * root + 2.0 * sum.abs() + COMMON * carried)
+        // Near the end of f64 a size may be infinite, which is no error where nothing is rounded.
+        let portion = |unit: f64, size: f64| if unit == 0.0 { 0.0 } else { unit * size };
+        let operands = LAMBDA * 2f64.sqrt() * root + 2.0 * sum.abs() + COMMON * carried;
+        portion(operand.unit, operands)
             + self.lost_operands(column)
-            + random * partial.unit * size
+            + portion(random * partial.unit, size)
             + lost * partial.step
             + between.error(sum)
             + between.error(value)

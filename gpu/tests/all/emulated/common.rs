@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use binned_experts_check::case::{LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use binned_experts_check::case::{CaseViews, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
 use binned_experts_check::draw::mix;
 use binned_experts_check::judge::{Trial, compare};
 use binned_experts_check::report::verdict_text;
@@ -79,6 +79,7 @@ fn problem_of(
         larger: None,
         layer: LayerSpec::default(),
         foreign: None,
+        views: CaseViews::new(),
         sampled: false,
     };
     spec.build().unwrap()

@@ -11,6 +11,7 @@ A kind of arrays has
 - ``poison(sizes, dtype)``: NaN in memory of so many elements that the framework hands out next;
 - ``calls()``: a context around calls;
 - ``finish()``: waits until the device is idle, and raises what a call left behind;
+- ``has_views``: whether an array can have strides and an offset;
 - ``is_lost(error)``: whether no later call of this process can be right after an error.
 """
 

@@ -7,10 +7,11 @@ import numpy
 
 from .._rules import Broken
 from . import _numpy, expect_device
-from ._memory import GUARD, count
 
 
 class Jax:
+    has_views = False
+
     def __init__(self, device):
         names = sorted(
             {"cuda" if known.platform == "gpu" else known.platform for known in jax.devices() + jax.devices("cpu")}
@@ -19,8 +20,7 @@ class Jax:
         self.device = jax.devices(device)[0]
 
     def place(self, memory):
-        bits = numpy.frombuffer(memory.bytes, _numpy.TYPES[memory.dtype], count(memory.shape), GUARD)
-        rows = bits.reshape(memory.shape).copy()
+        rows = _numpy.placed(memory).copy()
         rows = rows.view(jax.numpy.bfloat16) if memory.dtype == "bf16" else rows
         array = jax.device_put(rows, self.device)
         if array.dtype != rows.dtype and memory.dtype == "f64":

@@ -6,7 +6,7 @@ import math
 import numpy
 
 from . import expect_device, expect_type
-from ._memory import GUARD, count
+from ._memory import GUARD, WIDTHS
 
 TYPES = {
     "f32": numpy.dtype("float32"),
@@ -14,16 +14,18 @@ TYPES = {
     "f16": numpy.dtype("float16"),
     "bf16": numpy.dtype("uint16"),
     "i64": numpy.dtype("int64"),
+    "u8": numpy.dtype("uint8"),
 }
 
 
 class Numpy:
+    has_views = True
+
     def __init__(self, device):
         expect_device("numpy", device, ("cpu",))
 
     def place(self, memory):
-        elements = count(memory.shape)
-        return numpy.frombuffer(memory.bytes, TYPES[memory.dtype], elements, GUARD).reshape(memory.shape)
+        return placed(memory)
 
     def update(self, memory):
         return memory.array
@@ -53,6 +55,16 @@ class Numpy:
 
     def is_lost(self, error):
         return False
+
+
+def placed(memory):
+    """An array over the bytes of a memory."""
+    dtype, width = TYPES[memory.dtype], WIDTHS[memory.dtype]
+    storage = numpy.frombuffer(memory.bytes, dtype, memory.size // width, GUARD)
+    if memory.strides is None:
+        return storage.reshape(memory.shape)
+    strides = [stride * width for stride in memory.strides]
+    return numpy.ndarray(memory.shape, dtype, storage, memory.offset * width, strides)
 
 
 def named(dtype, element):

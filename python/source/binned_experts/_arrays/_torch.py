@@ -15,10 +15,13 @@ TYPES = {
     "f16": torch.float16,
     "bf16": torch.bfloat16,
     "i64": torch.int64,
+    "u8": torch.uint8,
 }
 
 
 class Torch:
+    has_views = True
+
     def __init__(self, device):
         try:
             self.device = torch.empty(0, device=device).device
@@ -28,8 +31,10 @@ class Torch:
     def place(self, memory):
         """On the CPU the tensor lies in the memory itself, elsewhere in a copy that has the same guards."""
         memory.there = torch.frombuffer(memory.bytes, dtype=torch.uint8).to(self.device)
-        elements = memory.there[GUARD : GUARD + memory.size]
-        return elements.view(TYPES[memory.dtype]).view(memory.shape)
+        elements = memory.there[GUARD : GUARD + memory.size].view(TYPES[memory.dtype])
+        if memory.strides is None:
+            return elements.view(memory.shape)
+        return elements.as_strided(memory.shape, memory.strides, elements.storage_offset() + memory.offset)
 
     def update(self, memory):
         if self.device.type != "cpu":
