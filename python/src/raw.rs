@@ -13,7 +13,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::domain::refused;
 
 /// The type's name, the shape and the bytes of a tensor in Python.
-type Raw<'py> = (String, Vec<usize>, Bound<'py, PyBytes>);
+pub(crate) type Raw<'py> = (String, Vec<usize>, Bound<'py, PyBytes>);
 
 /// A problem as the arguments of a call: tensors by name, and what else there is.
 pub(crate) struct Arguments {
@@ -101,7 +101,11 @@ fn bytes<'py, T: NoUninit>(py: Python<'py>, array: &ArrayD<T>) -> Bound<'py, PyB
     PyBytes::new(py, rows.as_slice().map_or(&[][..], bytemuck::cast_slice))
 }
 
-fn tensor(dtype: &str, shape: &[usize], bytes: &[u8]) -> Result<Tensor, String> {
+/// A tensor of what Python has.
+///
+/// # Errors
+/// That the type is not known, or that there are other bytes than type and shape say.
+pub(crate) fn tensor(dtype: &str, shape: &[usize], bytes: &[u8]) -> Result<Tensor, String> {
     Ok(match dtype {
         "f32" => array::<f32>(shape, bytes)?.into(),
         "f64" => array::<f64>(shape, bytes)?.into(),

@@ -10,7 +10,7 @@ mod result_file;
 mod serve;
 mod tensor_file;
 
-pub use case_file::{CaseFile, case_tensors, parse_case, read_case, write_case};
+pub use case_file::{CaseFile, case_tensors, parse_case, read_case, tensors_of_call, tensors_of_weights, write_case};
 pub use client::{Limits, Program, ProgramError};
 pub use file_error::FileError;
 pub use protocol::{Answer, Broken};
