@@ -54,6 +54,24 @@ class Numpy:
     def is_lost(self, error):
         return False
 
+    def best(self):
+        return "cpu"
+
+    def wait(self):
+        pass
+
+    def evict(self):
+        return 0
+
+    def copied(self, value):
+        return numpy.array(value)
+
+    def watch(self):
+        return lambda: None
+
+    def facts(self):
+        return {"torch": None, "cuda": "", "gpu": "", "sm": ""}
+
 
 def named(dtype, element):
     """The name of an element type; that of a case in bf16 for uint16."""
