@@ -12,7 +12,8 @@
 //! - [`oracle`]: what is right, how far a right result may be from it, and what a case exercises;
 //! - [`engine`], [`program`]: a kernel, in Rust or as a program in any language;
 //! - [`judge`]: the verdict on one case, and the smallest case that still fails;
-//! - [`mod@check`], [`report`]: the run over many cases and what it prints.
+//! - [`mod@check`], [`report`]: the run over many cases and what it prints;
+//! - [`workload`]: the calls of a benchmark.
 
 #![forbid(unsafe_code)]
 
@@ -35,6 +36,7 @@ mod stage;
 mod stop;
 pub mod sums;
 mod text;
+pub mod workload;
 
 pub use case::{CaseSpec, SpecError};
 pub use check::{CheckPlan, Summary, check, check_engine};

@@ -7,6 +7,7 @@
 //! - `run`: a check of one;
 //! - `report`, `verdict`: what it found;
 //! - `case`: one case as a value;
+//! - `workload`: the calls of a benchmark, and its judge;
 //! - `notebook`: what a notebook shows of them;
 //! - `file`: cases and results of a process of its own.
 
@@ -20,6 +21,7 @@ mod raw;
 mod report;
 mod run;
 mod verdict;
+mod workload;
 
 use pyo3::prelude::*;
 
@@ -35,6 +37,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(command::command, module)?)?;
     module.add_function(wrap_pyfunction!(file::read_case, module)?)?;
     module.add_function(wrap_pyfunction!(file::write_result, module)?)?;
+    module.add_class::<workload::Call>()?;
+    module.add_class::<workload::Weights>()?;
+    module.add_function(wrap_pyfunction!(workload::draw_weights, module)?)?;
     module.add_function(wrap_pyfunction!(run::check, module)?)?;
     module.add_function(wrap_pyfunction!(run::check_program, module)?)?;
     Ok(())

@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::domain::refused;
 
 /// The type's name, the shape and the bytes of a tensor in Python.
-type Raw<'py> = (String, Vec<usize>, Bound<'py, PyBytes>);
+pub(crate) type Raw<'py> = (String, Vec<usize>, Bound<'py, PyBytes>);
 
 /// The same of a view, whose bytes are those of its storage, with strides and offset in elements.
 type RawView<'py> = (String, Vec<usize>, Bound<'py, PyBytes>, Vec<usize>, usize);
@@ -46,8 +46,9 @@ impl Arguments {
         }
     }
 
-    /// As `(tensors, numbers)` by name; of tensors that are views the storage, strides and offset. Where the layer is not that of gpt-oss, a dict of what is different is among the
-    /// numbers; where there are ids of other ranks, the id of the first local expert is.
+    /// As `(tensors, numbers)` by name; of tensors that are views the storage, strides and offset. Where the layer is not that
+    /// of gpt-oss, a dict of what is different is among the numbers; where there are ids of other ranks, the id of the first
+    /// local expert is.
     pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
         let numbers = PyDict::new(py);
         numbers.set_item("expert_capacity", self.capacity)?;
@@ -125,7 +126,11 @@ fn bytes<'py, T: NoUninit>(py: Python<'py>, array: &ArrayD<T>) -> Bound<'py, PyB
     PyBytes::new(py, rows.as_slice().map_or(&[][..], bytemuck::cast_slice))
 }
 
-fn tensor(dtype: &str, shape: &[usize], bytes: &[u8]) -> Result<Tensor, String> {
+/// A tensor of what Python has.
+///
+/// # Errors
+/// That the type is not known, or that there are other bytes than type and shape say.
+pub(crate) fn tensor(dtype: &str, shape: &[usize], bytes: &[u8]) -> Result<Tensor, String> {
     Ok(match dtype {
         "f32" => array::<f32>(shape, bytes)?.into(),
         "f64" => array::<f64>(shape, bytes)?.into(),

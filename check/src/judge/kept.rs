@@ -79,13 +79,19 @@ fn is_with_weights_of(
     precision: Precision,
     domain: &Domain,
 ) -> bool {
-    let weights = call.problem.weights();
-    KEPT_WEIGHTS.iter().any(|kept| {
-        let mixed = with_problem!(&case.problem, problem => mixed(problem, &weights, kept));
-        let Some(Ok(mixed)) = mixed else { return false };
+    with_weights_of(&case.problem, &call.problem).any(|mixed| {
         let verdict = Prepared::new(mixed, &[precision]).verdict(precision, domain, outcome, false);
         // Where any result is right, an agreement says nothing of the weights.
         matches!(verdict, Some((Verdict::Agree { undecided: 0, .. }, _)))
+    })
+}
+
+/// A problem with some of the weights of another, for each choice of those that may be kept and fit.
+pub(super) fn with_weights_of(problem: &AnyProblem, earlier: &AnyProblem) -> impl Iterator<Item = AnyProblem> {
+    let weights = earlier.weights();
+    KEPT_WEIGHTS.iter().filter_map(move |kept| {
+        let mixed = with_problem!(problem, problem => mixed(problem, &weights, kept));
+        mixed?.ok()
     })
 }
 

@@ -8,6 +8,7 @@ mod kept;
 mod prepared;
 mod sampled;
 mod shrink;
+mod tokens;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use ndarray::{Axis, IxDyn};
 pub use compare::{compare, compare_runs, share_used};
 pub use sampled::Sampled;
 pub use shrink::{Shrunk, shrink};
+pub use tokens::{OnTokens, is_of_weights_at, judge_tokens};
 pub use verdict::{BatchPlace, Kept, Mismatch, SkipReason, Verdict};
 
 use self::batch::Batch;

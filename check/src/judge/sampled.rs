@@ -9,9 +9,10 @@ use ndarray::{Array2, ArrayD, Axis};
 
 use super::chosen::{Choice, digest};
 use super::compare::{compare, output_rows};
+use super::tokens::compare_tokens;
 use super::verdict::{Mismatch, Verdict};
 use crate::engine::Outcome;
-use crate::oracle::{Bounds, Expected, Roundings, Sample, Screen};
+use crate::oracle::{Bounds, Expected, Roundings, Screen};
 use crate::stage::{Layout, Stage, StageValues, Stages};
 use crate::tensor::{AnyProblem, Tensor};
 
@@ -61,14 +62,8 @@ impl Large<'_> {
         sampled.judged = tokens.len();
 
         let kept = &self.routing.definition().kept;
-        let Sample { expected, bounds } = Sample::new(self.problem, &tokens, kept, self.roundings);
         let part = self.of_tokens(outcome, &output, &tokens);
-        let mut verdict = compare(&expected, &bounds, &part);
-        if let Verdict::Disagree(mismatch) = &mut verdict
-            && let Mismatch::Values { at, .. } = &mut **mismatch
-        {
-            at.token = at.token.map(|token| tokens[token]);
-        }
+        let (verdict, _) = compare_tokens(self.problem, &tokens, kept, self.roundings, &part);
         Ok(verdict)
     }
 

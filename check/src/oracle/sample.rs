@@ -10,8 +10,8 @@ use super::bound::Shift;
 use super::{Bounds, Definition, Expected, Inputs, Roundings};
 use crate::tensor::AnyProblem;
 
-/// The most assignments of one expert that a thread takes at once, since a routing may give nearly all to one. The expert
-/// is widened for each part, which costs about as much as one more row.
+/// The most assignments of one expert that a thread takes at once, since a routing may give nearly all to one, and there may
+/// be fewer experts than threads. The expert is widened for each part, which costs about as much as one more row.
 const AT_ONCE: usize = 16;
 
 /// The definition of some tokens, and how far engines of one precision may be from it.
@@ -38,8 +38,13 @@ impl Sample {
         for &flat in &inputs.order {
             by_expert[inputs.assignment(flat).2].push(flat);
         }
+        let at_once = inputs
+            .order
+            .len()
+            .div_ceil(rayon::current_num_threads())
+            .clamp(1, AT_ONCE);
         let of_expert = |(expert, flats): (usize, Vec<usize>)| {
-            let parts = flats.chunks(AT_ONCE).map(|part| (expert, part.to_vec()));
+            let parts = flats.chunks(at_once).map(|part| (expert, part.to_vec()));
             Vec::from_iter(parts)
         };
         let parts: Vec<(usize, Vec<usize>)> = by_expert.into_iter().enumerate().flat_map(of_expert).collect();

@@ -71,9 +71,20 @@ pub fn write_case(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
 
 /// The tensors of a case by name.
 pub fn case_tensors(problem: &AnyProblem) -> BTreeMap<String, Tensor> {
-    let (mut tensors, _) = with_problem!(problem, problem => call_tensors(problem));
-    tensors.extend(with_problem!(problem, problem => weight_tensors(problem)));
+    let mut tensors = tensors_of_call(problem);
+    tensors.extend(tensors_of_weights(problem));
     tensors
+}
+
+/// The tensors of a case by name, all but the experts' weights.
+pub fn tensors_of_call(problem: &AnyProblem) -> BTreeMap<String, Tensor> {
+    let (tensors, _) = with_problem!(problem, problem => call_tensors(problem));
+    tensors
+}
+
+/// The experts' weights of a case by name.
+pub fn tensors_of_weights(problem: &AnyProblem) -> BTreeMap<String, Tensor> {
+    with_problem!(problem, problem => weight_tensors(problem))
 }
 
 /// Writes a case without the experts' weights.

@@ -12,7 +12,7 @@ mod tensor_file;
 mod view_file;
 mod weights_file;
 
-pub use case_file::{CaseFile, case_tensors, parse_case, read_case, write_case};
+pub use case_file::{CaseFile, case_tensors, parse_case, read_case, tensors_of_call, tensors_of_weights, write_case};
 pub use client::{Limits, Program, ProgramError};
 pub use file_error::FileError;
 pub use protocol::{Answer, Broken};

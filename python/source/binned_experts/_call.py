@@ -5,16 +5,8 @@ import inspect
 from . import _rules
 from ._arrays._memory import Memory
 
-ARRAYS = (
-    "hidden_states",
-    "router_indices",
-    "routing_weights",
-    "gate_up_proj",
-    "gate_up_proj_bias",
-    "down_proj",
-    "down_proj_bias",
-    "sorted_indices",
-)
+WEIGHTS = ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")
+ARRAYS = ("hidden_states", "router_indices", "routing_weights", *WEIGHTS, "sorted_indices")
 NUMBERS = ("expert_capacity", "alpha", "limit")
 # Only for a function that names them: blocks in place of projections, and what kind of case it is.
 BLOCKS = ("gate_up_proj_blocks", "gate_up_proj_scales", "down_proj_blocks", "down_proj_scales")
@@ -32,27 +24,26 @@ GONE = "the device was lost in an earlier call; with isolate=True the process wo
 NO_VIEWS = "these arrays have no strides"
 
 
-def parameters_of(function):
-    """The names of the arguments that a function takes.
+def parameters_of(function, known=ARRAYS + NUMBERS, named=BLOCKS + KINDS, what="function"):
+    """The names of the arguments that a function takes: of those that are known, and of those that it must name.
 
-    Raises ``TypeError`` where its parameters cannot be read, or it needs one that no case has.
+    Raises ``TypeError`` where its parameters cannot be read, or it needs another one.
     """
-    known = ARRAYS + BLOCKS + NUMBERS + KINDS
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
-        message = f"function: expected one whose parameters can be read, found {function!r}; wrap it in a def"
+        message = f"{what}: expected one whose parameters can be read, found {function!r}; wrap it in a def"
         raise TypeError(message) from error
     taken = []
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            return list(ARRAYS + NUMBERS) + [name for name in taken if name in BLOCKS + KINDS]
+            return list(known) + [name for name in taken if name in named]
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             continue
-        if parameter.name in known and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
+        if parameter.name in known + named and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
             taken.append(parameter.name)
         elif parameter.default is inspect.Parameter.empty:
-            raise TypeError(f"function: expected parameters among {', '.join(known)}; found {parameter}")
+            raise TypeError(f"{what}: expected parameters among {', '.join(known + named)}; found {parameter}")
     return taken
 
 
@@ -86,7 +77,7 @@ class Caller:
         try:
             self.keep_output("written-after-return", "after its return", element)
             with self.arrays.calls():
-                found = self.function(**{name: arguments[name] for name in self.parameters})
+                found = self.call({name: arguments[name] for name in self.parameters})
             self.arrays.finish()
             self.keep_inputs()
             return "ok", self.result(found, element)
@@ -99,6 +90,10 @@ class Caller:
                 self.lost(error)
             return "error", f"{type(error).__name__}: {error}"
 
+    def call(self, arguments):
+        """What the function returns."""
+        return self.function(**arguments)
+
     def lost(self, error):
         """No later call of this process can be right, and none is made. A process of its own would end here."""
         self.is_gone = True
@@ -110,8 +105,10 @@ class Caller:
         for name, tensor in tensors.items():
             memory = self.memories.get(name)
             if memory is not None and memory.holds(*tensor):
-                memory.write(tensor[2])
-                memory.array = self.arrays.update(memory)
+                # The same bytes are there already: a function that had changed them had broken a rule.
+                if memory.data is not tensor[2]:
+                    memory.write(tensor[2])
+                    memory.array = self.arrays.update(memory)
             else:
                 memory = self.memories[name] = Memory(*tensor)
                 memory.array = self.arrays.place(memory)

@@ -12,7 +12,16 @@ A kind of arrays has
 - ``calls()``: a context around calls;
 - ``finish()``: waits until the device is idle, and raises what a call left behind;
 - ``has_views``: whether an array can have strides and an offset;
-- ``is_lost(error)``: whether no later call of this process can be right after an error.
+- ``is_lost(error)``: whether no later call of this process can be right after an error;
+
+and where a benchmark can time it
+
+- ``best()``: the name of the device that it runs on where none is named;
+- ``wait()``: waits until the device is idle, all streams of it;
+- ``evict()``: takes out of the device's L2 cache what is there, and returns the number of bytes written for that;
+- ``copied(value)``: a copy of an output;
+- ``watch()``: a function that says how many bytes of the device's memory were taken since, at most, or ``None``;
+- ``facts()``: the version of the framework, of CUDA, the name of the GPU and its compute capability.
 """
 
 from .._rules import Broken

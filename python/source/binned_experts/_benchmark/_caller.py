@@ -1,0 +1,74 @@
+"""Calls with a clock."""
+
+from time import perf_counter
+
+from .._call import WEIGHTS, Caller
+
+
+class TimedCaller(Caller):
+    """Calls a function, and measures each call from an idle device to an idle device.
+
+    With a ``setup`` the function gets as ``state`` what that returned for the weights: it is called, outside the time of a
+    call, whenever they are others.
+    """
+
+    def __init__(self, function, parameters, arrays, setup, setup_parameters, reuses_output):
+        super().__init__(function, parameters, arrays, poison=True)
+        self.setup = setup
+        self.setup_parameters = setup_parameters
+        self.reuses_output = reuses_output
+        # The bytes of the weights that the state is of.
+        self.prepared = None
+        self.state = None
+        # Of the last call, and of the last setup.
+        self.seconds = None
+        self.setup_seconds = None
+        # The most bytes of the device that a call took beside its inputs, and that the last setup did.
+        self.peak_bytes = None
+        self.setup_bytes = None
+        # Bytes written before each call to take all else out of the L2 cache.
+        self.evicted = 0
+
+    def call(self, arguments):
+        if self.setup is not None:
+            self.prepare()
+            arguments["state"] = self.state
+        self.evicted = self.arrays.evict()
+        self.arrays.wait()
+        taken = self.arrays.watch()
+        start = perf_counter()
+        found = self.function(**arguments)
+        if self.reuses_output:
+            # What a caller who wants to keep the output has to do.
+            self.arrays.copied(found["output"] if isinstance(found, dict) else found)
+        self.arrays.wait()
+        self.seconds = perf_counter() - start
+        if taken() is not None:
+            self.peak_bytes = max(self.peak_bytes or 0, taken())
+        return found
+
+    def prepare(self):
+        """Calls the setup where the weights are not those of the state."""
+        weights = {name: self.memories[name] for name in WEIGHTS}
+        data = [memory.data for memory in weights.values()]
+        if self.prepared is not None and all(one is other for one, other in zip(self.prepared, data)):
+            return
+        self.state = None
+        self.arrays.wait()
+        taken = self.arrays.watch()
+        start = perf_counter()
+        self.state = self.setup(**{name: weights[name].array for name in self.setup_parameters})
+        self.arrays.wait()
+        self.setup_seconds = perf_counter() - start
+        self.setup_bytes = taken()
+        self.prepared = data
+
+    def keep_output(self, rule, when, element):
+        if rule == "output-overwritten" and self.reuses_output:
+            return
+        super().keep_output(rule, when, element)
+
+    @property
+    def input_bytes(self):
+        """Of all inputs of the last call."""
+        return sum(memory.size for memory in self.memories.values())
