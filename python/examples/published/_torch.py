@@ -1,6 +1,21 @@
 """What several kernels leave to their callers, in PyTorch."""
 
+import inspect
+
 import torch
+
+
+class InRowsBut:
+    """A function that gets all tensors but those of some names in rows without gaps, however they are handed over."""
+
+    def __init__(self, function, names):
+        self.function = function
+        self.names = names
+        self.__signature__ = inspect.signature(function)
+
+    def __call__(self, **arguments):
+        tensors = [name for name, value in arguments.items() if torch.is_tensor(value) and name not in self.names]
+        return self.function(**arguments | {name: arguments[name].contiguous() for name in tensors})
 
 
 def by_expert(router_indices, experts):
