@@ -232,59 +232,40 @@ fn written_out(spec: &CaseSpec) -> Routing {
     }
 }
 
+/// Each makes one field of a layer that of another.
+const FIELDS: [fn(&mut LayerSpec, &LayerSpec); 7] = [
+    |layer, other| layer.scale = other.scale,
+    |layer, other| layer.weight_on = other.weight_on,
+    |layer, other| layer.routing_weights = other.routing_weights,
+    |layer, other| layer.projections = other.projections,
+    |layer, other| layer.gate_up = other.gate_up,
+    |layer, other| layer.bias = other.bias,
+    |layer, other| layer.activation = other.activation,
+];
+
 /// The layer of gpt-oss, and this one with one field as there, if the domain has them.
 fn simpler_layers(spec: &CaseSpec, domain: &Domain) -> Vec<LayerSpec> {
-    let (layer, usual) = (spec.layer, LayerSpec::default());
-    let mut layers = vec![usual];
+    let mut layers = vec![LayerSpec::default()];
     layers.extend(domain.drawn_layers());
-    layers.extend([
-        LayerSpec {
-            scale: usual.scale,
-            ..layer
-        },
-        LayerSpec {
-            weight_on: usual.weight_on,
-            ..layer
-        },
-        LayerSpec {
-            routing_weights: usual.routing_weights,
-            ..layer
-        },
-        LayerSpec {
-            projections: usual.projections,
-            ..layer
-        },
-        LayerSpec {
-            gate_up: usual.gate_up,
-            ..layer
-        },
-        LayerSpec {
-            bias: usual.bias,
-            ..layer
-        },
-        LayerSpec {
-            activation: usual.activation,
-            ..layer
-        },
-    ]);
+    layers.extend(with_one_field_as_usual(&spec.layer));
     // Fewer fields than before that are not as in gpt-oss, so that the search ends.
-    layers.retain(|other| distance(other) < distance(&layer));
+    layers.retain(|other| distance(other) < distance(&spec.layer));
     layers
+}
+
+fn with_one_field_as_usual(layer: &LayerSpec) -> impl Iterator<Item = LayerSpec> {
+    FIELDS.iter().map(|set| {
+        let mut simpler = *layer;
+        set(&mut simpler, &LayerSpec::default());
+        simpler
+    })
 }
 
 /// The number of fields that are not as in gpt-oss.
 fn distance(layer: &LayerSpec) -> usize {
-    let usual = LayerSpec::default();
-    let fields = [
-        layer.activation != usual.activation,
-        layer.gate_up != usual.gate_up,
-        layer.bias != usual.bias,
-        layer.projections != usual.projections,
-        layer.routing_weights != usual.routing_weights,
-        layer.weight_on != usual.weight_on,
-        layer.scale != usual.scale,
-    ];
-    fields.iter().filter(|differs| **differs).count()
+    with_one_field_as_usual(layer)
+        .filter(|simpler| simpler != layer)
+        .count()
 }
 
 /// Another layer, with the views of those tensors that it has.
