@@ -144,7 +144,7 @@ fn assert_found(summary: &Summary, engine: usize, direction: Direction, right: f
         "{text}"
     );
     // What is stored in a few bits lies on one side of a limit or the other.
-    assert!((0.5..2.0).contains(&(found.found / right)), "{right}: {found:?}");
+    assert!((0.5..1.6).contains(&(found.found / right)), "{right}: {found:?}");
     assert!(summary.has_failures() && !summary.agrees(), "{text}");
     assert!(text.lines().last().unwrap().contains("BIASED: "), "{text}");
 }
@@ -205,6 +205,19 @@ fn cases_that_disagree_add_nothing() {
     let totals = &summary.engines[0];
     assert!(totals.disagree > 50, "{}", totals.disagree);
     assert!(totals.sums.iter().all(|sums| sums.cases <= totals.agree));
+}
+
+/// A profile whose roundings are alike in all cases shows here, where a run of all profiles hides it among others.
+#[test]
+fn no_value_profile_alone_makes_the_reference_biased() {
+    ValueProfile::ALL.into_par_iter().for_each(|profile| {
+        for element in [ElementType::Bf16, ElementType::F16] {
+            let mut plan = small(element, 200);
+            plan.selection.values = vec![*profile];
+            let summary = run(&mut [&mut Reference], &plan);
+            assert!(summary.agrees(), "{profile}: {summary}");
+        }
+    });
 }
 
 /// The gates of all cases are near one power of two: what an honest kernel rounds there, it rounds alike in every case.
