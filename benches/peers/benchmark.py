@@ -1,12 +1,11 @@
-"""Times peers by the package's `run_benchmark`, and the same calls in bursts as run.py has them, in one process.
+"""Times our kernels and peers by the package's `run_benchmark`, and the same calls in bursts as run.py has them, in one
+process.
 
     python3 benches/peers/benchmark.py --out DIR          # the seed's workloads, fp32, on a GPU
     python3 benches/peers/benchmark.py --device cpu --tiny
 
-Needs the package `binned-experts`. Writes `NAME.jsonl` for each peer, records that the seed's `summarize` reads, and prints
-Markdown. A time of `run_benchmark` is from an idle device to an idle device, and has the launch of the first kernel, what
-the host waits for, and the routing weights of a token's experts taken from those of all; a burst has none of these. The
-status is 1 if a record has a finding.
+Needs the package `binned-experts`. Writes `NAME.jsonl` for each, records that the seed's `summarize` reads, and prints
+Markdown. The status is 1 if a record has a finding.
 """
 
 import argparse
@@ -23,6 +22,7 @@ from binned_experts import Workload as Sizes
 from timing import clock_of, precision
 
 PEERS = {
+    "binned-experts": peers.binned_experts,
     "torch grouped_mm": peers.grouped_mm,
     "transformers eager": peers.transformers_experts("eager"),
     "transformers grouped_mm": peers.transformers_experts("grouped_mm"),
@@ -91,16 +91,23 @@ def setup_of(build, device):
 def call(state, hidden_states, router_indices, routing_weights):
     given, peer = state
     given.tokens, given.experts = hidden_states.flatten(0, 1), router_indices
-    given.scales = routing_weights.flatten(0, 1).gather(1, router_indices)
+    given.routing_weights = routing_weights.flatten(0, 1)
+    given.scales = given.routing_weights.gather(1, router_indices)
     return peer().view_as(hidden_states)
 
 
 def line(name, workload, record):
-    """A row of the table, with the burst of the same peer."""
+    """A row of the table, with the same calls in a burst."""
     if not record["ok"]:
         return f"| {workload.name} | {name} | {record['err']['type']} | – | – |"
     drawn = inputs.Inputs.draw(workload, inputs.Weights.draw(workload))
-    burst = clock_of(workload.device).burst(PEERS[name](drawn, "fp32"))
+    weights = drawn.weights
+    state = setup_of(PEERS[name], workload.device)(
+        weights.gate_up, weights.gate_up_bias, weights.down, weights.down_bias
+    )
+    shape = workload.batch, workload.sequence, -1
+    arguments = drawn.tokens.view(shape), drawn.experts, drawn.routing_weights.view(shape)
+    burst = clock_of(workload.device).burst(lambda: call(state, *arguments))
     p50 = record["lat_ms"]["p50"]
     return f"| {workload.name} | {name} | {p50:.3f} | {burst:.3f} | {p50 / burst:.3f} |"
 

@@ -1,8 +1,8 @@
-"""Other implementations in bf16 at the sizes of gpt-oss, as `cargo bench --bench bf16` times ours:
+"""Our kernels and others in bf16 at the sizes of gpt-oss, in one process:
 
     python3 benches/peers/bf16.py [--tiny]
 
-Prints Markdown. A call is replayed from a CUDA graph where it can be captured. Calls alternate between two layers with
+Ours need the package `binned-experts`. Prints Markdown. A call is replayed from a CUDA graph where it can be captured. Calls alternate between two layers with
 weights and routings of their own. Each output must lie within 1e-2 of the exact one on two tokens, in the 2-norm.
 """
 
@@ -13,15 +13,18 @@ from statistics import median
 
 import torch
 
+import packages
 import peers
 from check import ALPHA, LIMIT
 from packages import Unavailable
 from timing import Uncapturable, capture, first_line
 
 PEERS = (
+    ("binned-experts", peers.binned_experts),
     ("torch loop + Triton", peers.loop(peers.Fused)),
     ("torch grouped_mm + Triton", peers.grouped_mm),
     ("transformers grouped_mm", peers.transformers_experts("grouped_mm")),
+    ("triton_kernels", packages.triton_kernels),
 )
 BURSTS = 7
 LOAD_SECONDS = 0.3
@@ -56,7 +59,8 @@ class Inputs:
     weights: Weights
     tokens: torch.Tensor  # [T, H]
     experts: torch.Tensor  # [T, K] int64, different ones
-    scales: torch.Tensor  # [T, K]
+    routing_weights: torch.Tensor  # [T, E]
+    scales: torch.Tensor  # [T, K]: those of a token's experts
 
 
 def draw(shape, deviation, device):
@@ -76,12 +80,15 @@ def weights_of(width, experts, device):
 def inputs_of(workload, weights):
     device = workload.device
     scores = torch.rand(workload.tokens, workload.experts, device=device)
+    experts = scores.topk(workload.top_k, dim=1).indices
+    routing_weights = draw((workload.tokens, workload.experts), 0.5, device)
     return Inputs(
         workload,
         weights,
         draw((workload.tokens, workload.hidden), 1.0, device),
-        scores.topk(workload.top_k, dim=1).indices,
-        draw((workload.tokens, workload.top_k), 0.5, device),
+        experts,
+        routing_weights,
+        routing_weights.gather(1, experts),
     )
 
 

@@ -104,6 +104,7 @@ class Inputs:
     weights: Weights
     tokens: torch.Tensor  # [T, H] fp32
     experts: torch.Tensor  # [T, K] int64
+    routing_weights: torch.Tensor  # [T, E] fp32
     scales: torch.Tensor  # [T, K] fp32: the routing weight of each of a token's experts
 
     @staticmethod
@@ -115,12 +116,14 @@ class Inputs:
         generator = torch.Generator(workload.device).manual_seed(seed)
         experts = torch.randint(0, E, (T, K), device=workload.device, generator=generator)
         uniform = torch.rand(T, E, device=workload.device, generator=generator)
+        routing_weights = torch.softmax(uniform, dim=1)
         return Inputs(
             workload,
             weights,
             _normal(workload.device, seed + 1)(0.1, T, H),
             experts,
-            torch.softmax(uniform, dim=1).gather(1, experts),
+            routing_weights,
+            routing_weights.gather(1, experts),
         )
 
 

@@ -32,12 +32,12 @@ def triton_kernels(inputs, precision):
         scales = inputs.scales.reshape(-1)[routing.order]
         data = RoutingData(scales, counts, E, K, compute_expt_data(counts, E, R))
         activated = matmul_ogs(
-            inputs.tokens, weights.gate_up, weights.gate_up_bias, data,
+            inputs.tokens, weights.gate_up, weights.gate_up_bias.float(), data,
             gather_indx=GatherIndx(src_indx=order, dst_indx=inverse),
             precision_config=config, fused_activation=activation,
         )
         output = matmul_ogs(
-            activated, weights.down, weights.down_bias, data,
+            activated, weights.down, weights.down_bias.float(), data,
             scatter_indx=ScatterIndx(src_indx=inverse, dst_indx=order),
             precision_config=config, gammas=data.gate_scal,
         )

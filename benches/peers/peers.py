@@ -1,4 +1,4 @@
-"""Peers of torch and of transformers, and the list of all.
+"""Our kernels, peers of torch and of transformers, and the list of those that `run.py` times.
 
 A peer's `build` takes the inputs and a class of precision, and returns a function without arguments that computes a
 new output [T, H] from them. It raises Unavailable, or ImportError, where the peer cannot be had. Weights lie as the
@@ -71,6 +71,15 @@ def grouped_mm(inputs, precision):
         return pointwise.combine(rows, routing.inverse, inputs.scales, weights.down_bias, inputs.experts)
 
     return call
+
+
+def binned_experts(inputs, precision):
+    """Our kernels, which pack the weights before the first call."""
+    from binned_experts.pipeline import Pipeline
+
+    weights = inputs.weights
+    layer = Pipeline(weights.gate_up, weights.gate_up_bias, weights.down, weights.down_bias)
+    return lambda: layer(inputs.tokens, inputs.experts, inputs.routing_weights)
 
 
 def transformers_experts(implementation):

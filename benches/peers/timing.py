@@ -3,6 +3,8 @@
 import contextlib
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -94,6 +96,19 @@ def precision(name):
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
+@dataclass(frozen=True)
+class Replay:
+    """Replays a call from a graph. It keeps the call, whose memory the graph may use."""
+
+    graph: torch.cuda.CUDAGraph
+    output: torch.Tensor
+    call: Callable
+
+    def __call__(self):
+        self.graph.replay()
+        return self.output
+
+
 def capture(call):
     """A function that replays the call from a CUDA graph and returns its output, the same tensor every time."""
     if not torch.cuda.is_available():
@@ -115,11 +130,7 @@ def capture(call):
             torch.cuda.synchronize()
         raise Uncapturable(first_line(error)) from error
 
-    def replay():
-        graph.replay()
-        return output
-
-    return replay
+    return Replay(graph, output, call)
 
 
 def _require_no_wait(call):

@@ -8,6 +8,7 @@
 //! - `report`, `verdict`: what it found;
 //! - `case`: one case as a value;
 //! - `workload`: the calls of a benchmark, and its judge;
+//! - `pipeline`: our kernels on tensors of another library;
 //! - `notebook`: what a notebook shows of them;
 //! - `file`: cases and results of a process of its own.
 
@@ -17,6 +18,7 @@ mod command;
 mod domain;
 mod file;
 mod notebook;
+mod pipeline;
 mod raw;
 mod report;
 mod run;
@@ -29,6 +31,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<case::Case>()?;
     module.add_class::<domain::Domain>()?;
+    module.add_class::<pipeline::Kernels>()?;
     module.add_class::<report::Failure>()?;
     module.add_class::<report::Report>()?;
     module.add_class::<verdict::Verdict>()?;

@@ -1,6 +1,7 @@
 //! The CUDA machine: one device, one stream.
 
 mod adopted;
+mod borrowed;
 mod compile;
 mod images;
 mod on_device;
@@ -10,6 +11,7 @@ mod on_device;
 pub use cudarc;
 
 pub use adopted::DeviceWeights;
+pub use borrowed::{CallAddresses, WeightAddresses};
 pub use compile::{Compiled, compile, compiler_version};
 pub use images::{ARCHITECTURES, architecture_for, prebuilt, source};
 pub use on_device::{Captured, DeviceInputs};

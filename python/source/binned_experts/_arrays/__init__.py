@@ -18,7 +18,8 @@ and where a benchmark can time it
 
 - ``best()``: the name of the device that it runs on where none is named;
 - ``wait()``: waits until the device is idle, all streams of it;
-- ``evict()``: takes out of the device's L2 cache what is there, and returns the number of bytes written for that;
+- ``clock``: makes a call and returns a ``Timed``; it is given the memory of an input too, which it may withhold until the
+  call begins. ``evicted`` are the bytes that it writes before, to take out of the device's L2 cache what is there;
 - ``copied(value)``: a copy of an output;
 - ``watch()``: a function that says how many bytes of the device's memory were taken since, at most, or ``None``;
 - ``facts()``: the version of the framework, of CUDA, the name of the GPU and its compute capability.

@@ -2,12 +2,15 @@
 
 import ctypes
 import math
+from functools import cached_property
 
 import torch
 
 from .._rules import Broken
 from . import expect_type
+from ._clock import WallClock
 from ._memory import GUARD
+from ._torch_clock import CudaClock
 
 TYPES = {
     "f32": torch.float32,
@@ -27,8 +30,6 @@ class Torch:
             self.device = torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device: expected one that torch has here, found {device!r}: {error}") from error
-        # What takes the place of all else in the L2 cache.
-        self.written_over = None
 
     def place(self, memory):
         """On the CPU the tensor lies in the memory itself, elsewhere in a copy that has the same guards."""
@@ -96,21 +97,16 @@ class Torch:
             return True
         return False
 
+    @cached_property
+    def clock(self):
+        return CudaClock(self.device) if self.device.type == "cuda" else WallClock()
+
     def best(self):
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def wait(self):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-    def evict(self):
-        if self.device.type != "cuda":
-            return 0
-        size = 2 * torch.cuda.get_device_properties(self.device).L2_cache_size
-        if self.written_over is None or self.written_over.numel() != size:
-            self.written_over = torch.empty(size, dtype=torch.uint8, device=self.device)
-        self.written_over.zero_()
-        return size
 
     def copied(self, value):
         return value.clone()

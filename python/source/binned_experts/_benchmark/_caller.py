@@ -6,7 +6,7 @@ from .._call import WEIGHTS, Caller
 
 
 class TimedCaller(Caller):
-    """Calls a function, and measures each call from an idle device to an idle device.
+    """Calls a function, and measures each call.
 
     With a ``setup`` the function gets as ``state`` what that returned for the weights: it is called, outside the time of a
     call, whenever they are others.
@@ -20,31 +20,33 @@ class TimedCaller(Caller):
         # The bytes of the weights that the state is of.
         self.prepared = None
         self.state = None
-        # Of the last call, and of the last setup.
+        # Of the last call, and of them those until it returned; of the last setup.
         self.seconds = None
+        self.host_seconds = None
         self.setup_seconds = None
         # The most bytes of the device that a call took beside its inputs, and that the last setup did.
         self.peak_bytes = None
         self.setup_bytes = None
-        # Bytes written before each call to take all else out of the L2 cache.
-        self.evicted = 0
 
     def call(self, arguments):
         if self.setup is not None:
             self.prepare()
             arguments["state"] = self.state
-        self.evicted = self.arrays.evict()
+        clock = self.arrays.clock
         self.arrays.wait()
         taken = self.arrays.watch()
-        start = perf_counter()
+        timed = clock(lambda: self.made(arguments), self.memories["hidden_states"])
+        self.seconds, self.host_seconds = timed.seconds, timed.host
+        if taken() is not None:
+            self.peak_bytes = max(self.peak_bytes or 0, taken())
+        return timed.found
+
+    def made(self, arguments):
+        """What is timed."""
         found = self.function(**arguments)
         if self.reuses_output:
             # What a caller who wants to keep the output has to do.
             self.arrays.copied(found["output"] if isinstance(found, dict) else found)
-        self.arrays.wait()
-        self.seconds = perf_counter() - start
-        if taken() is not None:
-            self.peak_bytes = max(self.peak_bytes or 0, taken())
         return found
 
     def prepare(self):

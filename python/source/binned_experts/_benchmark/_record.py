@@ -56,7 +56,7 @@ def record(run, session, finding):
             "setup_ms": None if of_setup is None else 1e3 * of_setup,
             "setup_bytes": caller.setup_bytes,
             "input_bytes": caller.input_bytes,
-            "evicted_bytes": caller.evicted,
+            "evicted_bytes": caller.arrays.clock.evicted,
             "rows": min(session.rows, workload.tokens),
             "bound_used": max((observed.used for observed in session.calls), default=None),
             "deterministic": session.is_deterministic if session.pairs else None,
@@ -68,6 +68,7 @@ def record(run, session, finding):
                     "kind": observed.kind,
                     "seed": observed.seed,
                     "ms": 1e3 * observed.seconds,
+                    "host_ms": 1e3 * observed.host_seconds,
                     "rows": observed.rows,
                     "bound_used": observed.used,
                 }

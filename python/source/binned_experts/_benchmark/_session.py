@@ -54,6 +54,7 @@ class Observed:
     kind: str
     seed: int
     seconds: float
+    host_seconds: float
     necessary: tuple
     rows: int = 0
     used: float = 0.0
@@ -148,7 +149,7 @@ class Session:
             raise Finding({"skip": "declined"}.get(answered, answered), content)
         if "output" not in content:
             raise Finding("error", f"output: expected it among what the function returns, found {', '.join(content)}")
-        observed = Observed(kind, seed, self.caller.seconds, call.necessary())
+        observed = Observed(kind, seed, self.caller.seconds, self.caller.host_seconds, call.necessary())
         self.calls.append(observed)
         batch, sequence, _ = tensors["hidden_states"][1]
         drawn = random.SystemRandom().sample(range(batch * sequence), min(batch * sequence, self.rows))
