@@ -118,7 +118,7 @@ def test_memory_that_nothing_wrote_is_found():
     ("settings", "error", "text"),
     [
         ({"precision": "fp33"}, ValueError, "precision: expected one of"),
-        ({"arrays": "lists"}, ValueError, "arrays: expected one of torch, numpy, jax; found 'lists'"),
+        ({"arrays": "lists"}, ValueError, "arrays: expected one of torch, numpy, jax, cupy; found 'lists'"),
         ({"device": "cuda"}, ValueError, 'device: expected one of cpu for arrays="numpy", found'),
         ({"domain": {"hiden": 1}}, ValueError, "unknown field `hiden`"),
         ({"domain": 7}, TypeError, "domain: expected a dict, TOML or a path, found int"),

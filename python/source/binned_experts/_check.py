@@ -56,8 +56,8 @@ def check(
     shapes
         How many H, I, E and K the cases have between them, for a function that is compiled for each; 0 for any.
     device, arrays
-        What the function gets: ``arrays`` is ``"torch"``, ``"numpy"`` or ``"jax"``. numpy has no bf16: such arrays are
-        uint16 with the bits, and so is the output.
+        What the function gets: ``arrays`` is ``"torch"``, ``"numpy"``, ``"jax"`` or ``"cupy"``. numpy and cupy have no
+        bf16: such arrays are uint16 with the bits, and so is the output.
     poison
         Whether memory that the framework hands out next holds NaN before each call.
     isolate

@@ -27,7 +27,7 @@ and where a benchmark can time it
 
 from .._rules import Broken
 
-KINDS = ("torch", "numpy", "jax")
+KINDS = ("torch", "numpy", "jax", "cupy")
 
 
 def arrays_of(kind, device):
@@ -42,8 +42,10 @@ def arrays_of(kind, device):
             from ._numpy import Numpy as Arrays
         elif kind == "torch":
             from ._torch import Torch as Arrays
-        else:
+        elif kind == "jax":
             from ._jax import Jax as Arrays
+        else:
+            from ._cupy import Cupy as Arrays
     except ImportError as error:
         message = f'arrays="{kind}" needs the package {kind}, which cannot be imported ({error}): pip install {kind}'
         raise ImportError(message) from error
