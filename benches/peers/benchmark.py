@@ -1,5 +1,5 @@
-"""Times our kernels and peers by the package's `run_benchmark`, and the same calls in bursts as run.py has them, in one
-process.
+"""Times our kernels and peers by the package's `run_benchmark`, and the same calls in bursts with other bytes in the L2
+cache before each, in one process.
 
     python3 benches/peers/benchmark.py --out DIR          # the seed's workloads, fp32, on a GPU
     python3 benches/peers/benchmark.py --device cpu --tiny
@@ -32,6 +32,7 @@ PEERS = {
 def main():
     arguments = parse()
     workloads = inputs.tiny(arguments.device) if arguments.tiny else inputs.of_seed(arguments.device)
+    workloads = [workload for workload in workloads if (arguments.workloads or "") in workload.name]
     arguments.out.mkdir(parents=True, exist_ok=True)
     lines, are_ok = [], True
     for name in arguments.peers:
@@ -48,6 +49,7 @@ def parse():
     parser.add_argument("--out", type=Path, required=True, help="where the records are written")
     parser.add_argument("--device", default="cuda", help="where the peers run (cuda)")
     parser.add_argument("--tiny", action="store_true", help="small workloads, whose times mean nothing")
+    parser.add_argument("--workloads", help="only those with this in their names")
     parser.add_argument("--reps", type=int, default=10, help="timed calls of a workload (10)")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER")
     return parser.parse_args()
@@ -107,7 +109,7 @@ def line(name, workload, record):
     )
     shape = workload.batch, workload.sequence, -1
     arguments = drawn.tokens.view(shape), drawn.experts, drawn.routing_weights.view(shape)
-    burst = clock_of(workload.device).burst(lambda: call(state, *arguments))
+    burst = clock_of(workload.device).cold_burst(lambda: call(state, *arguments))
     p50 = record["lat_ms"]["p50"]
     return f"| {workload.name} | {name} | {p50:.3f} | {burst:.3f} | {p50 / burst:.3f} |"
 

@@ -24,16 +24,21 @@ class CudaClock:
 
     name = "events"
 
-    def burst(self, call):
+    def burst(self, call, between=lambda: None):
         """Median over a few short bursts, each after idle. The first call of a burst is not counted: it hides the
-        host's launches from those behind it."""
+        host's launches from those behind it. What is `between` two calls is no part of their times."""
         times = []
         for _ in range(BURSTS):
             torch.cuda.synchronize()
             time.sleep(IDLE_SECONDS)
             call()
-            times += self._queue(call, CALLS_IN_BURST)
+            times += self._queue(call, CALLS_IN_BURST, between)
         return median(times)
+
+    def cold_burst(self, call):
+        """As `burst`, with other bytes in the L2 cache before each call."""
+        other = torch.empty(2 * torch.cuda.get_device_properties(0).L2_cache_size, dtype=torch.uint8, device="cuda")
+        return self.burst(call, other.zero_)
 
     def sustained(self, call, seconds):
         """Median of further calls once the device has done nothing else for some seconds."""
@@ -47,15 +52,16 @@ class CudaClock:
         return median(times)
 
     @staticmethod
-    def _queue(call, count):
+    def _queue(call, count, between=lambda: None):
         """Times of a number of calls, queued without waiting between them."""
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
-        events[0].record()
-        for event in events[1:]:
+        events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(count)]
+        for before, after in events:
+            between()
+            before.record()
             call()
-            event.record()
-        events[-1].synchronize()
-        return [before.elapsed_time(after) for before, after in zip(events, events[1:])]
+            after.record()
+        events[-1][1].synchronize()
+        return [before.elapsed_time(after) for before, after in events]
 
 
 class CpuClock:
@@ -66,6 +72,8 @@ class CpuClock:
     def burst(self, call):
         call()
         return median(self._wall(call) for _ in range(CALLS_IN_BURST))
+
+    cold_burst = burst
 
     def sustained(self, call, seconds):
         times = []
