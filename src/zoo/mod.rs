@@ -43,6 +43,9 @@ pub struct Animal {
     pub story: String,
     /// The kernels it lives in.
     pub path: KernelPath,
+    /// What its cases are drawn inside of besides, such as the layers that show it.
+    #[serde(default)]
+    pub domain: Domain,
     /// The kernel file.
     pub file: String,
     /// Text that is in the file exactly once.
@@ -247,10 +250,12 @@ impl Animal {
     /// # Errors
     /// [`ZooError::Syntax`].
     pub fn parse(name: &str, text: &str) -> Result<Animal, ZooError> {
-        let animal: Animal = toml::from_str(text).map_err(|error| ZooError::Syntax {
+        let refused = |error: &dyn std::fmt::Display| ZooError::Syntax {
             name: name.to_owned(),
             message: error.to_string(),
-        })?;
+        };
+        let animal: Animal = toml::from_str(text).map_err(|error| refused(&error))?;
+        animal.domain.check().map_err(|error| refused(&error))?;
         Ok(Animal {
             name: name.to_owned(),
             ..animal
