@@ -32,6 +32,9 @@ fn main() -> ExitCode {
         trial(&[&gpu], generated_cases_agree_in_bf16),
         trial(&[&gpu], goldens_agree_in_every_order),
         trial(&[&gpu], goldens_agree_in_bf16),
+        trial(&[&gpu], layers_of_other_models_agree),
+        trial(&[&gpu], layers_of_other_models_agree_in_bf16),
+        trial(&[&gpu], goldens_of_other_models_agree),
         trial(&[&gpu], two_runs_give_the_same_bits),
         trial(&[&gpu], two_runs_give_the_same_bits_in_bf16),
         trial(&[&gpu], a_token_has_the_same_bits_in_any_batch_in_bf16),
@@ -116,9 +119,48 @@ fn goldens_agree_in_bf16() -> Result<(), Failed> {
 }
 
 fn check_goldens(plan: CheckPlan) -> Result<(), Failed> {
-    let files = std::fs::read_dir(root().join("tests/goldens"))?.map(|entry| Ok(entry?.path()));
-    let golden = files.collect::<Result<Vec<_>, std::io::Error>>()?;
+    let golden = goldens("tests/goldens")?;
     check_cuda(&CheckPlan { golden, ..plan })
+}
+
+fn goldens(folder: &str) -> Result<Vec<PathBuf>, Failed> {
+    let files = std::fs::read_dir(root().join(folder))?.map(|entry| Ok(entry?.path()));
+    Ok(files.collect::<Result<_, std::io::Error>>()?)
+}
+
+/// Layers of other models and ids that are not local, as far as the kernels take them.
+fn of_other_models(plan: CheckPlan) -> Result<CheckPlan, Failed> {
+    let layers: Domain = include_str!("layers.toml").parse()?;
+    let domain = plan.selection.domain.meet(&layers);
+    let selection = Selection {
+        domain,
+        ..plan.selection
+    };
+    Ok(CheckPlan { selection, ..plan })
+}
+
+fn layers_of_other_models_agree() -> Result<(), Failed> {
+    let plan = of_other_models(f32_cases(generated(), Vec::new()))?;
+    check_cuda(&plan)?;
+    agrees(&check_engine(&mut PipelineEngine::cuda_portable()?, &plan))
+}
+
+fn layers_of_other_models_agree_in_bf16() -> Result<(), Failed> {
+    check_cuda(&of_other_models(bf16_cases(generated(), Vec::new()))?)
+}
+
+/// Those that the kernels do not take are skipped.
+fn goldens_of_other_models_agree() -> Result<(), Failed> {
+    let golden = goldens("tests/layers")?;
+    let plan = CheckPlan {
+        cases: 0,
+        golden,
+        ..CheckPlan::default()
+    };
+    for mut engine in [PipelineEngine::cuda_hopper()?, PipelineEngine::cuda_portable()?] {
+        agrees(&check_engine(&mut engine, &plan))?;
+    }
+    Ok(())
 }
 
 fn two_runs_give_the_same_bits() -> Result<(), Failed> {

@@ -234,7 +234,7 @@ experts(Global<const uint64> tokens, Global<const uint64> gate_up_packed, Global
         Global<const int> panel_starts, Global<const float> row_scales, Global<int> progress, Global<int> large_counts,
         Global<uint64> packed_activated, Global<float> part_sums, Global<float> gate_up, Global<float> activated,
         Global<float> expert_output, int64 hidden, int64 intermediate, int64 n_experts, int64 gate_up_tiles,
-        int64 down_tiles, float alpha, float limit) {
+        int64 down_tiles, float alpha, float limit, float up_offset) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
     LARGE_SHARED_ARRAY(uint64, slots, RING_SLOTS * SLOT_WORDS);
@@ -287,7 +287,8 @@ experts(Global<const uint64> tokens, Global<const uint64> gate_up_packed, Global
                                    .intermediate = intermediate,
                                    .k_blocks = intermediate_k_blocks,
                                    .alpha = alpha,
-                                   .limit = limit};
+                                   .limit = limit,
+                                   .up_offset = up_offset};
         const Down of_down = {.expert_output = expert_output, .hidden = hidden};
         consume(block, ring, of_gate_up, of_down, row_scales, part_sums);
     }

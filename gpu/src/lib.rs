@@ -1,4 +1,5 @@
-//! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32 and bf16.
+//! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32 and bf16, and that of other models: see
+//! [`CallLayer`].
 //!
 //! [`Pipeline`] computes what [`binned_experts_ref`](binned_experts_reference::binned_experts_ref) computes, on a
 //! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Emulator`] runs them on the CPU, built
@@ -83,6 +84,7 @@ pub mod cuda;
 mod emulator;
 mod error;
 mod kernel;
+mod layer;
 mod machine;
 mod memory;
 mod path;
@@ -96,6 +98,7 @@ pub use cuda::Cuda;
 #[cfg(feature = "emulator")]
 pub use emulator::{Emulator, EmulatorBuffer, EmulatorBuilder, Schedule};
 pub use error::GpuError;
+pub use layer::CallLayer;
 pub use machine::{Arg, Capabilities, Launch, Machine, NamedArg};
 pub use path::{HOPPER_BF16, HOPPER_FP32, PORTABLE_BF16, PORTABLE_FP32, Path, PathElement};
 pub use pipeline::{Pipeline, Stages, Uploaded};

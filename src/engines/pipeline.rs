@@ -1,11 +1,11 @@
 //! The CUDA pipeline as an engine, on any machine.
 
-use binned_experts_gpu::{GpuError, Machine, POISONS, Path, PathElement, Pipeline};
-use binned_experts_reference::{ExpertWeights, Problem};
+use binned_experts_gpu::{CallLayer, GpuError, Machine, POISONS, Path, PathElement, Pipeline};
+use binned_experts_reference::{ExpertWeights, Problem, WeightOn};
 use half::bf16;
 use ndarray::{Array2, Array3};
 
-use binned_experts_check::domain::TieOrder;
+use binned_experts_check::domain::{Taken, TieOrder};
 use binned_experts_check::draw::mix;
 use binned_experts_check::{
     AnyProblem, CaseElement, Domain, ElementType, Engine, Fault, Outcome, Precision, Stage, Stages,
@@ -105,6 +105,10 @@ impl<M: Machine> Engine for PipelineEngine<M> {
             precision: Some(taken.map(|(element, _)| Precision::of(*element)).collect()),
             tie_order: Some(TieOrder::Given),
             deterministic: Some(true),
+            layers: Some(Taken::Any),
+            activation: Some(CallLayer::ACTIVATIONS.to_vec()),
+            weight_on: Some(vec![WeightOn::Output]),
+            foreign: Some(Taken::Any),
             ..Domain::default()
         }
     }

@@ -6,8 +6,12 @@ mod cases;
 mod command;
 mod dependencies;
 mod domains;
+#[cfg(feature = "emulator")]
+mod emulated;
 mod fuzz_bodies;
 mod inside;
+#[cfg(feature = "emulator")]
+mod layers;
 mod needs;
 mod planted;
 mod python;
@@ -35,6 +39,8 @@ fn main() -> ExitCode {
         domains::trials(),
         fuzz_bodies::trials(),
         inside::trials(),
+        #[cfg(feature = "emulator")]
+        layers::trials(),
         python::trials(),
         #[cfg(feature = "emulator")]
         tensor_cores::trials(),

@@ -38,6 +38,7 @@ pub(crate) fn experts(call: &Call) -> Planned {
         int("down_tiles", down_tiles(call.dims.hidden)),
         float("alpha", call.activation.alpha),
         float("limit", call.activation.limit),
+        float("up_offset", call.activation.up_offset),
     ];
     // A block that draws the last piece draws once more, and finds nothing.
     let draws = tiles(call).saturating_add(DOWN_PARTS * (cut_tiles(call) + blocks(call)));

@@ -24,7 +24,7 @@ fn call(dims: Dims, with_stages: bool) -> Result<Call, GpuError> {
     };
     Ok(Call {
         with_stages,
-        ..Call::new(dims, Activation::GPT_OSS, capabilities)?
+        ..Call::new(dims, &CallLayer::GPT_OSS, capabilities)?
     })
 }
 
