@@ -15,7 +15,9 @@ use std::process::ExitCode;
 use binned_experts::engines::PipelineEngine;
 use binned_experts::zoo::{Animal, KernelPath};
 use binned_experts_check::case::{Profile, Routing, RoutingProfile, SizeProfile, ValueProfile, Warmup};
-use binned_experts_check::{AnyProblem, CaseSpec, CheckPlan, Domain, ElementType, Selection, Summary, check_engine};
+use binned_experts_check::{
+    AnyProblem, CaseSpec, CheckPlan, Domain, ElementType, Engine, Selection, Summary, check_engine,
+};
 use binned_experts_gpu::{Cuda, GpuError, HOPPER_BF16, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, cuda, sources};
 use binned_experts_reference::{ExpertWeights, Problem};
 use half::bf16;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         trial(&[&gpu], two_runs_give_the_same_bits),
         trial(&[&gpu], two_runs_give_the_same_bits_in_bf16),
         trial(&[&gpu], a_token_has_the_same_bits_in_any_batch_in_bf16),
+        trial(&[&gpu], a_token_has_the_same_bits_in_any_batch_where_that_is_claimed),
         trial(&[&gpu], two_pipelines_share_a_device),
         trial(&[&gpu], unpoisoned_workspaces_agree),
         trial(&[&gpu], out_of_memory_is_an_error_and_nothing_is_lost),
@@ -210,6 +213,20 @@ fn a_token_has_the_same_bits_in_any_batch_in_bf16() -> Result<(), Failed> {
         if bits(found.view()) != bits(expected.slice(s![.., tokens.clone(), ..])) {
             return Err(format!("tokens {tokens:?} differ from what they are in the whole batch").into());
         }
+    }
+    Ok(())
+}
+
+fn a_token_has_the_same_bits_in_any_batch_where_that_is_claimed() -> Result<(), Failed> {
+    for mut engine in [
+        PipelineEngine::cuda_hopper_batch_invariant()?,
+        PipelineEngine::cuda_portable()?,
+    ] {
+        if !engine.domain().is_batch_invariant() {
+            return Err(format!("{}: expected the claim", engine.name()).into());
+        }
+        agrees(&check_engine(&mut engine, &f32_cases(300, Vec::new())))?;
+        agrees(&check_engine(&mut engine, &bf16_cases(300, Vec::new())))?;
     }
     Ok(())
 }

@@ -30,9 +30,10 @@ git rev-parse HEAD >"$folder/commit"
 cat >"$folder/run.sh" <<'RUN'
 #!/usr/bin/env bash
 #     bash run.sh [test|bf16|bench|zoo|all] [RESULTS]
-# test: the tests, a check of 20,000 generated cases and the goldens, one of 2,000 cases of other layers, and the
-# sanitizers. bf16: the same checks, sanitizers and benchmark of the path in bf16. bench: the benchmark, and other
-# implementations beside it where python3 has torch. zoo: the planted bugs, which NVRTC compiles.
+# test: the tests, a check of 20,000 generated cases and the goldens, checks of 2,000 cases in other batches and of other
+# layers, and the sanitizers. bf16: checks, sanitizers and benchmark of the path in bf16. bench: the benchmark, once more
+# with the same bits in any batch, and other implementations beside it where python3 has torch. zoo: the planted bugs,
+# which NVRTC compiles.
 set -euo pipefail
 what=${1:-all}
 out=$(mkdir -p "${2:-results}" && cd "${2:-results}" && pwd)
@@ -47,6 +48,8 @@ if runs test; then
         --save "$out/failures" | tee "$out/check.txt"
     ./binned-experts check --engine cuda-portable --cases 2000 --golden tests/goldens --save "$out/failures" |
         tee "$out/check-portable.txt"
+    ./binned-experts check --engine cuda-hopper-batch-invariant --cases 2000 --save "$out/failures" |
+        tee "$out/check-batch-invariant.txt"
     ./binned-experts check --engine cuda-hopper --engine cuda-portable --precision fp32 --domain tests/layers.toml \
         --cases 2000 --golden tests/layers --save "$out/failures" | tee "$out/check-layers.txt"
     if command -v compute-sanitizer >/dev/null; then
@@ -77,6 +80,7 @@ if runs bf16; then
 fi
 if runs bench; then
     ./pipeline-bench --bench --reference-budget 1 --out "$out"
+    ./pipeline-bench --bench --reference-budget 1 --batch-invariant --out "$out/batch-invariant"
     if python3 -c 'import torch' 2>/dev/null; then python3 peers/run.py --ours "$out/ours.jsonl" --out "$out"; fi
 fi
 if runs zoo; then

@@ -49,7 +49,8 @@
 //!
 //! Nothing returns to the host between the first kernel and the last. From compute capability 9.0 on, each kernel is
 //! started before the one ahead of it has ended, and waits for it itself. Sums of floats have one order, whatever the
-//! order of the blocks, so two runs on one device give the same bits.
+//! order of the blocks, so two runs on one device give the same bits. Whether a token has the same bits in any batch is
+//! [asked for](Pipeline::batch_invariant) in fp32 on Hopper, and holds on all other paths.
 //!
 //! On a GPU a forward also takes tensors that are there already, and can be captured as a CUDA graph; weights that are
 //! there already can be adopted: `forward_on_device`, `capture` and `adopt` in the module `cuda`.

@@ -28,6 +28,8 @@ pub struct Pipeline<M: Machine, T: PathElement = f32> {
     wish: &'static Path<T>,
     layer: Layer<M, T>,
     workspace: Memory<M>,
+    /// Whether the caller asks for the same bits in any batch.
+    is_batch_invariant: bool,
 }
 
 /// The weights of a layer, on the machine in the layout of the path that serves them.
@@ -92,6 +94,7 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
             wish: path,
             layer,
             workspace: Memory::new(),
+            is_batch_invariant: false,
         })
     }
 
@@ -118,7 +121,24 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
             wish: path,
             layer,
             workspace: Memory::new(),
+            is_batch_invariant: false,
         })
+    }
+
+    /// Gives a token's row the same bits in any batch in which nothing of the token is dropped: they then depend on the
+    /// token, the weights and the machine alone. Every path but [`HOPPER_FP32`](crate::HOPPER_FP32) does so anyway; that
+    /// one then cuts no tiles, and takes longer where its last round of them is short.
+    #[must_use]
+    pub fn batch_invariant(self) -> Pipeline<M, T> {
+        Pipeline {
+            is_batch_invariant: true,
+            ..self
+        }
+    }
+
+    /// Whether a token's row has the same bits in any batch.
+    pub fn is_batch_invariant(&self) -> bool {
+        self.is_batch_invariant || self.wish.is_batch_invariant()
     }
 
     /// The weights; none if they were on the machine already.
@@ -249,11 +269,19 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
         let call = Call {
             has_order: problem.explicit_order().is_some(),
             with_stages,
-            ..Call::new(problem.dims(), &CallLayer::of(problem)?, self.machine.capabilities())?
+            ..self.call(problem.dims(), &CallLayer::of(problem)?)?
         };
         let plan = self.plan(&call, &Memory::new())?;
         self.upload_inputs(problem)?;
         Ok((call, plan))
+    }
+
+    /// What a forward is planned for.
+    pub(crate) fn call(&self, dims: Dims, layer: &CallLayer) -> Result<Call, GpuError> {
+        Ok(Call {
+            cuts_tiles: !self.is_batch_invariant,
+            ..Call::new(dims, layer, self.machine.capabilities())?
+        })
     }
 
     /// The plan of a forward, and a workspace of the right size for what is not lent.

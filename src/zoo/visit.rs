@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::{Animal, KernelPath, Machine, ZooError};
+use super::{Animal, KernelPath, Machine, Mode, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
 use binned_experts_check::{CaseSpec, Domain, Engine, Fault, MachineError, Selection, Stop, Verdict};
 
@@ -110,7 +110,7 @@ fn visit_one(machine: &Machine, animal: &Animal, budget: &Budget) -> Result<Visi
     if budget.stop.is_set() {
         return Err(MachineError::Interrupted.into());
     }
-    let mut engine = machine.engine(Some(animal), animal.path)?;
+    let mut engine = machine.engine(Some(animal), animal.path, animal.mode())?;
     let start = Instant::now();
     let cases = match animal.equivalent {
         None => budget.cases,
@@ -136,21 +136,25 @@ pub fn control(
     visits: &[Visit],
     budget: &Budget,
 ) -> Result<Option<Catch>, ZooError> {
-    let of_path = visits.iter().filter(|visit| visit.animal.path == path);
-    let mut caught: Vec<(&Animal, usize)> = of_path
-        .filter_map(|visit| Some((&visit.animal, visit.catch.as_ref()?.case)))
-        .collect();
-    if caught.is_empty() {
-        return Ok(None);
-    }
-    // Animals that are drawn inside of one domain share cases.
-    caught.sort_by_key(|(_, case)| *case);
-    caught.dedup_by(|(one, one_case), (other, case)| one_case == case && one.domain == other.domain);
-    let mut engine = machine.engine(None, path)?;
-    for (animal, case) in caught {
-        let failed = hunt(&mut *engine, animal, [case], budget)?;
-        if failed.is_some() {
-            return Ok(failed);
+    for mode in Mode::ALL {
+        let animals = visits
+            .iter()
+            .filter(|visit| visit.animal.path == path && visit.animal.mode() == mode);
+        let mut caught: Vec<(&Animal, usize)> = animals
+            .filter_map(|visit| Some((&visit.animal, visit.catch.as_ref()?.case)))
+            .collect();
+        if caught.is_empty() {
+            continue;
+        }
+        // Animals whose cases are drawn inside of one domain share them.
+        caught.sort_by_key(|(_, case)| *case);
+        caught.dedup_by(|(one, one_case), (other, case)| one_case == case && one.domain == other.domain);
+        let mut engine = machine.engine(None, path, mode)?;
+        for (animal, case) in caught {
+            let failed = hunt(&mut *engine, animal, [case], budget)?;
+            if failed.is_some() {
+                return Ok(failed);
+            }
         }
     }
     Ok(None)

@@ -1,6 +1,8 @@
 //! The tests of the package but for those on a GPU, in one program, so that it is linked once.
 
 #[cfg(feature = "emulator")]
+mod batches;
+#[cfg(feature = "emulator")]
 mod bf16;
 mod cases;
 mod command;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         return planted::main(&arguments[at + 1..]);
     }
     let trials = [
+        #[cfg(feature = "emulator")]
+        batches::trials(),
         #[cfg(feature = "emulator")]
         bf16::trials(),
         cases::trials(),

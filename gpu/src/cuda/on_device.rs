@@ -19,7 +19,7 @@ use crate::memory::Memory;
 use crate::path::buffers::{HIDDEN_STATES, OUTPUT, ROUTER_INDICES, ROUTING_WEIGHTS};
 use crate::path::{Call, PathElement};
 use crate::plan::BufferId;
-use crate::{GpuError, Machine, Pipeline};
+use crate::{GpuError, Pipeline};
 
 /// The inputs of a forward, on the device and in row-major order. T is the length of `hidden_states` over H.
 pub struct DeviceInputs<'a, T> {
@@ -151,7 +151,7 @@ impl<T: PathElement> Pipeline<Cuda, T> {
             top_k: inputs.top_k,
             capacity: inputs.capacity,
         };
-        Call::new(dims, &inputs.layer, self.machine().capabilities())
+        self.call(dims, &inputs.layer)
     }
 
     /// Captures the forward of T tokens with K experts each and capacity C as a graph. Its inputs are zeros until they are

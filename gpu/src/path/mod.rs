@@ -27,6 +27,8 @@ pub struct Path<T: 'static = f32> {
     name: &'static str,
     element: PhantomData<T>,
     needs_hopper: bool,
+    /// Whether a token's row has the same bits in any batch, even where tiles are cut.
+    is_batch_invariant: bool,
     /// Whether the machine keeps tensors in f32, whatever `T` is.
     pub(crate) widens: bool,
     /// Whether it takes weights of these sizes.
@@ -79,6 +81,8 @@ pub(crate) struct Call {
     pub(crate) has_order: bool,
     /// Whether the caller asks for what each stage computed.
     pub(crate) with_stages: bool,
+    /// Whether a tile of the second product may be cut along the depth, depending on the batch.
+    pub(crate) cuts_tiles: bool,
     pub(crate) multiprocessors: usize,
 }
 
@@ -99,6 +103,12 @@ impl<T> Path<T> {
     /// Whether only devices with Hopper's tensor cores run it.
     pub fn needs_hopper(&self) -> bool {
         self.needs_hopper
+    }
+
+    /// Whether a token's row has the same bits in any batch in which nothing of the token is dropped, in a pipeline that
+    /// is not [asked for it](crate::Pipeline::batch_invariant).
+    pub fn is_batch_invariant(&self) -> bool {
+        self.is_batch_invariant
     }
 
     /// Whether it takes weights of these sizes: H, I and E.
@@ -160,6 +170,7 @@ impl Call {
             first_expert: layer.first_expert,
             has_order: false,
             with_stages: false,
+            cuts_tiles: true,
             multiprocessors: capabilities.multiprocessors as usize,
         })
     }
