@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench pipeline                        # all workloads, on the first GPU and by the reference
 //! cargo bench --bench pipeline -- B1_S512 --out DIR   # those whose name contains it; results to DIR
+//! cargo bench --bench pipeline -- --batch-invariant   # the pipeline in that mode
 //! cargo bench --bench pipeline -- --test              # small ones in a moment, on the emulator if there is no GPU
 //! ```
 //!
@@ -55,6 +56,9 @@ struct Args {
     /// Small workloads, once; files to a folder that is thrown away unless --out names one.
     #[arg(long)]
     test: bool,
+    /// With the same bits of a token in any batch, which cuts no tiles.
+    #[arg(long)]
+    batch_invariant: bool,
     /// Seconds for the reference on a workload; it runs twice at least.
     #[arg(long, default_value_t = 60)]
     reference_budget: u64,
@@ -155,7 +159,12 @@ fn measure_all<M: Machine>(
                 Clock::Events(stream) => Some(stream.clone()),
                 Clock::Wall => None,
             };
-            Pipeline::new(weights[&first.experts].clone(), Timed::new(machine, stream))
+            let pipeline = Pipeline::new(weights[&first.experts].clone(), Timed::new(machine, stream))?;
+            Ok::<_, GpuError>(if args.batch_invariant {
+                pipeline.batch_invariant()
+            } else {
+                pipeline
+            })
         })
         .transpose()?;
 

@@ -15,7 +15,9 @@ use std::process::ExitCode;
 use binned_experts::engines::PipelineEngine;
 use binned_experts::zoo::{Animal, KernelPath};
 use binned_experts_check::case::{Profile, Routing, RoutingProfile, SizeProfile, ValueProfile, Warmup};
-use binned_experts_check::{AnyProblem, CaseSpec, CheckPlan, Domain, ElementType, Selection, Summary, check_engine};
+use binned_experts_check::{
+    AnyProblem, CaseSpec, CheckPlan, Domain, ElementType, Engine, Selection, Summary, check_engine,
+};
 use binned_experts_gpu::{Cuda, GpuError, HOPPER_BF16, HOPPER_FP32, POISONS, PORTABLE_FP32, Pipeline, cuda, sources};
 use binned_experts_reference::{ExpertWeights, Problem};
 use half::bf16;
@@ -32,9 +34,13 @@ fn main() -> ExitCode {
         trial(&[&gpu], generated_cases_agree_in_bf16),
         trial(&[&gpu], goldens_agree_in_every_order),
         trial(&[&gpu], goldens_agree_in_bf16),
+        trial(&[&gpu], layers_of_other_models_agree),
+        trial(&[&gpu], layers_of_other_models_agree_in_bf16),
+        trial(&[&gpu], goldens_of_other_models_agree),
         trial(&[&gpu], two_runs_give_the_same_bits),
         trial(&[&gpu], two_runs_give_the_same_bits_in_bf16),
         trial(&[&gpu], a_token_has_the_same_bits_in_any_batch_in_bf16),
+        trial(&[&gpu], a_token_has_the_same_bits_in_any_batch_where_that_is_claimed),
         trial(&[&gpu], two_pipelines_share_a_device),
         trial(&[&gpu], unpoisoned_workspaces_agree),
         trial(&[&gpu], out_of_memory_is_an_error_and_nothing_is_lost),
@@ -116,9 +122,48 @@ fn goldens_agree_in_bf16() -> Result<(), Failed> {
 }
 
 fn check_goldens(plan: CheckPlan) -> Result<(), Failed> {
-    let files = std::fs::read_dir(root().join("tests/goldens"))?.map(|entry| Ok(entry?.path()));
-    let golden = files.collect::<Result<Vec<_>, std::io::Error>>()?;
+    let golden = goldens("tests/goldens")?;
     check_cuda(&CheckPlan { golden, ..plan })
+}
+
+fn goldens(folder: &str) -> Result<Vec<PathBuf>, Failed> {
+    let files = std::fs::read_dir(root().join(folder))?.map(|entry| Ok(entry?.path()));
+    Ok(files.collect::<Result<_, std::io::Error>>()?)
+}
+
+/// Layers of other models and ids that are not local, as far as the kernels take them.
+fn of_other_models(plan: CheckPlan) -> Result<CheckPlan, Failed> {
+    let layers: Domain = include_str!("layers.toml").parse()?;
+    let domain = plan.selection.domain.meet(&layers);
+    let selection = Selection {
+        domain,
+        ..plan.selection
+    };
+    Ok(CheckPlan { selection, ..plan })
+}
+
+fn layers_of_other_models_agree() -> Result<(), Failed> {
+    let plan = of_other_models(f32_cases(generated(), Vec::new()))?;
+    check_cuda(&plan)?;
+    agrees(&check_engine(&mut PipelineEngine::cuda_portable()?, &plan))
+}
+
+fn layers_of_other_models_agree_in_bf16() -> Result<(), Failed> {
+    check_cuda(&of_other_models(bf16_cases(generated(), Vec::new()))?)
+}
+
+/// Those that the kernels do not take are skipped.
+fn goldens_of_other_models_agree() -> Result<(), Failed> {
+    let golden = goldens("tests/layers")?;
+    let plan = CheckPlan {
+        cases: 0,
+        golden,
+        ..CheckPlan::default()
+    };
+    for mut engine in [PipelineEngine::cuda_hopper()?, PipelineEngine::cuda_portable()?] {
+        agrees(&check_engine(&mut engine, &plan))?;
+    }
+    Ok(())
 }
 
 fn two_runs_give_the_same_bits() -> Result<(), Failed> {
@@ -168,6 +213,20 @@ fn a_token_has_the_same_bits_in_any_batch_in_bf16() -> Result<(), Failed> {
         if bits(found.view()) != bits(expected.slice(s![.., tokens.clone(), ..])) {
             return Err(format!("tokens {tokens:?} differ from what they are in the whole batch").into());
         }
+    }
+    Ok(())
+}
+
+fn a_token_has_the_same_bits_in_any_batch_where_that_is_claimed() -> Result<(), Failed> {
+    for mut engine in [
+        PipelineEngine::cuda_hopper_batch_invariant()?,
+        PipelineEngine::cuda_portable()?,
+    ] {
+        if !engine.domain().is_batch_invariant() {
+            return Err(format!("{}: expected the claim", engine.name()).into());
+        }
+        agrees(&check_engine(&mut engine, &f32_cases(300, Vec::new())))?;
+        agrees(&check_engine(&mut engine, &bf16_cases(300, Vec::new())))?;
     }
     Ok(())
 }

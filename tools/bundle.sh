@@ -20,7 +20,7 @@ cp "$(executable binned-experts build --release --bin binned-experts)" "$folder/
 cp "$(executable gpu test --release --no-run --test gpu)" "$folder/gpu-tests"
 cp "$(executable pipeline bench --no-run --bench pipeline)" "$folder/pipeline-bench"
 cp "$(executable bf16 bench --no-run --bench bf16)" "$folder/bf16-bench"
-cp -r tests/goldens "$folder/tests/goldens"
+cp -r tests/goldens tests/layers tests/layers.toml "$folder/tests"
 cp -r tests/zoo "$folder/tests/zoo"
 cp -r benches/peers "$folder/peers"
 rm -rf "$folder/peers/__pycache__"
@@ -30,9 +30,10 @@ git rev-parse HEAD >"$folder/commit"
 cat >"$folder/run.sh" <<'RUN'
 #!/usr/bin/env bash
 #     bash run.sh [test|bf16|bench|zoo|all] [RESULTS]
-# test: the tests, a check of 20,000 generated cases and the goldens, and the sanitizers. bf16: the same check, sanitizers
-# and benchmark of the path in bf16. bench: the benchmark, and other implementations beside it where python3 has torch. zoo:
-# the planted bugs, which NVRTC compiles.
+# test: the tests, a check of 20,000 generated cases and the goldens, checks of 2,000 cases in other batches and of other
+# layers, and the sanitizers. bf16: checks, sanitizers and benchmark of the path in bf16. bench: the benchmark, once more
+# with the same bits in any batch, and other implementations beside it where python3 has torch. zoo: the planted bugs,
+# which NVRTC compiles.
 set -euo pipefail
 what=${1:-all}
 out=$(mkdir -p "${2:-results}" && cd "${2:-results}" && pwd)
@@ -47,6 +48,10 @@ if runs test; then
         --save "$out/failures" | tee "$out/check.txt"
     ./binned-experts check --engine cuda-portable --cases 2000 --golden tests/goldens --save "$out/failures" |
         tee "$out/check-portable.txt"
+    ./binned-experts check --engine cuda-hopper-batch-invariant --cases 2000 --save "$out/failures" |
+        tee "$out/check-batch-invariant.txt"
+    ./binned-experts check --engine cuda-hopper --engine cuda-portable --precision fp32 --domain tests/layers.toml \
+        --cases 2000 --golden tests/layers --save "$out/failures" | tee "$out/check-layers.txt"
     if command -v compute-sanitizer >/dev/null; then
         for tool in memcheck racecheck synccheck; do
             for engine in cuda-hopper cuda-portable; do
@@ -63,6 +68,9 @@ if runs bf16; then
     printf 'hidden = { multiple_of = 8 }\nintermediate = { multiple_of = 8 }\n' >"$out/in-eights.toml"
     ./binned-experts check --engine cuda-hopper --precision bf16 --domain "$out/in-eights.toml" --cases 20000 \
         --golden tests/goldens --save "$out/failures" | tee "$out/check-bf16.txt"
+    cat tests/layers.toml "$out/in-eights.toml" >"$out/layers-in-eights.toml"
+    ./binned-experts check --engine cuda-hopper --precision bf16 --domain "$out/layers-in-eights.toml" --cases 2000 \
+        --golden tests/layers --save "$out/failures" | tee "$out/check-layers-bf16.txt"
     if command -v compute-sanitizer >/dev/null; then
         for tool in memcheck racecheck synccheck; do
             sanitize "$tool" ./binned-experts check --engine cuda-hopper --precision bf16 \
@@ -72,6 +80,7 @@ if runs bf16; then
 fi
 if runs bench; then
     ./pipeline-bench --bench --reference-budget 1 --out "$out"
+    ./pipeline-bench --bench --reference-budget 1 --batch-invariant --out "$out/batch-invariant"
     if python3 -c 'import torch' 2>/dev/null; then python3 peers/run.py --ours "$out/ours.jsonl" --out "$out"; fi
 fi
 if runs zoo; then

@@ -1,10 +1,10 @@
 // binned_scatter in bf16: for each token t and column h
 //
-//   output[t, h] = bf16(the sum over the slots k, in slot order, of
-//                       expert_output[row_of[t·K + k], h] · routing_weights[t, router_indices[t, k]])
+//   output[t, h] = bf16(scale · the sum over the slots k, in slot order, of
+//                       expert_output[row_of[t·K + k], h] · routing_weights[t, router_indices[t, k] - first_expert])
 //
-// in f32, each product and each sum rounded. A dropped assignment (row_of = -1) adds nothing. No atomics, so that two
-// runs give the same bits.
+// in f32, each product and each sum rounded. An assignment without a row (row_of = -1) adds nothing. No atomics, so
+// that two runs give the same bits.
 #include "ptx_bf16.cuh"
 
 #ifdef HOPPER
@@ -22,7 +22,8 @@ constexpr int COMBINE_THREADS = 256;
 // Requirements: H is a multiple of 8.
 KERNEL(COMBINE_THREADS)
 combine_bf16(Global<const Bf16> expert_output, Global<const int64> router_indices, Global<const Bf16> routing_weights,
-             Global<const int> row_of, Global<Bf16> output, int64 tokens, int64 hidden, int64 experts, int64 top_k) {
+             Global<const int> row_of, Global<Bf16> output, int64 tokens, int64 hidden, int64 experts, int64 top_k,
+             int64 first_expert, float scale) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 chunks = hidden / CHUNK;
@@ -33,7 +34,7 @@ combine_bf16(Global<const Bf16> expert_output, Global<const int64> router_indice
     for (int64 assignment = token * top_k; assignment < (token + 1) * top_k; assignment++) {
         const int64 row = row_of[assignment];
         if (row < 0) continue;
-        const float weight = from_bf16(routing_weights[token * experts + router_indices[assignment]]);
+        const float weight = from_bf16(routing_weights[token * experts + router_indices[assignment] - first_expert]);
         const Chunk found = load_chunk(expert_output, row * hidden + column);
         for (int i = 0; i < CHUNK; i++) {
             const float value = from_bf16(Bf16(found.words[i / 4] >> i % 4 * 16));
@@ -41,6 +42,7 @@ combine_bf16(Global<const Bf16> expert_output, Global<const int64> router_indice
         }
     }
     Chunk sum = {{0, 0}};
+    for (int i = 0; i < CHUNK; i++) sums[i] = __fmul_rn(sums[i], scale);
     for (int i = 0; i < CHUNK; i += 2)
         sum.words[i / 4] |= uint64(to_bf16_pair(sums[i], sums[i + 1])) << i % 4 * 16;
     store_chunk(output, token * hidden + column, sum);

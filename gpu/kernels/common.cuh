@@ -42,6 +42,8 @@ template <class T> using Shared = T *;
 
 #endif
 
+using uint64 = unsigned long long;
+
 constexpr unsigned ALL_LANES = 0xffffffffu;
 constexpr int WARP = 32;
 
@@ -51,6 +53,13 @@ __device__ __forceinline__ int64 smaller(int64 a, int64 b) {
 
 __device__ __forceinline__ int64 ceil_div(int64 dividend, int64 divisor) {
     return (dividend + divisor - 1) / divisor;
+}
+
+// The place of an id among the experts that are local, those from the id first_expert on; -1 for any other id. Ids of
+// local experts are below 2^63, so that an id before the first one is taken for one far beyond the last.
+__device__ __forceinline__ int local_expert(int64 id, int64 first_expert, int64 experts) {
+    const uint64 place = uint64(id) - uint64(first_expert);
+    return place < uint64(experts) ? int(place) : -1;
 }
 
 // Index of the thread among all threads of a one-dimensional grid.

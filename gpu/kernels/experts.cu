@@ -226,6 +226,7 @@ __device__ __forceinline__ void consume(const Block &block, Ring ring, const Gat
 //   gate_up          [R, 2I]                                                written unless null; before the clamps
 //   activated        [R, I]                                                 written unless gate_up is null
 //   expert_output    [R, H]                                                 written
+//   cuts_tiles       whether tiles of down may be cut
 // Requirements: gate_up_tiles · PANEL_COLUMNS >= 2 · DEPTH_UNIT · ceil(I / DEPTH_UNIT), so that the padding of the
 // activations is written.
 KERNEL_ALONE(EXPERTS_THREADS)
@@ -234,7 +235,7 @@ experts(Global<const uint64> tokens, Global<const uint64> gate_up_packed, Global
         Global<const int> panel_starts, Global<const float> row_scales, Global<int> progress, Global<int> large_counts,
         Global<uint64> packed_activated, Global<float> part_sums, Global<float> gate_up, Global<float> activated,
         Global<float> expert_output, int64 hidden, int64 intermediate, int64 n_experts, int64 gate_up_tiles,
-        int64 down_tiles, float alpha, float limit) {
+        int64 down_tiles, int64 cuts_tiles, float alpha, float limit, float up_offset) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
     LARGE_SHARED_ARRAY(uint64, slots, RING_SLOTS * SLOT_WORDS);
@@ -260,7 +261,8 @@ experts(Global<const uint64> tokens, Global<const uint64> gate_up_packed, Global
                                    .gate_up_tiles = int(gate_up_tiles),
                                    .down_tiles = int(down_tiles),
                                    .gate_up_pairs = int(hidden_k_blocks / 2),
-                                   .down_pairs = int(intermediate_k_blocks / 2)},
+                                   .down_pairs = int(intermediate_k_blocks / 2),
+                                   .cuts = cuts_tiles != 0},
                          .progress = progress,
                          .pieces = pieces,
                          .columns = columns};
@@ -287,7 +289,8 @@ experts(Global<const uint64> tokens, Global<const uint64> gate_up_packed, Global
                                    .intermediate = intermediate,
                                    .k_blocks = intermediate_k_blocks,
                                    .alpha = alpha,
-                                   .limit = limit};
+                                   .limit = limit,
+                                   .up_offset = up_offset};
         const Down of_down = {.expert_output = expert_output, .hidden = hidden};
         consume(block, ring, of_gate_up, of_down, row_scales, part_sums);
     }

@@ -174,7 +174,7 @@ KERNEL_ALONE(EXPERTS_THREADS)
 experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Global<const uint64> gate_up_packed,
              Global<const uint64> gate_up_bias, Global<const uint64> down_packed, Global<const uint64> down_bias,
              Global<int> progress, Global<uint64> activated, Global<Bf16> expert_output, int64 hidden,
-             int64 intermediate, int64 n_experts, float alpha, float limit) {
+             int64 intermediate, int64 n_experts, float alpha, float limit, float up_offset) {
     let_next_kernel_start();
     LARGE_SHARED_ARRAY(uint64, ring, RING_BYTES / 8);
     SHARED_ARRAY(uint64, slot_barriers, 2 * MOST_SLOTS);
@@ -274,7 +274,8 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
             const int64 first = int64(of_tile(LINE_TILE, BEYOND)) * 3 + warpgroup;
             if (kind == GATE_UP) {
                 const GateUp to = {activated, of_tile(FIRST_LINE, 0), of_tile(LINES, 0),
-                                   ceil_div(intermediate, K_BLOCK), intermediate / CHUNK, first * 4, alpha, limit};
+                                   ceil_div(intermediate, K_BLOCK), intermediate / CHUNK, first * 4, alpha, limit,
+                                   up_offset};
                 finish_gate_up(to, buffer, of_tile(ROWS, 1), height, bias, sums);
                 publish();
                 __syncwarp();

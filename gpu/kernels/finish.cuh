@@ -100,7 +100,7 @@ struct GateUp {
     Global<int> large_counts;
     Global<float> gate_up, activated;  // both null, or neither
     int64 intermediate, k_blocks;
-    float alpha, limit;
+    float alpha, limit, up_offset;
 };
 
 // Stores gate, up and activation of the thread's row h, for a caller that asks for the stages.
@@ -136,7 +136,7 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, const Place &pl
                 for (int h = 0; h < 2; h++) {
                     const float gate = sums[j + i * 4 + h * 2] * scales.inverse[h] * of[0] + of[1];
                     const float up = sums[j + i * 4 + h * 2 + 1] * scales.inverse[h] * of[2] + of[3];
-                    const float value = clamped_swiglu(gate, up, to.alpha, to.limit);
+                    const float value = clamped_swiglu(gate, up, to.alpha, to.limit, to.up_offset);
                     if (WITH_STAGES) store_stages(to, place, h, (place.first_column + column) / 2, gate, up, value);
                     values[h][i] = value * scales.activated[h];
                     large[h] += fabsf(values[h][i]) >= LARGE_ROW;

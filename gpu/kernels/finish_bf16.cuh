@@ -30,7 +30,7 @@ struct GateUp {
     Global<uint64> activated;
     int first_line, lines;
     int64 k_blocks, chunks, chunk;  // of the depth; chunks beyond the depth are zeros
-    float alpha, limit;
+    float alpha, limit, up_offset;
 };
 
 // What the tiles of down leave: rows of H columns, of which the warpgroup has the 64 from `column` on.
@@ -68,8 +68,8 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, Address buffers
                 float values[2];
 #pragma unroll
                 for (int i = 0; i < 2; i++)
-                    values[i] =
-                        clamped_swiglu(sums[from + i] + bias[0], sums[from + 2 + i] + bias[1], to.alpha, to.limit);
+                    values[i] = clamped_swiglu(sums[from + i] + bias[0], sums[from + 2 + i] + bias[1], to.alpha,
+                                               to.limit, to.up_offset);
                 activated[j] = to_bf16_pair(values[0], values[1]);
             }
             store_transposed(fills + group % BUFFERS * BUFFER_BYTES, activated);

@@ -3,7 +3,7 @@
 //   x         = hidden_states[assignment_of[row] / K]
 //   gate_up   = x · gate_up_proj[e] + gate_up_proj_bias[e]        even columns gate, odd columns up
 //   gate      = min(gate, limit),  up = min(max(up, -limit), limit)
-//   activated = (up + 1) · (gate · sigmoid(alpha · gate))
+//   activated = (up + up_offset) · (gate · sigmoid(alpha · gate))
 //
 // NaN passes the clamps. Row r of expert e is row row_starts[e] + r of R = row_starts[E]. With fallback_rows, only the
 // rows that it names are computed.
@@ -27,7 +27,7 @@ KERNEL(TILE_THREADS)
 gate_up(Global<const float> hidden_states, Global<const float> gate_up_proj, Global<const float> gate_up_proj_bias,
         Global<const int> assignment_of, Global<const int> row_starts, Global<const int> tile_starts,
         Global<const int> fallback_rows, Global<float> gate_up, Global<float> activated, int64 hidden,
-        int64 intermediate, int64 experts, int64 top_k, float alpha, float limit) {
+        int64 intermediate, int64 experts, int64 top_k, float alpha, float limit, float up_offset) {
     wait_for_earlier_kernels();
     if (nothing_falls_back(fallback_rows)) return;
     const int64 width = 2 * intermediate;
@@ -56,7 +56,7 @@ gate_up(Global<const float> hidden_states, Global<const float> gate_up_proj, Glo
                     gate_up[row * width + column] = gate;
                     gate_up[row * width + column + 1] = up;
                 }
-                activated[row * intermediate + column / 2] = clamped_swiglu(gate, up, alpha, limit);
+                activated[row * intermediate + column / 2] = clamped_swiglu(gate, up, alpha, limit, up_offset);
             }
         }
     }

@@ -12,7 +12,7 @@ namespace bf16 {
 constexpr int CHUNKS_AT_ONCE = 4;  // that a lane loads
 constexpr int MOST_ROUTED = 2048;  // assignments of route_gather_bf16
 
-// Where an assignment's row stands: its first chunk, and the chunks from one image to the next; -1 if it is dropped.
+// Where an assignment's row stands: its first chunk, and the chunks from one image to the next; -1 if it has no row.
 struct Line {
     int64 first;
     int next, swizzle;
@@ -70,7 +70,7 @@ __device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Glo
 KERNEL(EXPERTS_THREADS)
 gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<const int> row_of,
             Global<const int> row_starts, Global<uint64> packed, Global<int> progress, int64 tokens, int64 hidden,
-            int64 n_experts, int64 top_k, int64 progress_words) {
+            int64 n_experts, int64 top_k, int64 first_expert, int64 progress_words) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
     clear(progress, progress_words);
@@ -86,7 +86,8 @@ gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices
             __syncwarp();
             if (lane < slots) {
                 const int64 assignment = token * top_k + slot + lane;
-                lines[first + lane] = line_of(all, int(router_indices[assignment]), row_of[assignment], k_blocks);
+                const int expert = local_expert(router_indices[assignment], first_expert, n_experts);
+                lines[first + lane] = line_of(all, expert, row_of[assignment], k_blocks);
             }
             __syncwarp();
             copy_token(hidden_states, packed, token, hidden, k_blocks, lines, first, first + slots, lane, WARP);
@@ -105,7 +106,7 @@ gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices
 KERNEL(EXPERTS_THREADS)
 route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<int> row_starts,
                   Global<int> row_of, Global<uint64> packed, Global<int> progress, int64 tokens, int64 hidden,
-                  int64 n_experts, int64 top_k, int64 capacity, int64 progress_words) {
+                  int64 n_experts, int64 top_k, int64 first_expert, int64 capacity, int64 progress_words) {
     let_next_kernel_start();
     SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
@@ -120,11 +121,14 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
     if (threadIdx.x < WARP) ranks[threadIdx.x] = 0;
     wait_for_earlier_kernels();
     clear(progress, progress_words);
-    if (threadIdx.x < top_k) own_experts[threadIdx.x] = int(router_indices[own + threadIdx.x]);
+    const auto expert_of = [&](int assignment) {
+        return local_expert(router_indices[assignment], first_expert, n_experts);
+    };
+    if (threadIdx.x < top_k) own_experts[threadIdx.x] = expert_of(own + int(threadIdx.x));
     __syncthreads();
     for (int first = 0; first < assignments; first += EXPERTS_THREADS) {
         const int assignment = first + int(threadIdx.x);
-        const int expert = assignment < assignments ? int(router_indices[assignment]) : -1;
+        const int expert = assignment < assignments ? expert_of(assignment) : -1;
         if (expert >= 0) atomicAdd(&counts[expert], 1);
         for (int slot = 0; slot < top_k; slot++) {
             const bool is_earlier = assignment < own + slot && expert == own_experts[slot];
@@ -154,7 +158,7 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
     }
     if (threadIdx.x < top_k) {
         const int rank = ranks[threadIdx.x], expert = own_experts[threadIdx.x];
-        const int row = rank < capacity ? starts[expert] + rank : -1;
+        const int row = expert >= 0 && rank < capacity ? starts[expert] + rank : -1;
         row_of[own + threadIdx.x] = row;
         lines[threadIdx.x] = line_of(all, expert, row, k_blocks);
     }

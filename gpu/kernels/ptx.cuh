@@ -43,7 +43,6 @@ __device__ __forceinline__ float fast_reciprocal(float x) {
 #ifdef HOPPER
 
 using Address = unsigned;
-using uint64 = unsigned long long;
 
 constexpr int WARPGROUP = 128;
 constexpr int PRODUCT_SUMS = 96;  // sums a thread of a product of 64 x 192

@@ -7,7 +7,8 @@
 //
 // With whole tiles alone, most blocks would be idle in the last round. So the last tiles of down, as many as that round
 // has, are cut into DOWN_PARTS parts along the depth. A round that is nearly full is left as it is: adding up the parts
-// would cost more than is gained.
+// would cost more than is gained. A sum of parts has other bits than one along the whole depth, and which tiles are cut
+// depends on the batch; so a caller may ask for whole tiles alone.
 //
 // Words of the kernels for the tensor cores that are not the field's:
 //
@@ -45,6 +46,7 @@ struct Queue {
     int experts, blocks;
     int gate_up_tiles, down_tiles;  // column tiles
     int gate_up_pairs, down_pairs;  // depths
+    bool cuts;                      // whether tiles may be cut
 };
 
 // Parts of a tile of down that is cut.
@@ -55,7 +57,7 @@ __device__ __forceinline__ int parts_of(const Queue &queue) {
 // How many tiles of down are cut, of so many tiles in all.
 __device__ __forceinline__ int cut_tiles(const Queue &queue, int tiles, int of_down) {
     const int in_last_round = tiles % queue.blocks;
-    return 4 * in_last_round > 3 * queue.blocks ? 0 : int(smaller(in_last_round, of_down));
+    return !queue.cuts || 4 * in_last_round > 3 * queue.blocks ? 0 : int(smaller(in_last_round, of_down));
 }
 
 // Expert, rows and columns of a product's tile.

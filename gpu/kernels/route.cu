@@ -9,7 +9,9 @@
 //   rank_assignments    the place of each assignment in the stable order
 //   place_order         the same from an order that the caller gives
 //
-// Requirements: 0 <= router_indices < E, T·K < 2^31, E < 2^31 - 1, C <= T·K.
+// The local experts are those from the id first_expert on. An assignment with any other id is in no bin and has no row.
+//
+// Requirements: 0 <= first_expert < 2^63 - E, T·K < 2^31, E < 2^31 - 1, C <= T·K.
 #include "ptx.cuh"
 #include "tile.cuh"
 
@@ -29,14 +31,15 @@ __device__ __forceinline__ unsigned lanes_below() {
     return (1u << threadIdx.x % WARP) - 1;
 }
 
-// The experts of the tile's assignments, as the lane takes them: one in each step, or -1 past the last one.
-__device__ __forceinline__ void load_experts(Global<const int64> router_indices, int64 assignments,
-                                             int (&expert_of)[ROUTE_STEPS]) {
+// The local experts of the tile's assignments, as the lane takes them: one in each step, or -1 where there is none.
+__device__ __forceinline__ void load_experts(Global<const int64> router_indices, int64 assignments, int64 experts,
+                                             int64 first_expert, int (&expert_of)[ROUTE_STEPS]) {
     const int64 first = route_tile() * ROUTE_TILE + threadIdx.x % WARP;
 #pragma unroll
     for (int step = 0; step < ROUTE_STEPS; step++) {
         const int64 assignment = first + step * WARP;
-        expert_of[step] = assignment < assignments ? int(router_indices[assignment]) : -1;
+        expert_of[step] =
+            assignment < assignments ? local_expert(router_indices[assignment], first_expert, experts) : -1;
     }
 }
 
@@ -63,7 +66,8 @@ __device__ __forceinline__ void assign_row(Global<const int> row_starts, Global<
 //   router_indices [T·K]        read
 //   counts         [tiles, E]   written
 KERNEL(ROUTE_THREADS)
-count_assignments(Global<const int64> router_indices, Global<int> counts, int64 assignments, int64 experts) {
+count_assignments(Global<const int64> router_indices, Global<int> counts, int64 assignments, int64 experts,
+                  int64 first_expert) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 first = route_tile() * ROUTE_TILE;
@@ -72,7 +76,7 @@ count_assignments(Global<const int64> router_indices, Global<int> counts, int64 
     const int lane = threadIdx.x % WARP;
 
     int expert_of[ROUTE_STEPS];
-    load_experts(router_indices, assignments, expert_of);
+    load_experts(router_indices, assignments, experts, first_expert, expert_of);
     for (int64 expert = lane; expert < experts; expert += WARP) counts[row + expert] = 0;
     __syncwarp();
 #pragma unroll
@@ -183,6 +187,7 @@ scan_bins(Global<int> counts, Global<int> bins, Global<int> row_starts, Global<i
 //   sorted_indices[start_e + rank] = assignment
 //   row_of[assignment]             = row_starts[e] + rank if rank < C, else -1
 //   assignment_of[row]             = assignment
+// An assignment to no local expert has no rank; its row_of is -1.
 // counts[tile, e] ends as the assignments of expert e in the tiles up to this one.
 //
 // Grid: ceil(tiles / ROUTE_WARPS). Block: ROUTE_THREADS.
@@ -190,13 +195,13 @@ scan_bins(Global<int> counts, Global<int> bins, Global<int> row_starts, Global<i
 //   counts         [tiles, E]   read and written; from scan_bins
 //   bins           [E]          read
 //   row_starts     [E + 1]      read
-//   sorted_indices [T·K]        written
+//   sorted_indices [T·K]        written, one for each assignment to a local expert
 //   row_of         [T·K]        written
 //   assignment_of  [R]          written, R = row_starts[E]
 KERNEL(ROUTE_THREADS)
 rank_assignments(Global<const int64> router_indices, Global<int> counts, Global<const int> bins,
                  Global<const int> row_starts, Global<int> sorted_indices, Global<int> row_of,
-                 Global<int> assignment_of, int64 assignments, int64 experts, int64 capacity) {
+                 Global<int> assignment_of, int64 assignments, int64 experts, int64 first_expert, int64 capacity) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 first = route_tile() * ROUTE_TILE;
@@ -205,7 +210,7 @@ rank_assignments(Global<const int64> router_indices, Global<int> counts, Global<
     const int lane = threadIdx.x % WARP;
 
     int expert_of[ROUTE_STEPS];
-    load_experts(router_indices, assignments, expert_of);
+    load_experts(router_indices, assignments, experts, first_expert, expert_of);
 #pragma unroll
     for (int step = 0; step < ROUTE_STEPS; step++) {
         const int64 assignment = first + step * WARP + lane;
@@ -218,6 +223,8 @@ rank_assignments(Global<const int64> router_indices, Global<int> counts, Global<
             if (peers_below == 0) counts[row + expert] = rank + __popc(peers);
             sorted_indices[expert_start(bins, expert) + rank] = int(assignment);
             assign_row(row_starts, row_of, assignment_of, assignment, expert, rank, capacity);
+        } else if (assignment < assignments) {
+            row_of[assignment] = -1;
         }
         __syncwarp();
     }
@@ -225,23 +232,25 @@ rank_assignments(Global<const int64> router_indices, Global<int> counts, Global<
 
 // row_of and assignment_of, as rank_assignments writes them, for the order in sorted_indices.
 //
-// Grid: ceil(T·K / ROUTE_THREADS). Block: ROUTE_THREADS, one thread a position.
+// Grid: ceil(T·K / ROUTE_THREADS). Block: ROUTE_THREADS, one thread a position and an assignment.
 //   router_indices [T·K]     read
 //   bins           [E]       read
 //   row_starts     [E + 1]   read
-//   sorted_indices [T·K]     read; a permutation of 0..T·K sorted by expert
+//   sorted_indices [T·K]     read; first the assignments to local experts, each once and sorted by expert
 //   row_of         [T·K]     written
 //   assignment_of  [R]       written
 KERNEL(ROUTE_THREADS)
 place_order(Global<const int64> router_indices, Global<const int> bins, Global<const int> row_starts,
             Global<const int> sorted_indices, Global<int> row_of, Global<int> assignment_of, int64 assignments,
-            int64 capacity) {
+            int64 experts, int64 first_expert, int64 capacity) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
     const int64 position = global_thread();
     if (position >= assignments) return;
+    if (local_expert(router_indices[position], first_expert, experts) < 0) row_of[position] = -1;
+    if (position >= expert_start(bins, int(experts))) return;
     const int64 assignment = sorted_indices[position];
-    const int expert = int(router_indices[assignment]);
+    const int expert = local_expert(router_indices[assignment], first_expert, experts);
     const int rank = int(position) - expert_start(bins, expert);
     assign_row(row_starts, row_of, assignment_of, assignment, expert, rank, capacity);
 }

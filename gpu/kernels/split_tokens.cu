@@ -7,8 +7,9 @@
 //   fallback_rows  1 + r: 1 if the row cannot be split or its expert cannot
 //
 // The activations' scale is chosen before they are known, from a bound: by Cauchy and Schwarz no gate or up exceeds
-// b = |x| · |column| + |bias|, so with m = min(b, limit) an activation stays below (m + 1) · max(m, v), where
-// v = min(b, 0.2785 / alpha) bounds |gate · sigmoid(alpha · gate)| for negative gates. NaN and infinity give no bound.
+// b = |x| · |column| + |bias|, so with m = min(b, limit) an activation stays below (m + up_offset) · max(m, v),
+// where v = min(b, 0.2785 / alpha) bounds |gate · sigmoid(alpha · gate)| for negative gates. NaN and infinity give no
+// bound.
 #include "split.cuh"
 
 #ifdef HOPPER
@@ -40,11 +41,11 @@ __device__ __forceinline__ T block_sum(T value, Shared<T> of_warps) {
 }
 
 // A bound of |activated| for a bound of |gate| and |up|; infinite where there is none.
-__device__ __forceinline__ float activation_bound(float bound, float alpha, float limit) {
+__device__ __forceinline__ float activation_bound(float bound, float alpha, float limit, float up_offset) {
     if (!(limit >= 0.0f && bound >= 0.0f)) return __int_as_float(0x7f800000);
     const float clamped = fminf(bound, limit);
     const float negative = alpha > 0.0f ? fminf(bound, 0.2785f / alpha) : bound;
-    return 1.01f * (clamped + 1.0f) * fmaxf(clamped, negative);
+    return 1.01f * (clamped + up_offset) * fmaxf(clamped, negative);
 }
 
 // Grid: T. Block: SPLIT_THREADS, one block a token.
@@ -65,7 +66,7 @@ split_tokens(Global<const float> hidden_states, Global<const int64> router_indic
              Global<const int> row_starts, Global<const int> panel_starts, Global<const float> norms,
              Global<const int> fallback_experts, Global<uint64> packed, Global<float> row_scales,
              Global<int> fallback_rows, Global<int> large_counts, Global<int> progress, int64 hidden, int64 top_k,
-             int64 progress_words, float alpha, float limit) {
+             int64 first_expert, int64 progress_words, float alpha, float limit, float up_offset) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
     SHARED_ARRAY(int, largest_of_warps, SPLIT_THREADS / WARP);
@@ -101,7 +102,7 @@ split_tokens(Global<const float> hidden_states, Global<const int64> router_indic
     for (int64 assignment = token * top_k; assignment < (token + 1) * top_k; assignment++) {
         const int64 row = row_of[assignment];
         if (row < 0) continue;
-        const int64 expert = router_indices[assignment];
+        const int64 expert = router_indices[assignment] - first_expert;
         const int64 of_expert = row - row_starts[expert];
         const int line = int(of_expert % PANEL_ROWS);
         const int64 images = (panel_starts[expert] + of_expert / PANEL_ROWS) * k_blocks;
@@ -113,7 +114,7 @@ split_tokens(Global<const float> hidden_states, Global<const int64> router_indic
         }
         if (threadIdx.x != 0) continue;
         const float bound = 1.001f * sqrtf(squares) * norms[expert * 2] + norms[expert * 2 + 1];
-        const float activated = activation_bound(bound, alpha, limit);
+        const float activated = activation_bound(bound, alpha, limit, up_offset);
         // A bound near 0 needs no scale of its own.
         const Scale next = scale_of(magnitude(fmaxf(activated, 1e-18f)));
         row_scales[row * 2] = scale.inverse;

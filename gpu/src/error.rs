@@ -12,11 +12,13 @@ pub enum GpuError {
     /// The problem holds other weights than those that the pipeline was made with.
     #[error("the problem holds other weights than the pipeline")]
     OtherWeights,
-    /// The kernels compute no other layer, and every id has to be that of one of the experts.
-    #[error("expected the layer of gpt-oss and local experts alone, found {found}")]
+    /// The kernels do not compute such a layer.
+    #[error("layer: expected {expected}, found {found}")]
     Layer {
+        /// What they compute.
+        expected: &'static str,
         /// What is there instead.
-        found: &'static str,
+        found: String,
     },
     /// Assignments are numbered in 32 bits on the machine.
     #[error("{tokens} tokens · {top_k} top_k: expected fewer than 2^31 assignments")]

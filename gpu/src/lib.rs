@@ -1,4 +1,5 @@
-//! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32 and bf16.
+//! OpenAI-style (gpt-oss) binned mixture-of-experts as CUDA kernels, in fp32 and bf16, and that of other models: see
+//! [`CallLayer`].
 //!
 //! [`Pipeline`] computes what [`binned_experts_ref`](binned_experts_reference::binned_experts_ref) computes, on a
 //! [`Machine`]: a place with buffers that runs kernels by name. [`Cuda`] is a GPU. [`Emulator`] runs them on the CPU, built
@@ -48,7 +49,8 @@
 //!
 //! Nothing returns to the host between the first kernel and the last. From compute capability 9.0 on, each kernel is
 //! started before the one ahead of it has ended, and waits for it itself. Sums of floats have one order, whatever the
-//! order of the blocks, so two runs on one device give the same bits.
+//! order of the blocks, so two runs on one device give the same bits. Whether a token has the same bits in any batch is
+//! [asked for](Pipeline::batch_invariant) in fp32 on Hopper, and holds on all other paths.
 //!
 //! On a GPU a forward also takes tensors that are there already, and can be captured as a CUDA graph; weights that are
 //! there already can be adopted: `forward_on_device`, `capture` and `adopt` in the module `cuda`.
@@ -83,6 +85,7 @@ pub mod cuda;
 mod emulator;
 mod error;
 mod kernel;
+mod layer;
 mod machine;
 mod memory;
 mod path;
@@ -96,6 +99,7 @@ pub use cuda::Cuda;
 #[cfg(feature = "emulator")]
 pub use emulator::{Emulator, EmulatorBuffer, EmulatorBuilder, Schedule};
 pub use error::GpuError;
+pub use layer::CallLayer;
 pub use machine::{Arg, Capabilities, Launch, Machine, NamedArg};
 pub use path::{HOPPER_BF16, HOPPER_FP32, PORTABLE_BF16, PORTABLE_FP32, Path, PathElement};
 pub use pipeline::{Pipeline, Stages, Uploaded};

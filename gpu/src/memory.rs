@@ -135,7 +135,7 @@ pub(crate) fn run<M: Machine>(machine: &mut M, plan: &Plan, memories: &[&Memory<
         };
         let args = step.args.iter().map(arg).collect::<Result<Vec<_>, GpuError>>()?;
         // SAFETY: the step is one of a path's plan, whose buffers are as long as the kernels' heads say, and whose steps
-        // write what later ones read. Inputs are those of a `Problem`, which has checked every index.
+        // write what later ones read. Ids may have any value; an explicit order is that of a `Problem`, which has checked it.
         unsafe { machine.launch(step.launch, &args)? };
     }
     Ok(())

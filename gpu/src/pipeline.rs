@@ -9,6 +9,7 @@ use ndarray::{Array2, Array3, ArrayBase, Data, Dimension};
 use binned_experts_reference::{Dims, ExpertWeights, Problem};
 
 use crate::kernel::tiles_bf16::images;
+use crate::layer::CallLayer;
 use crate::memory::{Memory, run};
 use crate::path::buffers::{
     ACTIVATED, ASSIGNMENT_OF, BINS, DOWN_PROJ, DOWN_PROJ_BIAS, EXPERT_OUTPUT, EXPERT_OUTPUT_BF16, FALLBACK_ROWS,
@@ -27,6 +28,8 @@ pub struct Pipeline<M: Machine, T: PathElement = f32> {
     wish: &'static Path<T>,
     layer: Layer<M, T>,
     workspace: Memory<M>,
+    /// Whether the caller asks for the same bits in any batch.
+    is_batch_invariant: bool,
 }
 
 /// The weights of a layer, on the machine in the layout of the path that serves them.
@@ -46,17 +49,17 @@ struct Layer<M: Machine, T: PathElement> {
 /// alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stages<T = f32> {
-    /// Flat indices of the assignments in sorted order, `[T·K]`.
+    /// Flat indices of the assignments in sorted order, `[T·K]`; fewer where some experts are not local.
     pub sorted_indices: Option<Vec<i32>>,
     /// Inclusive cumulative counts, `[E]`.
     pub bins: Option<Vec<i32>>,
-    /// The row of each assignment, `[T·K]`; -1 for a dropped one.
+    /// The row of each assignment, `[T·K]`; -1 for a dropped one, and for one to an expert that is not local.
     pub row_of: Vec<i32>,
     /// The assignment of each row, `[R]`: the gather, which is part of the first product.
     pub assignment_of: Option<Vec<i32>>,
     /// First product and bias, `[R,2I]`.
     pub gate_up: Option<Array2<f32>>,
-    /// After the clamped SwiGLU, `[R,I]`.
+    /// After the activation, `[R,I]`.
     pub activated: Array2<f32>,
     /// Second product and bias, `[R,H]`.
     pub expert_output: Array2<f32>,
@@ -85,25 +88,20 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
         mut machine: M,
         path: &'static Path<T>,
     ) -> Result<Pipeline<M, T>, GpuError> {
-        let weights = weights.into();
-        if !weights.has_ups() {
-            return Err(GpuError::Layer {
-                found: "weights without ups",
-            });
-        }
-        let layer = Layer::new(weights, &mut machine, path)?;
+        let layer = Layer::new(weights.into(), &mut machine, path)?;
         Ok(Pipeline {
             machine,
             wish: path,
             layer,
             workspace: Memory::new(),
+            is_batch_invariant: false,
         })
     }
 
     /// Takes other weights, of any sizes; the workspace is kept.
     ///
     /// # Errors
-    /// [`GpuError::OutOfMemory`], or another error of the machine; the pipeline then has the weights it had.
+    /// As [`with_path`](Pipeline::with_path); the pipeline then has the weights it had.
     pub fn load_weights(&mut self, weights: impl Into<Arc<ExpertWeights<T>>>) -> Result<(), GpuError> {
         self.layer = Layer::new(weights.into(), &mut self.machine, self.wish)?;
         Ok(())
@@ -123,7 +121,24 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
             wish: path,
             layer,
             workspace: Memory::new(),
+            is_batch_invariant: false,
         })
+    }
+
+    /// Gives a token's row the same bits in any batch in which nothing of the token is dropped: they then depend on the
+    /// token, the weights and the machine alone. Every path but [`HOPPER_FP32`](crate::HOPPER_FP32) does so anyway; that
+    /// one then cuts no tiles, and takes longer where its last round of them is short.
+    #[must_use]
+    pub fn batch_invariant(self) -> Pipeline<M, T> {
+        Pipeline {
+            is_batch_invariant: true,
+            ..self
+        }
+    }
+
+    /// Whether a token's row has the same bits in any batch.
+    pub fn is_batch_invariant(&self) -> bool {
+        self.is_batch_invariant || self.wish.is_batch_invariant()
     }
 
     /// The weights; none if they were on the machine already.
@@ -170,8 +185,9 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
     /// The output of `binned_experts_ref`, `[B,S,H]`.
     ///
     /// # Errors
-    /// [`GpuError::OtherWeights`] unless the problem shares the pipeline's weights; a limit of
-    /// the kernels; an error of the machine. The pipeline can be used again.
+    /// [`GpuError::OtherWeights`] unless the problem shares the pipeline's weights; [`GpuError::Layer`] if its routing
+    /// weights are on what goes into an expert, or its activation is none that the kernels compute; a limit of the
+    /// kernels; an error of the machine. The pipeline can be used again.
     pub fn forward(&mut self, problem: &Problem<T>) -> Result<Array3<T>, GpuError> {
         let mut uploaded = self.upload(problem)?;
         uploaded.run()?;
@@ -215,6 +231,7 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
                 limit: call.max_rows(),
                 found: rows,
             })?;
+        let local = problem.bins().sorted_indices().len();
         let of_kept = |id, width| (id, [kept, width]);
         let gate_up = if plan.has(GATE_UP) {
             Some(self.read_rows::<f32>(of_kept(GATE_UP, 2 * intermediate))?)
@@ -232,7 +249,7 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
             self.read_rows::<bf16>(of_kept(EXPERT_OUTPUT_BF16, hidden))?
         };
         Ok(Stages {
-            sorted_indices: self.read_if(&plan, SORTED_INDICES, call.assignments())?,
+            sorted_indices: self.read_if(&plan, SORTED_INDICES, local)?,
             bins: self.read_if(&plan, BINS, experts)?,
             row_of: self.read(ROW_OF, call.assignments())?,
             assignment_of: self.read_if(&plan, ASSIGNMENT_OF, kept)?,
@@ -249,22 +266,22 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
         if !self.has_weights_of(problem) {
             return Err(GpuError::OtherWeights);
         }
-        if *problem.layer() != binned_experts_reference::Layer::GPT_OSS {
-            return Err(GpuError::Layer { found: "another layer" });
-        }
-        if problem.first_expert().is_some() {
-            return Err(GpuError::Layer {
-                found: "the experts of one rank",
-            });
-        }
         let call = Call {
             has_order: problem.explicit_order().is_some(),
             with_stages,
-            ..Call::new(problem.dims(), problem.activation(), self.machine.capabilities())?
+            ..self.call(problem.dims(), &CallLayer::of(problem)?)?
         };
         let plan = self.plan(&call, &Memory::new())?;
         self.upload_inputs(problem)?;
         Ok((call, plan))
+    }
+
+    /// What a forward is planned for.
+    pub(crate) fn call(&self, dims: Dims, layer: &CallLayer) -> Result<Call, GpuError> {
+        Ok(Call {
+            cuts_tiles: !self.is_batch_invariant,
+            ..Call::new(dims, layer, self.machine.capabilities())?
+        })
     }
 
     /// The plan of a forward, and a workspace of the right size for what is not lent.
@@ -407,6 +424,12 @@ impl<M: Machine, T: PathElement> Uploaded<'_, M, T> {
 
 impl<M: Machine, T: PathElement> Layer<M, T> {
     fn new(weights: Arc<ExpertWeights<T>>, machine: &mut M, wish: &'static Path<T>) -> Result<Layer<M, T>, GpuError> {
+        if !weights.has_ups() {
+            return Err(GpuError::Layer {
+                expected: "weights with ups",
+                found: "weights without".to_owned(),
+            });
+        }
         let (experts, intermediate, hidden) = weights.down_proj().dim();
         let dims = WeightDims {
             hidden,

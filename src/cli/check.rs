@@ -11,7 +11,7 @@ use super::interrupt::Interrupts;
 use super::junit::Junit;
 use super::saved::{self, Saved};
 use super::{Check, Conclusion, Failure, Format, print};
-use crate::engines::built_in;
+use crate::engines::{Checked, built_in};
 use crate::progress::Progress;
 
 /// The usual number of cases, and that of cases each of which takes a minute.
@@ -20,7 +20,7 @@ const LARGE_CASES: usize = 2;
 
 pub(super) fn check(arguments: &Check, interrupts: &Interrupts) -> Result<Conclusion, Failure> {
     for name in &arguments.engines.engine {
-        if built_in(name).is_some_and(|engine| !engine.is_checked) {
+        if built_in(name).is_some_and(|engine| engine.checked == Checked::Never) {
             return Err(format!("--engine: {name} is what engines are compared with; it cannot be checked").into());
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::engines::{BUILT_IN, BuiltIn, built_in};
+use crate::engines::{BUILT_IN, BuiltIn, Checked, built_in};
 use binned_experts_check::check::{AnyEngine, Contender, OpenEngine};
 use binned_experts_check::domain::DomainError;
 use binned_experts_check::program::{Limits, Program};
@@ -55,7 +55,7 @@ impl Engines {
         }
         let mut unavailable = Vec::new();
         if engines.is_empty() {
-            for engine in BUILT_IN.iter().filter(|engine| engine.is_checked) {
+            for engine in BUILT_IN.iter().filter(|engine| engine.checked == Checked::Always) {
                 match opened(engine) {
                     Ok(opened) => engines.push(opened),
                     Err(error) => unavailable.push(error.to_string()),
@@ -150,12 +150,12 @@ pub(super) fn opened(built_in: &'static BuiltIn) -> Result<Opened, Failure> {
 pub(super) fn list() -> Result<(), Failure> {
     for BuiltIn { name, about, open, .. } in &BUILT_IN {
         print(match open() {
-            Err(error) => format!("{name:<18} not available  {about}: {error}"),
-            Ok(_) => format!("{name:<18} available      {about}"),
+            Err(error) => format!("{name:<31} not available  {about}: {error}"),
+            Ok(_) => format!("{name:<31} available      {about}"),
         })?;
     }
     print(format!(
-        "{:<18} with --command  a program that speaks lines of JSON",
+        "{:<31} with --command  a program that speaks lines of JSON",
         "command"
     ))?;
     Ok(())

@@ -353,7 +353,7 @@ pub(crate) struct Report {
 pub(crate) struct Serve {
     /// A built-in engine.
     engine: String,
-    /// Other machine code for the kernels of the engine cuda-hopper or cuda-portable.
+    /// Other machine code for the kernels of the engine of a GPU.
     #[cfg(feature = "cuda")]
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,

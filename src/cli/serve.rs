@@ -20,13 +20,7 @@ fn engine(arguments: &Serve) -> Result<Box<dyn Engine>, Failure> {
         #[expect(unsafe_code, reason = "machine code can only be trusted")]
         // SAFETY: the user names the file, as that of any program to run.
         let engine = unsafe { crate::engines::with_image(built_in.name, image) }?;
-        return engine.ok_or_else(|| {
-            format!(
-                "--image: expected the engine cuda-hopper or cuda-portable, found {}",
-                built_in.name
-            )
-            .into()
-        });
+        return engine.ok_or_else(|| format!("--image: expected an engine of a GPU, found {}", built_in.name).into());
     }
     Ok(opened(built_in)?.engine)
 }

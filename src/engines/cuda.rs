@@ -8,6 +8,9 @@ use binned_experts_gpu::{
 use super::PipelineEngine;
 use super::pipeline::{EngineElement, poison_of};
 
+/// The engine whose rows have the same bits in any batch.
+const BATCH_INVARIANT: &str = "cuda-hopper-batch-invariant";
+
 impl PipelineEngine<Cuda> {
     /// A GPU and a path of the caller's choice, such as a GPU with a planted fault; each case decides the poison, if it
     /// has one. The engine takes the element type of the path.
@@ -30,6 +33,14 @@ impl PipelineEngine<Cuda> {
     pub fn cuda_hopper() -> Result<PipelineEngine<Cuda>, GpuError> {
         let [first, second] = poisoned()?;
         PipelineEngine::on_cuda(first, &HOPPER_FP32)?.with_path(second, &HOPPER_BF16)
+    }
+
+    /// As [`cuda_hopper`](PipelineEngine::cuda_hopper), where a token's row has the same bits in any batch.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if there is none, or it is of another architecture.
+    pub fn cuda_hopper_batch_invariant() -> Result<PipelineEngine<Cuda>, GpuError> {
+        Ok(PipelineEngine::cuda_hopper()?.batch_invariant(BATCH_INVARIANT))
     }
 
     /// As [`cuda_hopper`](PipelineEngine::cuda_hopper), with the kernels that every GPU runs.
@@ -68,7 +79,7 @@ fn set_poison(cuda: &mut Cuda, number: u64) {
     cuda.set_poison(poison_of(number));
 }
 
-/// The engine `cuda-hopper` or `cuda-portable` with other machine code; none for any other name.
+/// An engine of a GPU with other machine code; none for any other name.
 ///
 /// # Safety
 /// As for [`Cuda::with_image`].
@@ -78,7 +89,7 @@ fn set_poison(cuda: &mut Cuda, number: u64) {
 #[expect(unsafe_code, reason = "machine code can only be trusted")]
 pub unsafe fn with_image(name: &str, image: Vec<u8>) -> Result<Option<Box<dyn Engine>>, GpuError> {
     let is_hopper = match name {
-        "cuda-hopper" => true,
+        "cuda-hopper" | BATCH_INVARIANT => true,
         "cuda-portable" => false,
         _ => return Ok(None),
     };
@@ -92,6 +103,11 @@ pub unsafe fn with_image(name: &str, image: Vec<u8>) -> Result<Option<Box<dyn En
         PipelineEngine::on_cuda(machine()?, &HOPPER_FP32)?.with_path(machine()?, &HOPPER_BF16)?
     } else {
         PipelineEngine::on_cuda(machine()?, &PORTABLE_FP32)?.with_path(machine()?, &PORTABLE_BF16)?
+    };
+    let engine = if name == BATCH_INVARIANT {
+        engine.batch_invariant(BATCH_INVARIANT)
+    } else {
+        engine
     };
     Ok(Some(Box::new(engine)))
 }

@@ -42,6 +42,14 @@ impl PipelineEngine<Emulator> {
             .with(Emulator::new()?, &HOPPER_BF16)
     }
 
+    /// As [`emulator_hopper`](PipelineEngine::emulator_hopper), where a token's row has the same bits in any batch.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if there was no C++ compiler.
+    pub fn emulator_hopper_batch_invariant() -> Result<PipelineEngine<Emulator>, GpuError> {
+        Ok(PipelineEngine::emulator_hopper()?.batch_invariant("emulator-hopper-batch-invariant"))
+    }
+
     /// Runs the cases to come under one schedule.
     pub fn set_schedule(&mut self, schedule: Schedule) {
         self.schedule = Box::new(move |emulator, _| emulator.set_schedule(schedule));

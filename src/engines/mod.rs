@@ -29,53 +29,78 @@ pub struct BuiltIn {
     pub open: fn() -> Opened,
     /// Whether several compute side by side, one for each core.
     pub is_per_core: bool,
-    /// Whether it can be checked: the definition cannot, since it is what engines are compared with.
-    pub is_checked: bool,
+    /// When a check takes it.
+    pub checked: Checked,
+}
+
+/// When a check takes an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// Where no other is named, and it is available.
+    Always,
+    /// Where it is named.
+    Named,
+    /// Never: the definition is what engines are compared with.
+    Never,
 }
 
 /// The engines that are built in.
-pub const BUILT_IN: [BuiltIn; 6] = [
+pub const BUILT_IN: [BuiltIn; 8] = [
     BuiltIn {
         name: "reference",
         about: "binned-experts-reference: plain ndarray, every stage shown",
         open: || Ok(Box::new(Reference)),
         is_per_core: true,
-        is_checked: true,
+        checked: Checked::Always,
     },
     BuiltIn {
         name: "emulator-portable",
         about: "binned-experts-gpu on the CPU, in a strict emulator of a GPU: the kernels of every GPU",
         open: open::emulator_portable,
         is_per_core: true,
-        is_checked: true,
+        checked: Checked::Always,
     },
     BuiltIn {
         name: "emulator-hopper",
         about: "binned-experts-gpu on the CPU, in a strict emulator of a GPU: the kernels for Hopper's tensor cores",
         open: open::emulator_hopper,
         is_per_core: true,
-        is_checked: true,
+        checked: Checked::Always,
+    },
+    BuiltIn {
+        name: "emulator-hopper-batch-invariant",
+        about: "emulator-hopper where a token's row has the same bits in any batch",
+        open: open::emulator_hopper_batch_invariant,
+        is_per_core: true,
+        checked: Checked::Named,
     },
     BuiltIn {
         name: "cuda-portable",
         about: "binned-experts-gpu on the first GPU: the kernels of every GPU",
         open: open::cuda_portable,
         is_per_core: false,
-        is_checked: true,
+        checked: Checked::Always,
     },
     BuiltIn {
         name: "cuda-hopper",
         about: "binned-experts-gpu on the first GPU: the kernels for Hopper's tensor cores",
         open: open::cuda_hopper,
         is_per_core: false,
-        is_checked: true,
+        checked: Checked::Always,
+    },
+    BuiltIn {
+        name: "cuda-hopper-batch-invariant",
+        about: "cuda-hopper where a token's row has the same bits in any batch",
+        open: open::cuda_hopper_batch_invariant,
+        is_per_core: false,
+        checked: Checked::Named,
     },
     BuiltIn {
         name: "definition",
         about: "the definition in f64, rounded at the end; the oracle, so check does not take it",
         open: || Ok(Box::new(DefinitionEngine)),
         is_per_core: true,
-        is_checked: false,
+        checked: Checked::Never,
     },
 ];
 
@@ -93,9 +118,9 @@ pub fn built_in(name: &str) -> Option<&'static BuiltIn> {
     BUILT_IN.iter().find(|engine| engine.name == name)
 }
 
-/// Every engine that can be checked and is available here.
+/// Every engine that a check takes where none is named, and that is available here.
 pub fn available() -> Vec<AnyEngine> {
-    let checked = BUILT_IN.iter().filter(|engine| engine.is_checked);
+    let checked = BUILT_IN.iter().filter(|engine| engine.checked == Checked::Always);
     checked.filter_map(|engine| (engine.open)().ok()).collect()
 }
 
@@ -113,6 +138,11 @@ mod open {
         Ok(Box::new(super::PipelineEngine::emulator_hopper()?))
     }
 
+    #[cfg(feature = "emulator")]
+    pub(super) fn emulator_hopper_batch_invariant() -> Opened {
+        Ok(Box::new(super::PipelineEngine::emulator_hopper_batch_invariant()?))
+    }
+
     #[cfg(feature = "cuda")]
     pub(super) fn cuda_portable() -> Opened {
         Ok(Box::new(super::PipelineEngine::cuda_portable()?))
@@ -123,13 +153,18 @@ mod open {
         Ok(Box::new(super::PipelineEngine::cuda_hopper()?))
     }
 
+    #[cfg(feature = "cuda")]
+    pub(super) fn cuda_hopper_batch_invariant() -> Opened {
+        Ok(Box::new(super::PipelineEngine::cuda_hopper_batch_invariant()?))
+    }
+
     #[cfg(not(feature = "emulator"))]
     pub(super) fn emulator_portable() -> Opened {
         Err("built without the feature emulator".into())
     }
 
     #[cfg(not(feature = "emulator"))]
-    pub(super) use emulator_portable as emulator_hopper;
+    pub(super) use {emulator_portable as emulator_hopper, emulator_portable as emulator_hopper_batch_invariant};
 
     #[cfg(not(feature = "cuda"))]
     pub(super) fn cuda_portable() -> Opened {
@@ -137,7 +172,7 @@ mod open {
     }
 
     #[cfg(not(feature = "cuda"))]
-    pub(super) use cuda_portable as cuda_hopper;
+    pub(super) use {cuda_portable as cuda_hopper, cuda_portable as cuda_hopper_batch_invariant};
 }
 
 #[cfg(test)]

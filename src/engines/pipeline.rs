@@ -1,11 +1,11 @@
 //! The CUDA pipeline as an engine, on any machine.
 
-use binned_experts_gpu::{GpuError, Machine, POISONS, Path, PathElement, Pipeline};
-use binned_experts_reference::{ExpertWeights, Problem};
+use binned_experts_gpu::{CallLayer, GpuError, Machine, POISONS, Path, PathElement, Pipeline};
+use binned_experts_reference::{ExpertWeights, Problem, WeightOn};
 use half::bf16;
 use ndarray::{Array2, Array3};
 
-use binned_experts_check::domain::TieOrder;
+use binned_experts_check::domain::{Taken, TieOrder};
 use binned_experts_check::draw::mix;
 use binned_experts_check::{
     AnyProblem, CaseElement, Domain, ElementType, Engine, Fault, Outcome, Precision, Stage, Stages,
@@ -67,6 +67,22 @@ impl<M: Machine> PipelineEngine<M> {
         Ok(self)
     }
 
+    /// The same kernels where a token's row has the same bits in any batch.
+    pub(crate) fn batch_invariant(self, name: &'static str) -> PipelineEngine<M> {
+        PipelineEngine {
+            name,
+            f32: self.f32.map(Pipeline::batch_invariant),
+            bf16: self.bf16.map(Pipeline::batch_invariant),
+            schedule: self.schedule,
+        }
+    }
+
+    /// Whether that holds for each element type that it takes.
+    fn is_batch_invariant(&self) -> bool {
+        self.f32.as_ref().is_none_or(Pipeline::is_batch_invariant)
+            && self.bf16.as_ref().is_none_or(Pipeline::is_batch_invariant)
+    }
+
     fn outcome(&mut self, problem: &AnyProblem, order: u64) -> Result<Outcome, Fault> {
         match problem {
             AnyProblem::F32(problem) => self.outcome_of(problem, order),
@@ -105,6 +121,11 @@ impl<M: Machine> Engine for PipelineEngine<M> {
             precision: Some(taken.map(|(element, _)| Precision::of(*element)).collect()),
             tie_order: Some(TieOrder::Given),
             deterministic: Some(true),
+            batch_invariant: self.is_batch_invariant().then_some(true),
+            layers: Some(Taken::Any),
+            activation: Some(CallLayer::ACTIVATIONS.to_vec()),
+            weight_on: Some(vec![WeightOn::Output]),
+            foreign: Some(Taken::Any),
             ..Domain::default()
         }
     }

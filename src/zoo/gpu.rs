@@ -9,7 +9,7 @@ use binned_experts_gpu::{Cuda, cuda, sources};
 use tempfile::TempDir;
 
 use super::machine::BuildError;
-use super::{KernelPath, Kernels, Machine, ZooError};
+use super::{Kernels, Machine, ZooError};
 
 /// How long a GPU may take: a kernel may wait for ever.
 const LIMITS: Limits = Limits {
@@ -29,12 +29,12 @@ impl Machine {
     }
 }
 
-/// The first GPU with these kernels.
+/// The engine of this name on the first GPU, with these kernels.
 pub(super) fn engine(
     program: &Path,
     architecture: &str,
     kernels: &Kernels,
-    kernel_path: KernelPath,
+    name: &str,
 ) -> Result<Box<dyn Engine>, BuildError> {
     let source = sources::joined(kernels.iter().map(|(_, text)| text.as_str()));
     let image = cuda::compile(&source, architecture)?.image;
@@ -48,7 +48,7 @@ pub(super) fn engine(
     let words = [
         &program.to_string_lossy(),
         "serve",
-        kernel_path.cuda_engine(),
+        name,
         "--image",
         &path.to_string_lossy(),
     ];

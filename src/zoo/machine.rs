@@ -7,7 +7,7 @@ use binned_experts_check::Engine;
 use binned_experts_check::program::ProgramError;
 use binned_experts_gpu::{EmulatorBuilder, GpuError, Schedule};
 
-use super::{Animal, KernelPath, Kernels, ZooError, own_kernels};
+use super::{Animal, KernelPath, Kernels, Mode, ZooError, own_kernels};
 
 /// What runs the kernels.
 #[derive(Debug)]
@@ -42,12 +42,14 @@ impl Machine {
     ///
     /// # Errors
     /// [`ZooError`] if the patch does not apply or does not build.
-    pub fn engine(&self, animal: Option<&Animal>, path: KernelPath) -> Result<Box<dyn Engine>, ZooError> {
+    pub fn engine(&self, animal: Option<&Animal>, path: KernelPath, mode: Mode) -> Result<Box<dyn Engine>, ZooError> {
         let kernels = animal.map_or_else(|| Ok(own_kernels()), Animal::kernels)?;
         let built = match self {
-            Machine::Emulator(builder) => on_emulator(builder, &kernels, path),
+            Machine::Emulator(builder) => on_emulator(builder, &kernels, path, mode),
             #[cfg(feature = "cuda")]
-            Machine::Cuda { program, architecture } => super::gpu::engine(program, architecture, &kernels, path),
+            Machine::Cuda { program, architecture } => {
+                super::gpu::engine(program, architecture, &kernels, path.cuda_engine(mode))
+            }
         };
         built.map_err(|error| ZooError::Build {
             name: animal.map_or("no patch", |animal| &animal.name).to_owned(),
@@ -56,12 +58,17 @@ impl Machine {
     }
 }
 
-fn on_emulator(builder: &EmulatorBuilder, kernels: &Kernels, path: KernelPath) -> Result<Box<dyn Engine>, BuildError> {
+fn on_emulator(
+    builder: &EmulatorBuilder,
+    kernels: &Kernels,
+    path: KernelPath,
+    mode: Mode,
+) -> Result<Box<dyn Engine>, BuildError> {
     #[expect(unsafe_code, reason = "an animal is code that runs in this process")]
     // SAFETY: the kernels are those of the crate, but for one place that a file of the zoo changes. Whoever names the
     // zoo's folder trusts its files as code.
     let emulator = unsafe { builder.build(kernels, Schedule::default()) }?;
-    Ok(path.on_emulator(emulator)?)
+    Ok(path.on_emulator(emulator, mode)?)
 }
 
 /// Why kernels cannot be run.

@@ -43,6 +43,9 @@ pub struct Animal {
     pub story: String,
     /// The kernels it lives in.
     pub path: KernelPath,
+    /// What its cases are drawn inside of besides, such as the layers that show it.
+    #[serde(default)]
+    pub domain: Domain,
     /// The kernel file.
     pub file: String,
     /// Text that is in the file exactly once.
@@ -115,22 +118,41 @@ impl KernelPath {
     }
 
     /// The kernels on an emulator.
-    fn on_emulator(self, emulator: Emulator) -> Result<Box<dyn Engine>, GpuError> {
-        Ok(Box::new(match self {
+    fn on_emulator(self, emulator: Emulator, mode: Mode) -> Result<Box<dyn Engine>, GpuError> {
+        let engine = match self {
             KernelPath::Portable => PipelineEngine::on_emulator(emulator, &PORTABLE_FP32)?,
             KernelPath::Hopper => PipelineEngine::on_emulator(emulator, &HOPPER_FP32)?,
             KernelPath::HopperBf16 => PipelineEngine::on_emulator(emulator, &HOPPER_BF16)?,
+        };
+        Ok(Box::new(match mode {
+            Mode::Usual => engine,
+            Mode::BatchInvariant => engine.batch_invariant("emulator-batch-invariant"),
         }))
     }
 
     /// The engine of the kernels on a GPU.
     #[cfg(feature = "cuda")]
-    fn cuda_engine(self) -> &'static str {
-        match self {
-            KernelPath::Portable => "cuda-portable",
-            KernelPath::Hopper | KernelPath::HopperBf16 => "cuda-hopper",
+    fn cuda_engine(self, mode: Mode) -> &'static str {
+        match (self, mode) {
+            (KernelPath::Portable, _) => "cuda-portable",
+            (KernelPath::Hopper | KernelPath::HopperBf16, Mode::Usual) => "cuda-hopper",
+            (KernelPath::Hopper | KernelPath::HopperBf16, Mode::BatchInvariant) => "cuda-hopper-batch-invariant",
         }
     }
+}
+
+/// How the kernels are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As they are where nobody asks for more.
+    Usual,
+    /// So that a token's row has the same bits in any batch.
+    BatchInvariant,
+}
+
+impl Mode {
+    /// All.
+    const ALL: [Mode; 2] = [Mode::Usual, Mode::BatchInvariant];
 }
 
 /// A class of bugs, by its number.
@@ -247,14 +269,25 @@ impl Animal {
     /// # Errors
     /// [`ZooError::Syntax`].
     pub fn parse(name: &str, text: &str) -> Result<Animal, ZooError> {
-        let animal: Animal = toml::from_str(text).map_err(|error| ZooError::Syntax {
+        let refused = |error: &dyn std::fmt::Display| ZooError::Syntax {
             name: name.to_owned(),
             message: error.to_string(),
-        })?;
+        };
+        let animal: Animal = toml::from_str(text).map_err(|error| refused(&error))?;
+        animal.domain.check().map_err(|error| refused(&error))?;
         Ok(Animal {
             name: name.to_owned(),
             ..animal
         })
+    }
+
+    /// How its kernels are run: as its domain claims.
+    pub fn mode(&self) -> Mode {
+        if self.domain.is_batch_invariant() {
+            Mode::BatchInvariant
+        } else {
+            Mode::Usual
+        }
     }
 
     /// The kernels with the bug.

@@ -1,11 +1,11 @@
 //! Builds kernels with a bug, and runs cases until one fails.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::{Animal, KernelPath, Machine, ZooError};
+use super::{Animal, KernelPath, Machine, Mode, ZooError};
 use binned_experts_check::judge::{Mismatch, judge_spec};
 use binned_experts_check::{CaseSpec, Domain, Engine, Fault, MachineError, Selection, Stop, Verdict};
 
@@ -110,7 +110,7 @@ fn visit_one(machine: &Machine, animal: &Animal, budget: &Budget) -> Result<Visi
     if budget.stop.is_set() {
         return Err(MachineError::Interrupted.into());
     }
-    let mut engine = machine.engine(Some(animal), animal.path)?;
+    let mut engine = machine.engine(Some(animal), animal.path, animal.mode())?;
     let start = Instant::now();
     let cases = match animal.equivalent {
         None => budget.cases,
@@ -118,7 +118,7 @@ fn visit_one(machine: &Machine, animal: &Animal, budget: &Budget) -> Result<Visi
     };
     let known = budget.known.get(&animal.name).copied().filter(|case| *case <= cases);
     Ok(Visit {
-        catch: hunt(&mut *engine, animal.path, known.into_iter().chain(1..=cases), budget)?,
+        catch: hunt(&mut *engine, animal, known.into_iter().chain(1..=cases), budget)?,
         time: start.elapsed(),
         may_be_missed: machine.may_miss(animal),
         animal: animal.clone(),
@@ -136,33 +136,52 @@ pub fn control(
     visits: &[Visit],
     budget: &Budget,
 ) -> Result<Option<Catch>, ZooError> {
-    let of_path = visits.iter().filter(|visit| visit.animal.path == path);
-    let cases: BTreeSet<usize> = of_path.filter_map(|visit| Some(visit.catch.as_ref()?.case)).collect();
-    if cases.is_empty() {
-        return Ok(None);
+    for mode in Mode::ALL {
+        let animals = visits
+            .iter()
+            .filter(|visit| visit.animal.path == path && visit.animal.mode() == mode);
+        let mut caught: Vec<(&Animal, usize)> = animals
+            .filter_map(|visit| Some((&visit.animal, visit.catch.as_ref()?.case)))
+            .collect();
+        if caught.is_empty() {
+            continue;
+        }
+        // Animals whose cases are drawn inside of one domain share them.
+        caught.sort_by_key(|(_, case)| *case);
+        caught.dedup_by(|(one, one_case), (other, case)| one_case == case && one.domain == other.domain);
+        let mut engine = machine.engine(None, path, mode)?;
+        for (animal, case) in caught {
+            let failed = hunt(&mut *engine, animal, [case], budget)?;
+            if failed.is_some() {
+                return Ok(failed);
+            }
+        }
     }
-    let mut engine = machine.engine(None, path)?;
-    hunt(&mut *engine, path, cases, budget)
+    Ok(None)
 }
 
-/// The first case that fails of those with these numbers, counted from 1.
+/// The first case that fails of those of an animal with these numbers, counted from 1.
 fn hunt(
     engine: &mut dyn Engine,
-    path: KernelPath,
+    animal: &Animal,
     cases: impl IntoIterator<Item = usize>,
     budget: &Budget,
 ) -> Result<Option<Catch>, ZooError> {
     let selection = Selection {
-        domain: path.domain().meet(&budget.domain),
-        elements: vec![path.element()],
+        domain: animal.path.domain().meet(&animal.domain).meet(&budget.domain),
+        elements: vec![animal.path.element()],
         ..Selection::default()
     };
+    if selection.domain.check().is_err() {
+        // The budget's domain has no such case.
+        return Ok(None);
+    }
     for case in cases {
         if budget.stop.is_set() {
             return Err(MachineError::Interrupted.into());
         }
         let spec = CaseSpec::from_seed(budget.seed.wrapping_add(case as u64 - 1), &selection);
-        if !path.takes(&spec) {
+        if !animal.path.takes(&spec) {
             // Another path would serve.
             continue;
         }

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use binned_experts_check::case::{Routing, RoutingProfile, ValueProfile};
 use binned_experts_check::{AnyProblem, CaseSpec, ElementType};
 use binned_experts_gpu::cuda::{DeviceInputs, DeviceWeights};
-use binned_experts_gpu::{Cuda, GpuError, HOPPER_BF16, PORTABLE_BF16, PORTABLE_FP32, Path, PathElement, Pipeline};
-use binned_experts_reference::{Activation, Problem};
+use binned_experts_gpu::{
+    CallLayer, Cuda, GpuError, HOPPER_BF16, PORTABLE_BF16, PORTABLE_FP32, Path, PathElement, Pipeline,
+};
+use binned_experts_reference::Problem;
 use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut};
 use half::bf16;
 use libtest_mimic::{Failed, Trial};
 use ndarray::{Array2, Array3};
 
 use crate::trials::{Need, trial};
-use crate::{bf16_cases, f32_cases};
+use crate::{bf16_cases, f32_cases, of_other_models};
 
 pub(crate) fn trials(gpu: &Need) -> Vec<Trial> {
     vec![
@@ -48,6 +50,16 @@ fn view_mut<T: PathElement>(bytes: &mut CudaSlice<u8>) -> CudaViewMut<'_, T> {
     view.expect("as many bytes as the elements have")
 }
 
+/// The layer of a problem.
+fn layer_of<T: PathElement>(problem: &Problem<T>) -> CallLayer {
+    CallLayer {
+        kind: problem.layer().activation,
+        activation: problem.activation(),
+        scale: problem.layer().scale,
+        first_expert: problem.first_expert().unwrap_or(0),
+    }
+}
+
 /// A problem's tensors on the device.
 struct OnDevice {
     hidden_states: CudaSlice<u8>,
@@ -76,7 +88,7 @@ impl OnDevice {
             routing_weights: view(&self.routing_weights),
             top_k: problem.dims().top_k,
             capacity: problem.capacity(),
-            activation: problem.activation(),
+            layer: layer_of(problem),
         }
     }
 }
@@ -98,9 +110,7 @@ fn same_bits_on_device<T: PathElement>(problem: &Problem<T>) -> Result<bool, Fai
     let tensors = OnDevice::of(&other, problem)?;
     for run in 0..3 {
         let mut output = room(&other, problem)?;
-        #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
-        // SAFETY: they are those of a `Problem`.
-        unsafe { pipeline.forward_on_device(&tensors.inputs(problem), &mut view_mut(&mut output)) }?;
+        pipeline.forward_on_device(&tensors.inputs(problem), &mut view_mut(&mut output))?;
         if other.clone_dtoh(&output)? != expected {
             return Err(format!("run {run} differs from the forward from the host, {:?}", problem.dims()).into());
         }
@@ -153,9 +163,7 @@ fn same_bits_adopted<T: PathElement>(problem: &Problem<T>, path: &'static Path<T
     }
     let tensors = OnDevice::of(&other, problem)?;
     let mut output = room(&other, problem)?;
-    #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
-    // SAFETY: they are those of a `Problem`.
-    unsafe { adopted.forward_on_device(&tensors.inputs(problem), &mut view_mut(&mut output)) }?;
+    adopted.forward_on_device(&tensors.inputs(problem), &mut view_mut(&mut output))?;
     if other.clone_dtoh(&output)? != expected {
         return Err(format!("differs from uploaded weights, {:?}, {}", problem.dims(), path.name()).into());
     }
@@ -184,9 +192,15 @@ fn adopted_weights_give_the_same_bits() -> Result<(), Failed> {
 }
 
 fn tensors_on_the_device_give_the_same_bits() -> Result<(), Failed> {
-    let mut compared = [0; 2];
+    let plans = [
+        f32_cases(0, Vec::new()),
+        bf16_cases(0, Vec::new()),
+        of_other_models(f32_cases(0, Vec::new()))?,
+        of_other_models(bf16_cases(0, Vec::new()))?,
+    ];
+    let mut compared = [0; 4];
     for seed in 0..60 {
-        for (at, plan) in [f32_cases(0, Vec::new()), bf16_cases(0, Vec::new())].iter().enumerate() {
+        for (at, plan) in plans.iter().enumerate() {
             let spec = CaseSpec::from_seed(seed, &plan.selection);
             compared[at] += usize::from(match spec.build()? {
                 AnyProblem::F32(problem) => same_bits_on_device(&problem)?,
@@ -196,7 +210,7 @@ fn tensors_on_the_device_give_the_same_bits() -> Result<(), Failed> {
         }
     }
     if compared.iter().any(|compared| *compared < 40) {
-        return Err(format!("expected 40 comparisons of each type or more, found {compared:?}").into());
+        return Err(format!("expected 40 comparisons of each kind or more, found {compared:?}").into());
     }
     Ok(())
 }
@@ -229,7 +243,7 @@ fn replay<T: PathElement>(problem: &Problem<T>, calls: usize) -> Result<(), Fail
     let mut host = Pipeline::new(problem.weights().clone(), Cuda::new()?)?;
     let stream = host.machine().stream().context().new_stream()?;
     let mut pipeline = Pipeline::new(problem.weights().clone(), Cuda::on_stream(stream.clone())?)?;
-    let mut captured = pipeline.capture(TOKENS, TOP_K, CAPACITY, problem.activation())?;
+    let mut captured = pipeline.capture(TOKENS, TOP_K, CAPACITY, layer_of(problem))?;
     for call in 0..calls {
         let other = with_other_routing(problem, call)?;
         let expected = bits(&host.forward(&other)?);
@@ -237,9 +251,7 @@ fn replay<T: PathElement>(problem: &Problem<T>, calls: usize) -> Result<(), Fail
         stream.memcpy_dtod(&view::<T>(&tensors.hidden_states), &mut captured.hidden_states())?;
         stream.memcpy_dtod(&tensors.router_indices, &mut captured.router_indices())?;
         stream.memcpy_dtod(&view::<T>(&tensors.routing_weights), &mut captured.routing_weights())?;
-        #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
-        // SAFETY: they are those of a `Problem`.
-        unsafe { captured.launch() }?;
+        captured.launch()?;
         let mut found = room(&stream, problem)?;
         stream.memcpy_dtod(&captured.output(), &mut view_mut::<T>(&mut found))?;
         if stream.clone_dtoh(&found)? != expected {
@@ -297,9 +309,7 @@ fn tensors_that_do_not_fit_are_refused() -> Result<(), Failed> {
     let tensors = OnDevice::of(&stream, &problem)?;
     let mut output = room(&stream, &problem)?;
     let mut short = stream.alloc_zeros(output.len() - size_of::<bf16>())?;
-    #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
-    // SAFETY: nothing is launched.
-    let refused = unsafe { pipeline.forward_on_device(&tensors.inputs(&problem), &mut view_mut(&mut short)) };
+    let refused = pipeline.forward_on_device(&tensors.inputs(&problem), &mut view_mut(&mut short));
     let expected = "output: expected [48, 136] elements, found 6527";
     if refused.as_ref().err().map(ToString::to_string).as_deref() != Some(expected) {
         return Err(format!("expected {expected}; found {refused:?}").into());
@@ -319,19 +329,17 @@ fn tensors_that_do_not_fit_are_refused() -> Result<(), Failed> {
         return Err(format!("expected {expected}; found {refused:?}").into());
     }
     // The pipeline stays usable.
-    #[expect(unsafe_code, reason = "ids on the device can only be trusted")]
-    // SAFETY: they are those of a `Problem`.
-    unsafe { pipeline.forward_on_device(&tensors.inputs(&problem), &mut view_mut(&mut output)) }?;
+    pipeline.forward_on_device(&tensors.inputs(&problem), &mut view_mut(&mut output))?;
     if stream.clone_dtoh(&output)? != bits(&pipeline.forward(&problem)?) {
         return Err("the forward after an error differs".into());
     }
     // The default stream cannot be captured, and the portable path keeps f32.
-    let captured = pipeline.capture(TOKENS, TOP_K, CAPACITY, Activation::GPT_OSS).err();
+    let captured = pipeline.capture(TOKENS, TOP_K, CAPACITY, CallLayer::GPT_OSS).err();
     if !matches!(captured, Some(GpuError::Driver { .. })) {
         return Err(format!("expected an error of the driver, found {captured:?}").into());
     }
     let mut portable = Pipeline::with_path(problem.weights().clone(), Cuda::new()?, &PORTABLE_BF16)?;
-    match portable.capture(TOKENS, TOP_K, CAPACITY, Activation::GPT_OSS).err() {
+    match portable.capture(TOKENS, TOP_K, CAPACITY, CallLayer::GPT_OSS).err() {
         Some(GpuError::HostOnly { path: "portable_bf16" }) => Ok(()),
         found => Err(format!("expected the portable path to be refused, found {found:?}").into()),
     }

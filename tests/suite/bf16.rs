@@ -1,14 +1,12 @@
 //! The kernels in bf16 on the emulator: the golden from PyTorch, and a few generated cases.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use binned_experts::engines::built_in;
 use binned_experts::zoo::KernelPath;
-use binned_experts_check::check::{CaseResult, Contender, check};
 use binned_experts_check::{CheckPlan, ElementType, Selection};
 use libtest_mimic::{Failed, Trial};
 
+use crate::emulated::agree;
 use crate::needs;
 use crate::trials::trial;
 
@@ -25,24 +23,22 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn the_golden_agrees() -> Result<(), Failed> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/bfloat16.safetensors");
-    let compared = agree("emulator-hopper", 0, vec![golden.clone()])?;
+    let compared = agree("emulator-hopper", &plan(0, vec![golden.clone()]))?;
     // As it is, and in other orders.
     if compared < 2 {
         return Err(format!("expected the golden in several orders, found {compared}").into());
     }
-    agree("emulator-portable", 0, vec![golden])?;
+    agree("emulator-portable", &plan(0, vec![golden]))?;
     Ok(())
 }
 
 fn generated_cases_agree() -> Result<(), Failed> {
-    agree("emulator-hopper", CASES, Vec::new())?;
+    agree("emulator-hopper", &plan(CASES, Vec::new()))?;
     Ok(())
 }
 
-/// Checks an engine on each core, and returns the number of cases that were compared.
-fn agree(engine: &str, cases: usize, golden: Vec<PathBuf>) -> Result<usize, Failed> {
-    let open = built_in(engine).ok_or("no such engine")?.open;
-    let plan = CheckPlan {
+fn plan(cases: usize, golden: Vec<PathBuf>) -> CheckPlan {
+    CheckPlan {
         cases,
         golden,
         selection: Selection {
@@ -51,13 +47,5 @@ fn agree(engine: &str, cases: usize, golden: Vec<PathBuf>) -> Result<usize, Fail
             ..Selection::default()
         },
         ..CheckPlan::default()
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let contender = Contender::several(open()?, Box::new(open), cores);
-    let summary = check(&mut [contender], &plan, &mut |_: &CaseResult| ControlFlow::Continue(()))?;
-    if summary.agrees() {
-        Ok(summary.engines[0].compared())
-    } else {
-        Err(summary.to_string().into())
     }
 }

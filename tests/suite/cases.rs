@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use binned_experts::engines::{BUILT_IN, BuiltIn};
+use binned_experts::engines::{BUILT_IN, BuiltIn, Checked};
 use binned_experts_check::{CaseSpec, Verdict, judge_spec};
 use libtest_mimic::Trial;
 
@@ -12,7 +12,7 @@ use crate::trials::{named, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     let (compiler, gpu) = (needs::compiler(), needs::gpu());
     let mut trials = vec![trial(&[], every_case_tells_its_story)];
-    for engine in BUILT_IN.iter().filter(|engine| engine.is_checked) {
+    for engine in BUILT_IN.iter().filter(|engine| engine.checked != Checked::Never) {
         let need = match engine.name {
             name if name.starts_with("emulator") => Some(&compiler),
             name if name.starts_with("cuda") => Some(&gpu),

@@ -1,13 +1,19 @@
 //! The tests of the package but for those on a GPU, in one program, so that it is linked once.
 
 #[cfg(feature = "emulator")]
+mod batches;
+#[cfg(feature = "emulator")]
 mod bf16;
 mod cases;
 mod command;
 mod dependencies;
 mod domains;
+#[cfg(feature = "emulator")]
+mod emulated;
 mod fuzz_bodies;
 mod inside;
+#[cfg(feature = "emulator")]
+mod layers;
 mod needs;
 mod planted;
 mod python;
@@ -28,6 +34,8 @@ fn main() -> ExitCode {
     }
     let trials = [
         #[cfg(feature = "emulator")]
+        batches::trials(),
+        #[cfg(feature = "emulator")]
         bf16::trials(),
         cases::trials(),
         command::trials(),
@@ -35,6 +43,8 @@ fn main() -> ExitCode {
         domains::trials(),
         fuzz_bodies::trials(),
         inside::trials(),
+        #[cfg(feature = "emulator")]
+        layers::trials(),
         python::trials(),
         #[cfg(feature = "emulator")]
         tensor_cores::trials(),

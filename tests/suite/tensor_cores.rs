@@ -3,16 +3,18 @@
 use binned_experts_check::case::{SizeProfile, ValueProfile};
 use binned_experts_check::{AnyProblem, CaseSpec, ElementType, Selection};
 use binned_experts_gpu::{Emulator, Pipeline};
+use binned_experts_reference::{ActivationKind, Layer};
 use libtest_mimic::Trial;
 
 use crate::needs;
 use crate::trials::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial(
-        &[&needs::compiler()],
-        the_tensor_cores_take_the_rows_that_they_should,
-    )]
+    let compiler = needs::compiler();
+    vec![
+        trial(&[&compiler], the_tensor_cores_take_the_rows_that_they_should),
+        trial(&[&compiler], silu_needs_a_limit_for_its_bound),
+    ]
 }
 
 /// Cases of a profile.
@@ -98,5 +100,48 @@ fn the_tensor_cores_take_the_rows_that_they_should() {
             ValueProfile::HugeGates => 0.4..=0.9,
         };
         assert!(expected.contains(&share), "{found}: expected {expected:?}");
+    }
+}
+
+/// Without a limit the norms alone bound the activations of SiLU.
+fn silu_needs_a_limit_for_its_bound() {
+    const ROWS: usize = 32;
+    let selection = Selection {
+        elements: vec![ElementType::F32],
+        values: vec![ValueProfile::Gentle],
+        ..Selection::default()
+    };
+    let spec = CaseSpec {
+        batch: 1,
+        sequence: ROWS,
+        hidden: 512,
+        intermediate: 64,
+        experts: 1,
+        top_k: 1,
+        capacity: ROWS,
+        limit: 7.0,
+        special: None,
+        against: None,
+        warmup: None,
+        larger: None,
+        order: None,
+        ..CaseSpec::from_seed(0, &selection)
+    };
+    let AnyProblem::F32(problem) = spec.build().unwrap() else {
+        panic!("the selection asks for f32")
+    };
+    let mut pipeline = Pipeline::new(problem.weights().clone(), Emulator::new().unwrap()).unwrap();
+    for (activation, expected) in [
+        (ActivationKind::ClampedSwiglu, 0),
+        (ActivationKind::ClampedSilu, 0),
+        (ActivationKind::Silu, ROWS),
+    ] {
+        let layer = Layer {
+            activation,
+            ..Layer::GPT_OSS
+        };
+        let problem = problem.clone().with_layer(layer).unwrap();
+        let stages = pipeline.forward_with_stages(&problem).unwrap();
+        assert_eq!(stages.fallback_rows, Some(expected), "{activation}");
     }
 }

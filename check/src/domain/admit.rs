@@ -3,7 +3,7 @@
 use binned_experts_reference::Problem;
 use ndarray::Array2;
 
-use super::{Axis, Domain};
+use super::{Axis, Domain, is_in};
 use crate::case::{CaseSpec, ForeignIds, LayerSpec, SpecError, SpecialValue, ViewKind};
 use crate::named::Named;
 use crate::oracle::Precision;
@@ -149,6 +149,13 @@ impl Domain {
         if !takes_layer {
             return Err(outside("layers", self.layers_text(), facts.layer));
         }
+        let (activation, weight_on) = (facts.layer.activation, facts.layer.weight_on);
+        if !is_in(&self.activation, &activation) {
+            return Err(outside("activation", either(&self.activation), activation));
+        }
+        if !is_in(&self.weight_on, &weight_on) {
+            return Err(outside("weight_on", either(&self.weight_on), weight_on));
+        }
         if let Some(ids) = facts.foreign
             && !self.foreign.as_ref().is_some_and(|foreign| foreign.admits(&ids))
         {
@@ -180,6 +187,12 @@ impl Domain {
         }
         Ok(())
     }
+}
+
+/// The entries of a list.
+fn either<T: ToString>(list: &Option<Vec<T>>) -> String {
+    let names: Vec<String> = list.iter().flatten().map(T::to_string).collect();
+    names.join(" or ")
 }
 
 fn outside(field: &'static str, expected: impl Into<String>, found: impl ToString) -> Outside {

@@ -1,6 +1,6 @@
 //! Reading a domain, and refusing one that makes no sense.
 
-use super::{Axis, Domain, DomainError, Taken};
+use super::{Axis, Domain, DomainError};
 use crate::case::{CaseSpec, LayerSpec};
 use crate::named::Named;
 use crate::oracle::Precision;
@@ -30,7 +30,7 @@ impl Domain {
         self.check_precision()?;
         listed("alpha", self.alpha.as_deref(), f64::is_finite, "finite numbers")?;
         listed("limit", self.limit.as_deref(), |limit| !limit.is_nan(), "numbers")?;
-        if self.layers == Some(Taken::Listed(Vec::new())) {
+        if self.drawn_layers().is_empty() {
             return Err(DomainError::new("layers", "at least one layer that all take", "none"));
         }
         self.drawn_layers().into_iter().try_for_each(|layer| {

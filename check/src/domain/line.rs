@@ -81,7 +81,7 @@ impl Domain {
     /// Whether an activation of its layers has a parameter.
     fn has(&self, parameter: fn(ActivationKind) -> bool) -> bool {
         match &self.layers {
-            Some(Taken::Listed(layers)) => layers.iter().any(|layer| parameter(layer.activation)),
+            Some(Taken::Listed(_)) => self.drawn_layers().iter().any(|layer| parameter(layer.activation)),
             Some(Taken::Any) | None => true,
         }
     }
@@ -91,7 +91,7 @@ impl Domain {
         match &self.layers {
             None => format!("layer {}", LayerSpec::default()),
             Some(Taken::Any) => "any layer".to_owned(),
-            Some(Taken::Listed(layers)) => match &layers[..] {
+            Some(Taken::Listed(_)) => match &self.drawn_layers()[..] {
                 [layer] => format!("layer {layer}"),
                 layers => format!("layer in {{{}}}", listed(layers, ", ")),
             },

@@ -9,11 +9,13 @@ mod beyond;
 mod check;
 mod error;
 mod line;
+mod names;
 mod numbers;
 mod rule;
 mod sizes;
 mod taken;
 
+use binned_experts_reference::{ActivationKind, WeightOn};
 use serde::{Deserialize, Serialize};
 
 pub use admit::Outside;
@@ -105,6 +107,12 @@ pub struct Domain {
     /// The kinds of layers. Where it says nothing, that of gpt-oss alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<Taken<LayerSpec>>,
+    /// The activations that its layers may have.
+    #[serde(skip_serializing_if = "Option::is_none", with = "names")]
+    pub activation: Option<Vec<ActivationKind>>,
+    /// What the routing weight of its layers may be multiplied with.
+    #[serde(skip_serializing_if = "Option::is_none", with = "names")]
+    pub weight_on: Option<Vec<WeightOn>>,
     /// What may stand in slots whose expert is not local. Where it says nothing, every id is that of one of the E experts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Taken<ForeignIds>>,
@@ -179,6 +187,8 @@ impl Domain {
             alpha: common(&self.alpha, &other.alpha),
             limit: common(&self.limit, &other.limit),
             layers: Taken::meet(&self.layers, &other.layers),
+            activation: common(&self.activation, &other.activation),
+            weight_on: common(&self.weight_on, &other.weight_on),
             foreign: Taken::meet(&self.foreign, &other.foreign),
             views: Taken::meet(&self.views, &other.views),
             finite: flag(self.finite, other.finite, true),
@@ -230,7 +240,14 @@ impl Domain {
 
     /// The kinds of layers that cases are drawn with.
     pub(crate) fn drawn_layers(&self) -> Vec<LayerSpec> {
-        Taken::listed(&self.layers).map_or_else(|| vec![LayerSpec::default()], <[LayerSpec]>::to_vec)
+        let usual = [LayerSpec::default()];
+        let layers = Taken::listed(&self.layers).unwrap_or(&usual).iter().copied();
+        layers.filter(|layer| self.takes_parts(layer)).collect()
+    }
+
+    /// Whether a layer has an activation, and the routing weight at a place, that it takes.
+    fn takes_parts(&self, layer: &LayerSpec) -> bool {
+        is_in(&self.activation, &layer.activation) && is_in(&self.weight_on, &layer.weight_on)
     }
 
     /// What cases are drawn with in slots whose expert is not local; nothing where there are none.
@@ -252,6 +269,11 @@ impl Domain {
     pub fn is_batch_invariant(&self) -> bool {
         self.batch_invariant == Some(true)
     }
+}
+
+/// Whether a list holds something; one that is not given holds everything.
+fn is_in<T: PartialEq>(list: &Option<Vec<T>>, entry: &T) -> bool {
+    list.as_ref().is_none_or(|list| list.contains(entry))
 }
 
 /// What is in both lists; a list that is not given holds everything.

@@ -175,6 +175,53 @@ fn every_layer_of_the_domain_is_drawn_and_no_other() {
     assert_eq!(outside, "layers: expected layer gpt-oss, found mixtral");
 }
 
+/// Parts of layers that a domain leaves out are those of no case; where nobody asks for a layer, the usual one is drawn.
+#[test]
+fn a_domain_may_take_some_activations_and_places_of_the_weight() {
+    let some = "layers = 'any'\nactivation = ['clamped-swiglu', 'silu']\nweight_on = ['output']\n";
+    let domain: Domain = some.parse().unwrap();
+    for seed in 0..100 {
+        let drawn = CaseSpec::from_seed(seed, &selection(some));
+        assert_eq!(drawn, CaseSpec::from_seed(seed, &Selection::default()));
+    }
+    let of = |layers: &str| layers.parse::<Domain>().unwrap().meet(&domain);
+    let asked = Selection {
+        domain: of("layers = ['mixtral', 'llama4', 'nemotron-h', 'deepseek-v3']"),
+        ..Selection::default()
+    };
+    let drawn: BTreeSet<String> = (0..60)
+        .map(|seed| CaseSpec::from_seed(seed, &asked).layer.to_string())
+        .collect();
+    assert_eq!(drawn, BTreeSet::from(["deepseek-v3", "mixtral"].map(str::to_owned)));
+    for (layer, expected) in [
+        (
+            "gelu-tanh",
+            "activation: expected clamped-swiglu or silu, found gelu-tanh",
+        ),
+        (
+            "relu-squared",
+            "activation: expected clamped-swiglu or silu, found relu-squared",
+        ),
+        ("silu', weight_on = 'input", "weight_on: expected output, found input"),
+    ] {
+        let layers = format!("layers = [{{ activation = '{layer}' }}]");
+        let spec = CaseSpec::from_seed(0, &selection(&layers));
+        assert_eq!(domain.admits(&spec).unwrap_err().to_string(), expected);
+        let none = of(&layers).check().unwrap_err().to_string();
+        assert_eq!(
+            none,
+            "domain: layers: expected at least one layer that all take, found none"
+        );
+    }
+    let read: Domain = Domain::from_json(&serde_json::to_string(&domain).unwrap()).unwrap();
+    assert_eq!(read, domain);
+    let error = "activation = ['tanh']".parse::<Domain>().unwrap_err().to_string();
+    assert!(
+        error.contains("activation: expected one of clamped-swiglu, silu"),
+        "{error}"
+    );
+}
+
 /// A domain with the layer of gpt-oss alone draws what one without layers draws.
 #[test]
 fn a_domain_of_the_usual_layer_draws_the_usual_cases() {

@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use binned_experts_reference::{Activation, Dims};
+use binned_experts_reference::Dims;
 use bytemuck::Pod;
 use cudarc::driver::{
     CudaGraph, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop, sys,
@@ -14,17 +14,18 @@ use cudarc::driver::{
 
 use super::{Cuda, CudaBuffer, driver};
 use crate::error::product;
+use crate::layer::CallLayer;
 use crate::memory::Memory;
 use crate::path::buffers::{HIDDEN_STATES, OUTPUT, ROUTER_INDICES, ROUTING_WEIGHTS};
 use crate::path::{Call, PathElement};
 use crate::plan::BufferId;
-use crate::{GpuError, Machine, Pipeline};
+use crate::{GpuError, Pipeline};
 
 /// The inputs of a forward, on the device and in row-major order. T is the length of `hidden_states` over H.
 pub struct DeviceInputs<'a, T> {
     /// The tokens, `[T,H]`.
     pub hidden_states: CudaView<'a, T>,
-    /// The experts of each token, `[T,K]`.
+    /// The experts of each token, `[T,K]`. Any value is taken: an id of no local expert adds nothing.
     pub router_indices: CudaView<'a, i64>,
     /// The dense routing weights, `[T,E]`.
     pub routing_weights: CudaView<'a, T>,
@@ -32,8 +33,8 @@ pub struct DeviceInputs<'a, T> {
     pub top_k: usize,
     /// C.
     pub capacity: usize,
-    /// Parameters of the activation.
-    pub activation: Activation,
+    /// The layer.
+    pub layer: CallLayer,
 }
 
 /// A forward as a CUDA graph, with the tensors that it reads and writes. Its launch costs the host less than those of the
@@ -62,8 +63,8 @@ impl<T: PathElement> Pipeline<Cuda, T> {
     /// Launches a forward on tensors of the caller's, without waiting for it. `output` is `[T,H]`.
     ///
     /// ```no_run
-    /// use binned_experts_gpu::{Cuda, Pipeline, cuda::DeviceInputs};
-    /// use binned_experts_reference::{Activation, ExpertWeights};
+    /// use binned_experts_gpu::{CallLayer, Cuda, Pipeline, cuda::DeviceInputs};
+    /// use binned_experts_reference::ExpertWeights;
     /// use ndarray::{Array2, Array3};
     ///
     /// let (tokens, hidden, intermediate, experts, top_k) = (8, 64, 32, 4, 2);
@@ -85,23 +86,19 @@ impl<T: PathElement> Pipeline<Cuda, T> {
     ///     routing_weights: routing_weights.as_view(),
     ///     top_k,
     ///     capacity: tokens,
-    ///     activation: Activation::GPT_OSS,
+    ///     layer: CallLayer::GPT_OSS,
     /// };
-    /// // SAFETY: every index is below 4.
-    /// unsafe { pipeline.forward_on_device(&inputs, &mut output.as_view_mut())? };
+    /// pipeline.forward_on_device(&inputs, &mut output.as_view_mut())?;
     /// let output: Vec<f32> = stream.clone_dtoh(&output)?; // waits
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// # Safety
-    /// When the kernels run, every value of `router_indices` is below E and at least 0. They take them as indices.
-    ///
     /// # Errors
     /// [`GpuError::Length`] if a tensor has another length than the sizes ask for, [`GpuError::OtherDevice`] if one is
     /// on another device, [`GpuError::HostOnly`] if the path keeps its tensors in another element type,
-    /// [`GpuError::Reference`] if there are ids and no experts, a limit of the kernels, or an error of the driver. The
-    /// pipeline can be used again.
-    pub unsafe fn forward_on_device(
+    /// [`GpuError::Layer`] if the kernels do not compute the activation, a limit of the kernels, or an error of the driver.
+    /// The pipeline can be used again.
+    pub fn forward_on_device(
         &mut self,
         inputs: &DeviceInputs<'_, T>,
         output: &mut CudaViewMut<'_, T>,
@@ -146,10 +143,6 @@ impl<T: PathElement> Pipeline<Cuda, T> {
                 });
             }
         }
-        if experts == 0 && !inputs.router_indices.is_empty() {
-            // No id is right, and those of a graph begin as 0.
-            return Err(binned_experts_reference::Error::NoExperts.into());
-        }
         let dims = Dims {
             tokens,
             hidden,
@@ -158,7 +151,7 @@ impl<T: PathElement> Pipeline<Cuda, T> {
             top_k: inputs.top_k,
             capacity: inputs.capacity,
         };
-        Call::new(dims, inputs.activation, self.machine().capabilities())
+        self.call(dims, &inputs.layer)
     }
 
     /// Captures the forward of T tokens with K experts each and capacity C as a graph. Its inputs are zeros until they are
@@ -172,7 +165,7 @@ impl<T: PathElement> Pipeline<Cuda, T> {
         tokens: usize,
         top_k: usize,
         capacity: usize,
-        activation: Activation,
+        layer: CallLayer,
     ) -> Result<Captured<'_, T>, GpuError> {
         let [hidden, _, experts] = self.weight_sizes();
         let stream = self.machine().stream().clone();
@@ -186,7 +179,7 @@ impl<T: PathElement> Pipeline<Cuda, T> {
             routing_weights: routing_weights.view(),
             top_k,
             capacity,
-            activation,
+            layer,
         };
         let graph = self.graph_of(&inputs, &mut output.view_mut())?;
         Ok(Captured {
@@ -246,12 +239,9 @@ impl<T: PathElement> Captured<'_, T> {
 
     /// Launches the forward, without waiting for it.
     ///
-    /// # Safety
-    /// As [`forward_on_device`](Pipeline::forward_on_device).
-    ///
     /// # Errors
     /// [`GpuError::Driver`].
-    pub unsafe fn launch(&mut self) -> Result<(), GpuError> {
+    pub fn launch(&mut self) -> Result<(), GpuError> {
         let stream = self.pipeline.machine().stream();
         let _guards = (
             self.hidden_states.bytes.device_ptr(stream).1,

@@ -1,6 +1,6 @@
 //! `kernels/combine.cu`: the weighted sum over the slots.
 
-use super::{Planned, buffer, int, step};
+use super::{Planned, buffer, float, int, step};
 use crate::path::Call;
 use crate::path::buffers::*;
 
@@ -17,6 +17,8 @@ pub(crate) fn combine(call: &Call) -> Planned {
         int("hidden", call.dims.hidden),
         int("experts", call.dims.experts),
         int("top_k", call.dims.top_k),
+        int("first_expert", call.first_expert),
+        float("scale", call.scale),
     ];
     // Four columns a thread.
     let threads = call.dims.tokens.saturating_mul(call.dims.hidden.div_ceil(4));

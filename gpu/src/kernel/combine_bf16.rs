@@ -1,7 +1,7 @@
 //! `kernels/combine_bf16.cu`: the weighted sum over the slots, in bf16.
 
 use super::tiles_bf16::CHUNK;
-use super::{Planned, buffer, int, named, step};
+use super::{Planned, buffer, float, int, named, step};
 use crate::path::Call;
 use crate::path::buffers::*;
 
@@ -18,6 +18,8 @@ pub(crate) fn combine_bf16(call: &Call) -> Planned {
         int("hidden", call.dims.hidden),
         int("experts", call.dims.experts),
         int("top_k", call.dims.top_k),
+        int("first_expert", call.first_expert),
+        float("scale", call.scale),
     ];
     let threads = call.dims.tokens.saturating_mul(call.dims.hidden / CHUNK);
     step("combine_bf16", threads.div_ceil(COMBINE_THREADS), COMBINE_THREADS, args)

@@ -36,8 +36,10 @@ pub(crate) fn experts(call: &Call) -> Planned {
         int("n_experts", call.dims.experts),
         int("gate_up_tiles", gate_up_tiles(call.dims.intermediate)),
         int("down_tiles", down_tiles(call.dims.hidden)),
+        int("cuts_tiles", usize::from(call.cuts_tiles)),
         float("alpha", call.activation.alpha),
         float("limit", call.activation.limit),
+        float("up_offset", call.activation.up_offset),
     ];
     // A block that draws the last piece draws once more, and finds nothing.
     let draws = tiles(call).saturating_add(DOWN_PARTS * (cut_tiles(call) + blocks(call)));
@@ -64,7 +66,11 @@ pub(crate) fn progress_words(call: &Call) -> usize {
 
 /// The most tiles that are cut into parts.
 pub(crate) fn cut_tiles(call: &Call) -> usize {
-    tiles_of_down(call).min(blocks(call).saturating_sub(1))
+    if call.cuts_tiles {
+        tiles_of_down(call).min(blocks(call).saturating_sub(1))
+    } else {
+        0
+    }
 }
 
 fn blocks(call: &Call) -> usize {

@@ -25,6 +25,7 @@ pub(crate) fn experts_bf16(call: &Call) -> Planned {
         int("n_experts", call.dims.experts),
         float("alpha", call.activation.alpha),
         float("limit", call.activation.limit),
+        float("up_offset", call.activation.up_offset),
     ];
     let line_tiles = line_tiles_of_gate_up(call.dims.intermediate).saturating_add(line_tiles_of_down(call.dims.hidden));
     let tiles = most_panels(call).saturating_mul(line_tiles);

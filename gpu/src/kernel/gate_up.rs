@@ -22,6 +22,7 @@ pub(crate) fn gate_up(call: &Call, rows: Rows) -> Planned {
         int("top_k", call.dims.top_k),
         float("alpha", call.activation.alpha),
         float("limit", call.activation.limit),
+        float("up_offset", call.activation.up_offset),
     ];
     let tiles = tiles(call, call.dims.intermediate.saturating_mul(2));
     step("gate_up", rows.blocks(call, tiles), TILE_THREADS, args)

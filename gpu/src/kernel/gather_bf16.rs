@@ -26,6 +26,7 @@ pub(crate) fn gather_bf16(call: &Call) -> Planned {
         int("hidden", call.dims.hidden),
         int("n_experts", call.dims.experts),
         int("top_k", call.dims.top_k),
+        int("first_expert", call.first_expert),
         int("progress_words", progress_words(call)),
     ];
     let blocks = call.dims.tokens.div_ceil(EXPERTS_THREADS / WARP);
@@ -46,6 +47,7 @@ pub(crate) fn route_gather_bf16(call: &Call) -> Planned {
         int("hidden", call.dims.hidden),
         int("n_experts", call.dims.experts),
         int("top_k", call.dims.top_k),
+        int("first_expert", call.first_expert),
         int("capacity", call.dims.capacity),
         int("progress_words", progress_words(call)),
     ];

@@ -20,6 +20,7 @@ pub(crate) fn count_assignments(call: &Call) -> Planned {
         buffer(COUNTS),
         int("assignments", call.assignments()),
         int("experts", call.dims.experts),
+        int("first_expert", call.first_expert),
     ];
     step(
         "count_assignments",
@@ -54,6 +55,7 @@ pub(crate) fn rank_assignments(call: &Call) -> Planned {
         buffer(ASSIGNMENT_OF),
         int("assignments", call.assignments()),
         int("experts", call.dims.experts),
+        int("first_expert", call.first_expert),
         int("capacity", call.dims.capacity),
     ];
     step(
@@ -73,6 +75,8 @@ pub(crate) fn place_order(call: &Call) -> Planned {
         buffer(ROW_OF),
         buffer(ASSIGNMENT_OF),
         int("assignments", call.assignments()),
+        int("experts", call.dims.experts),
+        int("first_expert", call.first_expert),
         int("capacity", call.dims.capacity),
     ];
     step(

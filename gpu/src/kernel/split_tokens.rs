@@ -23,9 +23,11 @@ pub(crate) fn split_tokens(call: &Call) -> Planned {
         buffer(PROGRESS),
         int("hidden", call.dims.hidden),
         int("top_k", call.dims.top_k),
+        int("first_expert", call.first_expert),
         int("progress_words", progress_words(call)),
         float("alpha", call.activation.alpha),
         float("limit", call.activation.limit),
+        float("up_offset", call.activation.up_offset),
     ];
     let tokens = if call.max_rows() > 0 { call.dims.tokens } else { 0 };
     step("split_tokens", tokens, SPLIT_THREADS, args)

@@ -69,19 +69,20 @@ fn arguments_that_do_not_fit_are_named() {
         .into_iter()
         .find(|head| head.kernel == "count_assignments")
         .unwrap();
-    let right: [NamedArg<'_, ()>; 4] = [
+    let right: [NamedArg<'_, ()>; 5] = [
         ("router_indices", Arg::Null),
         ("counts", Arg::Null),
         ("assignments", Arg::I64(1)),
         ("experts", Arg::I64(1)),
+        ("first_expert", Arg::I64(0)),
     ];
     assert_eq!(head.check(&right), Ok(()));
     let report = |args: &[NamedArg<'_, ()>]| head.check(args).unwrap_err();
-    assert_eq!(report(&right[1..]), "expected 4 arguments, found 3");
-    let [indices, counts, assignments, experts] = right;
-    let swapped = [counts, indices, assignments, experts];
+    assert_eq!(report(&right[1..]), "expected 5 arguments, found 4");
+    let [indices, counts, assignments, experts, first_expert] = right;
+    let swapped = [counts, indices, assignments, experts, first_expert];
     assert_eq!(report(&swapped), "expected the argument router_indices, found counts");
-    let other = [indices, counts, ("assignments", Arg::F32(1.0)), experts];
+    let other = [indices, counts, ("assignments", Arg::F32(1.0)), experts, first_expert];
     assert_eq!(report(&other), "assignments: expected an i64, found an f32");
 }
 

@@ -22,9 +22,9 @@ pub(crate) const ROW_STARTS: BufferId = BufferId("row_starts");
 pub(crate) const TILE_STARTS: BufferId = BufferId("tile_starts");
 /// First panel of each expert and their number, `[E+1]`, i32.
 pub(crate) const PANEL_STARTS: BufferId = BufferId("panel_starts");
-/// `[T·K]`, i32.
+/// `[T·K]`, i32; of which the first are the assignments to local experts.
 pub(crate) const SORTED_INDICES: BufferId = BufferId("sorted_indices");
-/// The row of each assignment, `[T·K]`, i32; -1 for a dropped one.
+/// The row of each assignment, `[T·K]`, i32; -1 for a dropped one, and for one to an expert that is not local.
 pub(crate) const ROW_OF: BufferId = BufferId("row_of");
 /// The assignment of each row, `[R]`, i32.
 pub(crate) const ASSIGNMENT_OF: BufferId = BufferId("assignment_of");

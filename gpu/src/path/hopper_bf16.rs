@@ -24,6 +24,7 @@ pub static HOPPER_BF16: Path<bf16> = Path {
     name: "hopper_bf16",
     element: PhantomData,
     needs_hopper: true,
+    is_batch_invariant: true,
     widens: false,
     takes,
     fallback: Some(&PORTABLE_BF16),

@@ -18,6 +18,8 @@ pub static HOPPER_FP32: Path = Path {
     name: "hopper_fp32",
     element: PhantomData,
     needs_hopper: true,
+    // Tiles of the last round are cut along the depth.
+    is_batch_invariant: false,
     widens: false,
     // Below it the products left out and the truncated sums weigh more than the roundings of f32.
     takes: |dims| dims.hidden.min(dims.intermediate) >= 32,

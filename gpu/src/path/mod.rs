@@ -8,12 +8,13 @@ mod portable;
 
 use std::marker::PhantomData;
 
-use binned_experts_reference::{Activation, Dims, Element};
+use binned_experts_reference::{Dims, Element, Error};
 use bytemuck::Pod;
 use half::bf16;
 
 use crate::GpuError;
 use crate::error::INDEX_LIMIT;
+use crate::layer::{CallLayer, Swiglu};
 use crate::machine::Capabilities;
 use crate::plan::Plan;
 
@@ -26,6 +27,8 @@ pub struct Path<T: 'static = f32> {
     name: &'static str,
     element: PhantomData<T>,
     needs_hopper: bool,
+    /// Whether a token's row has the same bits in any batch, even where tiles are cut.
+    is_batch_invariant: bool,
     /// Whether the machine keeps tensors in f32, whatever `T` is.
     pub(crate) widens: bool,
     /// Whether it takes weights of these sizes.
@@ -69,11 +72,17 @@ pub(crate) struct WeightDims {
 pub(crate) struct Call {
     /// The sizes; the capacity is at most T·K.
     pub(crate) dims: Dims,
-    pub(crate) activation: Activation,
+    pub(crate) activation: Swiglu,
+    /// The factor on the sum over the slots.
+    pub(crate) scale: f64,
+    /// The id of the first expert. Those of all experts are below 2^63.
+    pub(crate) first_expert: usize,
     /// Whether the caller gives the order of the assignments.
     pub(crate) has_order: bool,
     /// Whether the caller asks for what each stage computed.
     pub(crate) with_stages: bool,
+    /// Whether a tile of the second product may be cut along the depth, depending on the batch.
+    pub(crate) cuts_tiles: bool,
     pub(crate) multiprocessors: usize,
 }
 
@@ -94,6 +103,12 @@ impl<T> Path<T> {
     /// Whether only devices with Hopper's tensor cores run it.
     pub fn needs_hopper(&self) -> bool {
         self.needs_hopper
+    }
+
+    /// Whether a token's row has the same bits in any batch in which nothing of the token is dropped, in a pipeline that
+    /// is not [asked for it](crate::Pipeline::batch_invariant).
+    pub fn is_batch_invariant(&self) -> bool {
+        self.is_batch_invariant
     }
 
     /// Whether it takes weights of these sizes: H, I and E.
@@ -123,7 +138,7 @@ impl<T> std::fmt::Debug for Path<T> {
 
 impl Call {
     /// A call in the stable order, of which only the output is asked for. Checks the limits that all paths share.
-    pub(crate) fn new(dims: Dims, activation: Activation, capabilities: Capabilities) -> Result<Call, GpuError> {
+    pub(crate) fn new(dims: Dims, layer: &CallLayer, capabilities: Capabilities) -> Result<Call, GpuError> {
         let Dims {
             tokens, experts, top_k, ..
         } = dims;
@@ -134,13 +149,28 @@ impl Call {
         if experts >= INDEX_LIMIT - 1 {
             return Err(GpuError::TooManyExperts { experts });
         }
+        if !layer.scale.is_finite() {
+            return Err(Error::Scale {
+                found: layer.scale.to_string(),
+            }
+            .into());
+        }
+        if i64::try_from(layer.first_expert.saturating_add(experts)).is_err() {
+            return Err(GpuError::Layer {
+                expected: "ids of experts below 2^63",
+                found: format!("{experts} of them from {} on", layer.first_expert),
+            });
+        }
         // No expert has more assignments than there are, so a larger capacity means the same.
         let capacity = dims.capacity.min(assignments);
         Ok(Call {
             dims: Dims { capacity, ..dims },
-            activation,
+            activation: layer.swiglu()?,
+            scale: layer.scale,
+            first_expert: layer.first_expert,
             has_order: false,
             with_stages: false,
+            cuts_tiles: true,
             multiprocessors: capabilities.multiprocessors as usize,
         })
     }

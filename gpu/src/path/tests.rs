@@ -24,7 +24,7 @@ fn call(dims: Dims, with_stages: bool) -> Result<Call, GpuError> {
     };
     Ok(Call {
         with_stages,
-        ..Call::new(dims, Activation::GPT_OSS, capabilities)?
+        ..Call::new(dims, &CallLayer::GPT_OSS, capabilities)?
     })
 }
 
@@ -274,6 +274,30 @@ fn a_capacity_of_any_size_is_the_number_of_assignments() {
         let call = call(Dims { capacity, ..SMALL }, false).unwrap();
         assert_eq!((call.dims.capacity, call.max_rows()), (600, 600));
     }
+}
+
+#[test]
+fn a_layer_without_sense_is_a_typed_error() {
+    let capabilities = Capabilities {
+        multiprocessors: 1,
+        has_hopper: false,
+    };
+    let error = |layer: CallLayer| Call::new(SMALL, &layer, capabilities).unwrap_err().to_string();
+    let with_first = |first_expert| CallLayer {
+        first_expert,
+        ..CallLayer::GPT_OSS
+    };
+    let last = i64::MAX as usize - SMALL.experts;
+    assert!(Call::new(SMALL, &with_first(last), capabilities).is_ok());
+    for first in [last + 1, usize::MAX] {
+        let expected = format!("layer: expected ids of experts below 2^63, found 4 of them from {first} on");
+        assert_eq!(error(with_first(first)), expected);
+    }
+    let endless = CallLayer {
+        scale: f64::INFINITY,
+        ..CallLayer::GPT_OSS
+    };
+    assert_eq!(error(endless), "scale: expected a finite number, found inf");
 }
 
 #[test]

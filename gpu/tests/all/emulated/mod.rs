@@ -4,6 +4,7 @@ mod async_machine;
 mod built;
 mod common;
 mod faults;
+mod layers;
 mod pipeline;
 mod selftest;
 mod selftest_bf16;
@@ -24,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         async_machine::tests(),
         built::tests(),
         faults::tests(),
+        layers::tests(),
         pipeline::tests(),
         selftest::tests(),
         selftest_bf16::tests(),

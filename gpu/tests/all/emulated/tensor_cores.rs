@@ -2,7 +2,7 @@
 
 use binned_experts_gpu::{Pipeline, Stages};
 use binned_experts_reference::{Activation, ExpertWeights, Problem};
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, s};
 
 use super::common::{ACTIVATIONS, Numbers, bits, emulator, expect_stages, problem, with_value};
 use super::{Test, test};
@@ -13,6 +13,7 @@ pub(super) fn tests() -> Vec<Test> {
         test(depths_of_eight_parts_and_many_slots),
         test(small_depths_are_left_to_the_portable_kernels),
         test(any_schedule_gives_the_same_bits_on_any_number_of_multiprocessors),
+        test(a_token_has_the_same_bits_in_any_batch_where_that_is_asked),
         test(rows_without_a_bound_of_their_activations_are_left_to_the_fallback_kernels),
         test(rows_that_cannot_be_split_are_left_to_the_fallback_kernels),
         test(rows_of_any_magnitude_are_split_by_their_own_scale),
@@ -93,6 +94,57 @@ fn any_schedule_gives_the_same_bits_on_any_number_of_multiprocessors() {
             );
         }
     }
+}
+
+/// Tiles of the second product are cut along a depth of five pairs, in some batches; not where that is asked for.
+fn a_token_has_the_same_bits_in_any_batch_where_that_is_asked() {
+    let all = problem([200, 70, 300, 3, 2, 1000], 9);
+    // Some rows of which are left to the fallback kernels.
+    for all in [all.clone(), with_value(&all, f32::INFINITY)[0].clone()] {
+        assert!(batches_differ(&all, false));
+        assert!(!batches_differ(&all, true));
+    }
+}
+
+/// Whether some tokens have other bits in a batch of their own than in the whole one.
+fn batches_differ(all: &Problem<f32>, batch_invariant: bool) -> bool {
+    let output = |problem: &Problem<f32>, multiprocessors| {
+        let machine = emulator(1).with_multiprocessors(multiprocessors);
+        let pipeline = Pipeline::new(problem.weights().clone(), machine).unwrap();
+        assert!(!pipeline.is_batch_invariant());
+        let mut pipeline = if batch_invariant {
+            pipeline.batch_invariant()
+        } else {
+            pipeline
+        };
+        assert_eq!(pipeline.is_batch_invariant(), batch_invariant);
+        let stages = pipeline.forward_with_stages(problem).unwrap();
+        expect_stages(problem, &stages, "some tokens");
+        stages.output
+    };
+    // Any NaN is like any other.
+    let bits = |value: f32| {
+        if value.is_nan() {
+            f32::NAN.to_bits()
+        } else {
+            value.to_bits()
+        }
+    };
+    let expected = output(all, 7).mapv(bits);
+    let differs = |(first, count): (usize, usize)| {
+        let tokens = s![.., first..first + count, ..];
+        let some = Problem::new(
+            all.hidden_states().slice(tokens).to_owned(),
+            all.router_indices().slice(s![first..first + count, ..]).to_owned(),
+            all.routing_weights().slice(tokens).to_owned(),
+            all.weights().clone(),
+            1000,
+        );
+        let some = some.unwrap().with_activation(all.activation());
+        // Any number of multiprocessors, too.
+        output(&some, 5).mapv(bits) != expected.slice(tokens)
+    };
+    [(0, 1), (1, 7), (60, 66), (3, 150), (199, 1)].into_iter().any(differs)
 }
 
 fn rows_without_a_bound_of_their_activations_are_left_to_the_fallback_kernels() {
