@@ -2,7 +2,7 @@
 //
 // The device gives threadIdx, blockIdx, blockDim, gridDim, __syncthreads, __syncwarp, __shfl_up_sync,
 // __shfl_xor_sync, __ballot_sync, __match_any_sync, __popc, atomicAdd, atomicMax, __int_as_float, __float_as_int, the
-// functions of <cmath> for float, __fmul_rn and __fadd_rn; host/simt.h gives the same names on the CPU.
+// functions of <cmath> for float, __fmul_rn and __fadd_rn; emulator/simt.h gives the same names on the CPU.
 //
 //   Global<T>                      an array in device memory; the CPU checks each index against its length
 //   Shared<T>                      an array in the memory of a block, checked likewise

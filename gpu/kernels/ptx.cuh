@@ -1,5 +1,5 @@
 // The instructions that CUDA C++ has no name for, one function each: with ptx_bf16.cuh the only inline assembly here.
-// host/async.h gives the same functions on the CPU.
+// emulator/async.h gives the same functions on the CPU.
 //
 // Barriers in shared memory and the tiles that the tensor cores read are named by their addresses there (Address).
 #pragma once

@@ -1,11 +1,13 @@
 //! Our kernels on tensors of another library.
 
 use binned_experts_gpu::cuda::{CallAddresses, WeightAddresses};
-use binned_experts_gpu::{Cuda, GpuError, PathElement, Pipeline};
-use binned_experts_reference::Activation;
+use binned_experts_gpu::{CallLayer, Cuda, GpuError, PathElement, Pipeline};
+use binned_experts_reference::{Activation, ActivationKind};
 use half::bf16;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+
+use crate::domain::refused;
 
 /// A pipeline, and the type of its elements.
 enum Any {
@@ -15,32 +17,50 @@ enum Any {
 
 /// The kernels with the weights of one layer, on a device and a stream of torch's.
 ///
-/// `_pipeline.py` holds the tensors whose addresses come in here, has checked their sizes, and orders the streams.
+/// `pipeline.py` holds the tensors whose addresses come in here, has checked their sizes, and orders the streams.
 #[pyclass(module = "binned_experts._native")]
-pub(crate) struct Kernels(Any);
+pub(crate) struct Kernels {
+    pipeline: Any,
+    layer: CallLayer,
+}
 
 #[pymethods]
 impl Kernels {
     /// Of the addresses of both projections and biases in the order of the parameters, sizes H, I and E, and the number of
-    /// a device with a stream of it.
+    /// a device with a stream of it. `activation` is its name, alpha and limit.
     #[new]
-    fn new(dtype: &str, weights: [u64; 4], sizes: [usize; 3], device: usize, stream: u64) -> PyResult<Kernels> {
-        let found = match dtype {
-            "f32" => pipeline(weights, sizes, device, stream).map(Any::F32),
-            "bf16" => pipeline(weights, sizes, device, stream).map(Any::Bf16),
-            _ => {
-                return Err(PyValueError::new_err(format!(
-                    "dtype: expected f32 or bf16, found {dtype}"
-                )));
-            }
+    #[pyo3(signature = (dtype, weights, sizes, place, activation, scale, first_expert, batch_invariant))]
+    #[expect(clippy::too_many_arguments, reason = "the parameters of the class in Python")]
+    fn new(
+        dtype: &str,
+        weights: [u64; 4],
+        sizes: [usize; 3],
+        place: (usize, u64),
+        activation: (&str, f64, f64),
+        scale: f64,
+        first_expert: usize,
+        batch_invariant: bool,
+    ) -> PyResult<Kernels> {
+        let (kind, alpha, limit) = activation;
+        let layer = CallLayer {
+            kind: kind.parse::<ActivationKind>().map_err(refused)?,
+            activation: Activation { alpha, limit },
+            scale,
+            first_expert,
         };
-        found.map(Kernels).map_err(raised)
+        let found = match dtype {
+            "f32" => pipeline(weights, sizes, place, batch_invariant).map(Any::F32),
+            "bf16" => pipeline(weights, sizes, place, batch_invariant).map(Any::Bf16),
+            _ => return Err(refused(format!("dtype: expected f32 or bf16, found {dtype}"))),
+        };
+        let pipeline = found.map_err(raised)?;
+        Ok(Kernels { pipeline, layer })
     }
 
     /// The path that serves the weights.
     #[getter]
     fn path(&self) -> &'static str {
-        match &self.0 {
+        match &self.pipeline {
             Any::F32(pipeline) => pipeline.path().name(),
             Any::Bf16(pipeline) => pipeline.path().name(),
         }
@@ -48,12 +68,10 @@ impl Kernels {
 
     /// Launches a forward of sizes T, K and C on a stream, on the addresses of hidden states, router indices, routing
     /// weights and output.
-    fn forward(&mut self, at: [u64; 4], sizes: [usize; 3], activation: (f64, f64), stream: u64) -> PyResult<()> {
-        let (alpha, limit) = activation;
-        let activation = Activation { alpha, limit };
-        match &mut self.0 {
-            Any::F32(pipeline) => launch(pipeline, at, sizes, activation, stream),
-            Any::Bf16(pipeline) => launch(pipeline, at, sizes, activation, stream),
+    fn forward(&mut self, at: [u64; 4], sizes: [usize; 3], stream: u64) -> PyResult<()> {
+        match &mut self.pipeline {
+            Any::F32(pipeline) => launch(pipeline, at, sizes, &self.layer, stream),
+            Any::Bf16(pipeline) => launch(pipeline, at, sizes, &self.layer, stream),
         }
         .map_err(raised)
     }
@@ -63,8 +81,8 @@ impl Kernels {
 fn pipeline<T: PathElement>(
     weights: [u64; 4],
     sizes: [usize; 3],
-    device: usize,
-    stream: u64,
+    (device, stream): (usize, u64),
+    batch_invariant: bool,
 ) -> Result<Pipeline<Cuda, T>, GpuError> {
     let [gate_up_proj, gate_up_proj_bias, down_proj, down_proj_bias] = weights;
     let weights = WeightAddresses {
@@ -75,8 +93,13 @@ fn pipeline<T: PathElement>(
     };
     // SAFETY: it is the current stream of torch, whose streams live as long as the process.
     let machine = unsafe { Cuda::on_stream_of(device, stream) }?;
-    // SAFETY: `_pipeline.py` keeps the tensors, of these sizes, and says that they are not to be changed.
-    unsafe { Pipeline::borrow(weights, sizes, machine, T::fastest()) }
+    // SAFETY: `pipeline.py` keeps the tensors, of these sizes, and says that they are not to be changed.
+    let pipeline = unsafe { Pipeline::borrow(weights, sizes, machine, T::fastest()) }?;
+    Ok(if batch_invariant {
+        pipeline.batch_invariant()
+    } else {
+        pipeline
+    })
 }
 
 #[expect(unsafe_code, reason = "addresses can only be trusted")]
@@ -84,7 +107,7 @@ fn launch<T: PathElement>(
     pipeline: &mut Pipeline<Cuda, T>,
     at: [u64; 4],
     sizes: [usize; 3],
-    activation: Activation,
+    layer: &CallLayer,
     stream: u64,
 ) -> Result<(), GpuError> {
     let [hidden_states, router_indices, routing_weights, output] = at;
@@ -95,10 +118,10 @@ fn launch<T: PathElement>(
         routing_weights,
         output,
     };
-    // SAFETY: `_pipeline.py` lets the current stream wait for the one before.
+    // SAFETY: `pipeline.py` lets the current stream wait for the one before.
     unsafe { pipeline.machine_mut().use_stream(stream) };
-    // SAFETY: `_pipeline.py` has checked the sizes of the tensors, which are torch's and used on its current stream.
-    unsafe { pipeline.forward_at(at, tokens, top_k, capacity, activation) }
+    // SAFETY: `pipeline.py` has checked the sizes of the tensors, which are torch's and used on its current stream.
+    unsafe { pipeline.forward_at(at, tokens, top_k, capacity, layer) }
 }
 
 fn raised(error: GpuError) -> PyErr {

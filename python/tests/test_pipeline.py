@@ -48,15 +48,31 @@ def moe(
     expert_capacity,
     alpha,
     limit,
+    layer,
+    first_expert,
 ):
-    layer = pipeline.Pipeline(gate_up_proj, gate_up_proj_bias, down_proj, down_proj_bias)
-    return layer(hidden_states, router_indices, routing_weights, expert_capacity, alpha, limit)
+    weights = gate_up_proj, gate_up_proj_bias, down_proj, down_proj_bias
+    if gate_up_proj_bias is None:
+        experts, hidden, wide = gate_up_proj.shape
+        biases = gate_up_proj.new_zeros(experts, wide), gate_up_proj.new_zeros(experts, hidden)
+        weights = gate_up_proj, biases[0], down_proj, biases[1]
+    kind, scale = layer.get("activation", "clamped-swiglu"), layer.get("scale", 1.0)
+    options = {"activation": kind, "alpha": alpha, "limit": limit, "scale": scale, "first_expert": first_expert or 0}
+    return pipeline.Pipeline(*weights, **options)(hidden_states, router_indices, routing_weights, expert_capacity)
+
+
+SILU = {"activation": "silu", "bias": False, "scale": 2.5}
 
 
 @on_gpu
 @pytest.mark.parametrize(
     ("precision", "domain"),
-    [("fp32", {}), ("bf16", {"hidden": EIGHTS, "intermediate": EIGHTS, "experts": {"max": 512}})],
+    [
+        ("fp32", {}),
+        ("fp32", {"layers": [SILU, {"activation": "clamped-silu"}], "foreign": ["minus-one", "other-ranks"]}),
+        ("bf16", {"hidden": EIGHTS, "intermediate": EIGHTS, "experts": {"max": 512}}),
+        ("bf16", {"hidden": EIGHTS, "intermediate": EIGHTS, "experts": {"max": 512}, "layers": [SILU]}),
+    ],
 )
 def test_generated_cases_agree(precision, domain):
     report = binned_experts.check(moe, precision=precision, device="cuda", domain=domain, cases=200, shrink_budget=0)
@@ -90,6 +106,17 @@ def test_streams_and_graphs_give_the_same_bits(call):
         assert torch.equal(captured, expected)
     assert torch.equal(on_another, expected)
     assert torch.equal(layer(*arguments), expected)
+
+
+@on_gpu
+def test_a_row_has_the_same_bits_in_any_batch_where_that_is_asked():
+    layer = pipeline.Pipeline(*weights("cuda", sizes=(512, 512, 8)), batch_invariant=True)
+    hidden_states = torch.randn(700, 512, device="cuda")
+    router_indices = torch.randint(0, 8, (700, 4), device="cuda")
+    routing_weights = torch.rand(700, 8, device="cuda")
+    together = layer(hidden_states, router_indices, routing_weights)
+    for part in (slice(0, 1), slice(100, 133), slice(1, 700)):
+        assert torch.equal(layer(hidden_states[part], router_indices[part], routing_weights[part]), together[part])
 
 
 @on_gpu

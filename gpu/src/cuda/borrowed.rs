@@ -1,6 +1,6 @@
 //! Tensors and streams of another library, such as torch, by their addresses.
 
-use binned_experts_reference::{Activation, Dims};
+use binned_experts_reference::Dims;
 use cudarc::driver::{CudaContext, sys};
 
 use super::{Cuda, CudaBuffer, probe, text, unavailable};
@@ -9,9 +9,9 @@ use crate::memory::Memory;
 use crate::path::buffers::{
     DOWN_PROJ, DOWN_PROJ_BIAS, GATE_UP_PROJ, GATE_UP_PROJ_BIAS, HIDDEN_STATES, OUTPUT, ROUTER_INDICES, ROUTING_WEIGHTS,
 };
-use crate::path::{Call, Path, PathElement, WeightDims};
+use crate::path::{Path, PathElement, WeightDims};
 use crate::plan::BufferId;
-use crate::{GpuError, Machine, Pipeline};
+use crate::{CallLayer, GpuError, Machine, Pipeline};
 
 /// Where the weights of a layer are on the device, in row-major order.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ pub struct WeightAddresses {
 pub struct CallAddresses {
     /// The tokens, `[T,H]`.
     pub hidden_states: u64,
-    /// The experts of each token, `[T,K]`, of 64 bits each.
+    /// The experts of each token, `[T,K]`, of 64 bits each. Any value is taken.
     pub router_indices: u64,
     /// The dense routing weights, `[T,E]`.
     pub routing_weights: u64,
@@ -106,7 +106,7 @@ impl<T: PathElement> Pipeline<Cuda, T> {
     ///
     /// # Safety
     /// The tensors are on the machine's device and of the sizes of the call; the inputs were written before what the
-    /// machine's stream does next. When the kernels run, every value of `router_indices` is below E and at least 0.
+    /// machine's stream does next.
     ///
     /// # Errors
     /// As [`forward_on_device`](Pipeline::forward_on_device), but for lengths.
@@ -116,7 +116,7 @@ impl<T: PathElement> Pipeline<Cuda, T> {
         tokens: usize,
         top_k: usize,
         capacity: usize,
-        activation: Activation,
+        layer: &CallLayer,
     ) -> Result<(), GpuError> {
         let [hidden, intermediate, experts] = self.weight_sizes();
         let dims = Dims {
@@ -127,7 +127,7 @@ impl<T: PathElement> Pipeline<Cuda, T> {
             top_k,
             capacity,
         };
-        let call = Call::new(dims, activation, self.machine().capabilities())?;
+        let call = self.call(dims, layer)?;
         let tensors = [
             lent::<T>(HIDDEN_STATES, at.hidden_states, &[tokens, hidden])?,
             lent::<i64>(ROUTER_INDICES, at.router_indices, &[tokens, top_k])?,

@@ -161,10 +161,16 @@ def write_result(path: str, result: dict[str, _Tensor]) -> None: ...
 @final
 class Kernels:
     def __new__(
-        cls, dtype: str, weights: list[int], sizes: tuple[int, int, int], device: int, stream: int
+        cls,
+        dtype: str,
+        weights: list[int],
+        sizes: tuple[int, int, int],
+        place: tuple[int, int],
+        activation: tuple[str, float, float],
+        scale: float,
+        first_expert: int,
+        batch_invariant: bool,
     ) -> Kernels: ...
     @property
     def path(self) -> str: ...
-    def forward(
-        self, at: list[int], sizes: tuple[int, int, int], activation: tuple[float, float], stream: int
-    ) -> None: ...
+    def forward(self, at: list[int], sizes: tuple[int, int, int], stream: int) -> None: ...

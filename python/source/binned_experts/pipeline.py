@@ -22,6 +22,14 @@ class Pipeline:
         ``[E,H,2I]``, even columns gate and odd columns up; ``[E,2I]``; ``[E,I,H]``; ``[E,H]``: contiguous, on one GPU,
         of ``torch.float32``, or of ``torch.bfloat16`` with H and I multiples of 8 and E up to 512. They are packed here,
         and are not to be changed later.
+    activation, alpha, limit
+        ``"clamped-swiglu"``, ``"silu"`` or ``"clamped-silu"``, and its parameters, where it has them.
+    scale
+        A factor on the sum over the slots.
+    first_expert
+        The id of the first of the E experts. A slot with an id of none of them, such as -1, adds nothing.
+    batch_invariant
+        Whether a token's row has the same bits in any batch. In ``torch.bfloat16`` it always has.
 
     Raises
     ------
@@ -37,6 +45,13 @@ class Pipeline:
         gate_up_proj_bias: torch.Tensor,
         down_proj: torch.Tensor,
         down_proj_bias: torch.Tensor,
+        *,
+        activation: str = "clamped-swiglu",
+        alpha: float = 1.702,
+        limit: float = 7.0,
+        scale: float = 1.0,
+        first_expert: int = 0,
+        batch_invariant: bool = False,
     ) -> None:
         experts, hidden, wide = shape_of("gate_up_proj", gate_up_proj, 3)
         self._device, self._dtype = gate_up_proj.device, gate_up_proj.dtype
@@ -56,7 +71,8 @@ class Pipeline:
         self._stream = torch.cuda.current_stream(self._device)
         addresses = [weight.data_ptr() for weight in self._weights]
         place = self._device.index, self._stream.cuda_stream
-        self._kernels = _native.Kernels(TYPES[self._dtype], addresses, self._sizes, *place)
+        layer = (activation, alpha, limit), scale, first_expert, batch_invariant
+        self._kernels = _native.Kernels(TYPES[self._dtype], addresses, self._sizes, place, *layer)
         if self.path == "hopper_bf16":
             # Read already: what gets their memory next is behind the kernels that packed them.
             self._weights = ()
@@ -72,8 +88,6 @@ class Pipeline:
         router_indices: torch.Tensor,
         routing_weights: torch.Tensor,
         expert_capacity: int | None = None,
-        alpha: float = 1.702,
-        limit: float = 7.0,
     ) -> torch.Tensor:
         """The output, of the shape of ``hidden_states``.
 
@@ -82,11 +96,9 @@ class Pipeline:
         hidden_states, routing_weights
             ``[…,H]`` and ``[…,E]``, of the weights' type.
         router_indices
-            ``[T,K]``, of ``torch.int64``, from 0 to E - 1.
+            ``[T,K]``, of ``torch.int64``.
         expert_capacity
             How many assignments an expert keeps; without it, all.
-        alpha, limit
-            Parameters of the activation.
         """
         hidden, _, experts = self._sizes
         *batch, _ = shape_of("hidden_states", hidden_states)
@@ -107,7 +119,7 @@ class Pipeline:
                 stream.wait_stream(self._stream)
             self._stream = stream
         addresses = [tensor.data_ptr() for tensor in tensors]
-        self._kernels.forward(addresses, (tokens, top_k, capacity), (alpha, limit), stream.cuda_stream)
+        self._kernels.forward(addresses, (tokens, top_k, capacity), stream.cuda_stream)
         return output
 
     def _expected(self, name, value, shape, dtype=None):
