@@ -171,4 +171,6 @@ impl Rows {
 }
 
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 pub(crate) mod tests;
