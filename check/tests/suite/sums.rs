@@ -366,9 +366,14 @@ fn honest_engines_agree(precision: Precision, element: ElementType) {
             merged.add(share).unwrap();
         }
         println!("{domain}\n{}", report::totals(merged.summary()));
-        for totals in &merged.summary().engines {
+        let engines = &merged.summary().engines;
+        for totals in engines {
             print(&totals.name, &totals.sums[0]);
         }
+        let used = engines.iter().map(|totals| totals.used).fold(0.0, f64::max);
+        let estimates = engines.iter().map(|totals| totals.sums[0].estimates()[0].deviations);
+        let deviations = estimates.fold(0.0, f64::max);
+        println!("{precision} on {element}: at most {used:.3} of a bound, {deviations:.1} standard errors\n");
         assert!(!merged.summary().has_failures());
     }
 }
