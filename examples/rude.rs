@@ -95,6 +95,10 @@ fn misbehave(mode: &str, argument: &str, case: &Path, output: &Path) -> Result {
             answer(case, output, |_| {})?;
         }
         "wrong" => answer(case, output, |values| values.iter_mut().for_each(|value| *value += 1.0))?,
+        // Less than what bf16 rounds.
+        "larger" => answer(case, output, |values| {
+            values.iter_mut().for_each(|value| *value *= 1.003)
+        })?,
         "extra" => answer_with_extras(case, output)?,
         "late" => {
             answer(case, output, |_| {})?;

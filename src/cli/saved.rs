@@ -103,7 +103,7 @@ impl Saved {
         self.directory.join(format!("{engine}-{case}{suffix}.toml"))
     }
 
-    /// The command lines that run a failing case again with the same engines.
+    /// The command lines that run a failing case again with the same engines, or why there are none.
     pub(super) fn replay_lines(&self, engine: &str, failure: &CaseResult, engines: &str) -> String {
         let replay = |path: &Path, more: &str| {
             let path = super::engines::quoted(&path.to_string_lossy());
@@ -115,6 +115,9 @@ impl Saved {
                 .iter()
                 .map(|order| format!(" --order {}", super::engines::quoted(order)));
             return replay(&golden.path, &order.collect::<String>());
+        }
+        if failure.spec.is_none() {
+            return "no case alone shows it: run the same check again".to_owned();
         }
         let files = [true, failure.shrunk.is_some()].into_iter().zip([false, true]);
         let lines = files

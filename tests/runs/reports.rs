@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Place;
+use crate::support::{Place, rude};
 
 fn schema() -> jsonschema::Validator {
     let text = include_str!("../../docs/report.schema.json");
@@ -123,5 +123,24 @@ fn junit_says_that_too_few_cases_were_compared() {
             errors == 1,
             "{text}"
         );
+    }
+}
+
+/// Each case of which agrees as well.
+#[test]
+fn junit_says_that_an_engine_is_biased() {
+    let place = Place::new();
+    for (mode, tests, failures, code) in [("right", 100, 0, 0), ("larger", 101, 1, 1)] {
+        let program = rude(mode);
+        let claim = ["check", "--command", &program, "--precision", "bf16"];
+        let cases = ["--profile", "tiny", "--profile", "gentle", "--cases", "100"];
+        let left = place.run(&[&claim[..], &cases, &["--junit", "junit.xml"]].concat());
+        let text = std::fs::read_to_string(place.path("junit.xml")).unwrap();
+        assert_eq!(left.code, Some(code), "{}", left.stdout);
+        let totals = format!("tests=\"{tests}\" skipped=\"0\" failures=\"{failures}\" errors=\"0\"");
+        assert!(text.contains(&totals), "{text}");
+        let is_told =
+            text.contains("<testcase name=\"all cases\">") && text.contains(" standard errors\" type=\"biased\"");
+        assert_eq!(is_told, mode == "larger", "{text}");
     }
 }

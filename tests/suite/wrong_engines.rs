@@ -98,10 +98,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(&[], bugs_of_many_assignments_are_found),
         trial(&[], sums_of_16_bits_are_refused_where_terms_cancel),
         trial(&[], a_wrong_stage_is_named),
+        trial(&[], the_first_case_is_judged_again),
         trial(&[], a_hanging_program_is_started_anew),
         trial(&[], failing_cases_are_saved_and_replayed),
     ];
-    let elsewhere = [&[Bug::Right][..], &BUGS_OF_MANY].concat();
+    let elsewhere = [&[Bug::Right, Bug::OldestResultOverwritten][..], &BUGS_OF_MANY].concat();
     for &bug in Bug::value_variants().iter().filter(|bug| !elsewhere.contains(bug)) {
         trials.push(named(format!("wrong_engines::bug::{}", name_of(bug)), &[], move || {
             bug_is_found(bug)
@@ -247,6 +248,20 @@ fn bugs_of_many_assignments_are_found() {
 fn a_wrong_stage_is_named() {
     let checked = check_program(&planted(Bug::ExclusiveBins), "fp32", &["--cases", "20"]);
     assert_eq!(checked.first_complaint().unwrap()["stage"], "bins");
+}
+
+/// Nothing else is wrong, and no file of a case shows it.
+fn the_first_case_is_judged_again() {
+    let program = planted(Bug::OldestResultOverwritten);
+    for (cases, code) in [("10", 0), ("40", 1)] {
+        let checked = check_program(&program, "fp32", &["--cases", cases, "--profile", "tiny"]);
+        assert_eq!(checked.code, Some(code));
+        let complaint = checked
+            .first_complaint()
+            .map(|complaint| complaint["case"].as_str().unwrap());
+        assert_eq!(complaint, (code == 1).then_some("seed 0, the first case again"));
+        assert!(checked.saved().is_empty());
+    }
 }
 
 fn a_hanging_program_is_started_anew() {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::CheckError;
+use super::again::Again;
 use super::pool::{AnyEngine, OpenEngine, OpenError, Pool};
+use super::source::Case;
 use crate::domain::Domain;
 use crate::engine::Engine;
+use crate::judge::Judgement;
 use crate::oracle::Precision;
 use crate::tensor::ElementType;
 
@@ -27,7 +30,7 @@ pub(super) struct Claims {
 /// Where an engine computes.
 enum Engines<'a> {
     /// On the thread that records the cases.
-    Single(&'a mut dyn Engine),
+    Single(&'a mut dyn Engine, Again),
     /// On any thread.
     Several(Arc<Pool<'a>>),
 }
@@ -37,7 +40,7 @@ impl<'a> Contender<'a> {
     pub fn single(engine: &'a mut dyn Engine) -> Contender<'a> {
         Contender {
             claims: Claims::of(engine),
-            engines: Engines::Single(engine),
+            engines: Engines::Single(engine, Again::default()),
         }
     }
 
@@ -64,10 +67,18 @@ impl<'a> Contender<'a> {
     }
 
     /// Runs the engine, or one of them.
-    pub(super) fn with<R>(&mut self, run: impl FnOnce(&mut dyn Engine) -> R) -> Result<R, CheckError> {
+    pub(super) fn with<R>(&mut self, run: impl FnOnce(&mut dyn Engine, &mut Again) -> R) -> Result<R, CheckError> {
         match &mut self.engines {
-            Engines::Single(engine) => Ok(run(*engine)),
+            Engines::Single(engine, again) => Ok(run(*engine, again)),
             Engines::Several(pool) => pool.with(run).map_err(|error| self.claims.refused(error)),
+        }
+    }
+
+    /// Asks the engine, or each of them, once more what it was right on first.
+    pub(super) fn once_more(&mut self) -> Vec<(Case, Judgement)> {
+        match &mut self.engines {
+            Engines::Single(engine, again) => again.once_more(*engine).into_iter().collect(),
+            Engines::Several(pool) => pool.once_more(),
         }
     }
 }

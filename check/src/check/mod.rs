@@ -1,5 +1,6 @@
 //! A run of engines over many cases.
 
+mod again;
 mod contender;
 mod measured;
 mod pool;
@@ -11,6 +12,7 @@ mod workers;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use contender::Contender;
@@ -24,9 +26,9 @@ use self::source::{Case, Sources};
 use self::workers::{Judged, Workers};
 use crate::case::{CaseSpec, SpecError};
 use crate::domain::{Domain, DomainError};
-use crate::engine::{Engine, MachineError};
+use crate::engine::Engine;
 use crate::generate::Selection;
-use crate::judge::{Judgement, Shrunk, SkipReason, Verdict, judge, judge_spec, shrink};
+use crate::judge::{Judgement, Shrunk, SkipReason, Verdict, judge_spec, shrink};
 use crate::oracle::Coverage;
 use crate::program::FileError;
 use crate::stop::Stop;
@@ -175,6 +177,9 @@ pub fn check(contenders: &mut [Contender<'_>], plan: &CheckPlan, watch: &mut dyn
     if plan.stop.is_set() && run.summary.cases < run.summary.planned {
         run.summary.end = End::Interrupted;
     }
+    if run.summary.end == End::Complete {
+        run.record_again(contenders, watch)?;
+    }
     Ok(Summary {
         elapsed: start.elapsed(),
         ..run.summary
@@ -229,7 +234,7 @@ impl Run {
     /// Adds a case; engines that the workers have not run are run here.
     fn record(
         &mut self,
-        case: &Case,
+        case: &Arc<Case>,
         judgements: Vec<Judged>,
         contenders: &mut [Contender<'_>],
         workers: &Workers,
@@ -240,14 +245,11 @@ impl Run {
             let judgement = match judgement {
                 _ if self.is_given_up(index) => Judgement::skipped(SkipReason::GivenUp),
                 Judged::Done(judgement) => judgement,
-                Judged::Left(trial) => contender.with(|engine| judge(engine, &trial))?,
+                Judged::Left(trial) => contender.with(|engine, again| again.judge(engine, case, &trial))?,
             };
             if let Verdict::NotJudged(error) = &judgement.verdict {
                 // The case is none of this run's: not every engine can be judged on it.
-                return Ok(self.end(match error {
-                    MachineError::Interrupted => End::Interrupted,
-                    error => End::Machine(error.clone()),
-                }));
+                return Ok(self.end(End::of_machine(error)));
             }
             engines.push((index, judgement));
         }
@@ -269,6 +271,29 @@ impl Run {
             return Ok(self.end(End::GivenUp));
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Asks every engine again what it was right on first. Only what is wrong counts: the case is there already.
+    fn record_again(&mut self, contenders: &mut [Contender<'_>], watch: &mut dyn Watch) -> Result<(), CheckError> {
+        for (index, contender) in contenders.iter_mut().enumerate() {
+            if self.is_given_up(index) {
+                continue;
+            }
+            for (case, judgement) in contender.once_more() {
+                if let Verdict::NotJudged(error) = &judgement.verdict {
+                    self.summary.end = End::of_machine(error);
+                    return Ok(());
+                }
+                if judgement.verdict.is_failure() {
+                    let result = self.record_engine(&case, index, contender, judgement, watch)?;
+                    if watch.result(&result).is_break() {
+                        self.summary.end = End::Stopped;
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn end(&mut self, end: End) -> ControlFlow<()> {
@@ -309,11 +334,11 @@ impl Run {
         if result.verdict.is_failure() {
             watch.failing(&result);
             if of_kind == 1 {
-                result.repeats = contender.with(|engine| self.repeated(&result, engine))?;
+                result.repeats = contender.with(|engine, _| self.repeated(&result, engine))?;
             }
             // Each try of a case without an answer would take the whole time limit.
             if of_kind == 1 && !result.verdict.is_time_out() {
-                result.shrunk = contender.with(|engine| self.shrunk(&result, engine, watch))?;
+                result.shrunk = contender.with(|engine, _| self.shrunk(&result, engine, watch))?;
             }
             if of_kind == 1 {
                 self.summary.failures.push(result.clone());

@@ -3,7 +3,12 @@
 use std::error::Error;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use rayon::prelude::*;
+
+use super::again::Again;
+use super::source::Case;
 use crate::engine::Engine;
+use crate::judge::Judgement;
 
 /// An engine that may go from thread to thread.
 pub type AnyEngine = Box<dyn Engine + Send>;
@@ -25,7 +30,7 @@ pub(super) struct Pool<'a> {
 
 struct Engines {
     /// The last one was used last.
-    idle: Vec<AnyEngine>,
+    idle: Vec<(AnyEngine, Again)>,
     in_use: usize,
 }
 
@@ -36,7 +41,7 @@ impl<'a> Pool<'a> {
             open,
             most: most.max(1),
             engines: Mutex::new(Engines {
-                idle: vec![engine],
+                idle: vec![(engine, Again::default())],
                 in_use: 0,
             }),
             freed: Condvar::new(),
@@ -49,13 +54,22 @@ impl<'a> Pool<'a> {
     }
 
     /// Runs an engine that nobody else uses meanwhile. Waits for one where the most are in use.
-    pub(super) fn with<R>(&self, run: impl FnOnce(&mut dyn Engine) -> R) -> Result<R, OpenError> {
+    pub(super) fn with<R>(&self, run: impl FnOnce(&mut dyn Engine, &mut Again) -> R) -> Result<R, OpenError> {
         let _use = Use::new(self);
         let idle = self.lock().idle.pop();
-        let mut engine = idle.map_or_else(|| (self.open)(), Ok)?;
-        let result = run(&mut *engine);
-        self.lock().idle.push(engine);
+        let opened = || Ok::<_, OpenError>(((self.open)()?, Again::default()));
+        let (mut engine, mut again) = idle.map_or_else(opened, Ok)?;
+        let result = run(&mut *engine, &mut again);
+        self.lock().idle.push((engine, again));
         Ok(result)
+    }
+
+    /// Asks each idle engine once more what it was right on first, side by side.
+    pub(super) fn once_more(&self) -> Vec<(Case, Judgement)> {
+        let mut engines = self.lock();
+        let idle = engines.idle.par_iter_mut();
+        idle.filter_map(|(engine, again)| again.once_more(&mut **engine))
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Engines> {

@@ -16,10 +16,11 @@ use crate::tensor::{AnyProblem, ElementType};
 const MOST_TRIED: usize = 4;
 
 /// A case without what it takes to judge engines on it.
+#[derive(Clone)]
 pub(super) struct Case {
     /// `seed N`, the name of a spec, or a golden's file name and order.
     pub(super) name: String,
-    /// Its spec, unless it is a golden.
+    /// Its spec, unless it is a golden or the first case again.
     pub(super) spec: Option<CaseSpec>,
     /// Where it comes from, if it is a golden.
     pub(super) golden: Option<GoldenCase>,
@@ -68,6 +69,18 @@ struct Golden {
     name: String,
     case: GoldenCase,
     problem: AnyProblem,
+}
+
+impl Case {
+    /// The same case after all others. No text of a case says that others come before, so it has none.
+    pub(super) fn again(&self) -> Case {
+        Case {
+            name: format!("{}, the first case again", self.name),
+            spec: None,
+            golden: None,
+            ..self.clone()
+        }
+    }
 }
 
 impl Sources {

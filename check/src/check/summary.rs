@@ -22,7 +22,7 @@ const MAX_KINDS: usize = 40;
 pub struct CaseResult {
     /// The case's name: `seed N`, that of a spec, or a golden's file name and order.
     pub case: String,
-    /// Its spec, unless it is a golden.
+    /// Its spec, unless it is a golden or the first case again.
     pub spec: Option<CaseSpec>,
     /// Where it comes from, if it is a golden.
     pub golden: Option<GoldenCase>,
@@ -119,6 +119,16 @@ pub enum End {
     Interrupted,
     /// The machine failed.
     Machine(MachineError),
+}
+
+impl End {
+    /// By what kept an engine from being judged.
+    pub(super) fn of_machine(error: &MachineError) -> End {
+        match error {
+            MachineError::Interrupted => End::Interrupted,
+            error => End::Machine(error.clone()),
+        }
+    }
 }
 
 /// Failures of an engine that look alike.

@@ -13,7 +13,7 @@ use super::contender::Claims;
 use super::pool::Pool;
 use super::source::{Case, Sources};
 use super::{CheckError, Contender};
-use crate::judge::{Judgement, SkipReason, Trial, judge};
+use crate::judge::{Judgement, SkipReason, Trial};
 use crate::stop::Stop;
 
 /// How many cases for each thread may be ahead of the one that is recorded next, where the threads run every engine.
@@ -46,7 +46,7 @@ pub(super) enum Judged {
 
 /// What a thread sends.
 enum Message {
-    Case(usize, Box<(Case, Vec<Judged>)>),
+    Case(usize, Arc<Case>, Vec<Judged>),
     /// An engine could not be opened, or a case not be built.
     Failed(CheckError),
     /// A bug of this crate.
@@ -88,7 +88,7 @@ impl<'a> Workers<'a> {
         &self,
         sources: &Sources,
         stop: &Stop,
-        mut record: impl FnMut(Case, Vec<Judged>) -> Result<ControlFlow<()>, CheckError>,
+        mut record: impl FnMut(Arc<Case>, Vec<Judged>) -> Result<ControlFlow<()>, CheckError>,
     ) -> Result<(), CheckError> {
         let window = Window::default();
         let next = AtomicUsize::new(0);
@@ -105,7 +105,7 @@ impl<'a> Workers<'a> {
             let mut recorded = 0;
             while recorded < sources.len() && !stop.is_set() {
                 match messages.recv_timeout(GLANCE) {
-                    Ok(Message::Case(index, judged)) => waiting.insert(index, judged),
+                    Ok(Message::Case(index, case, judged)) => waiting.insert(index, (case, judged)),
                     Ok(Message::Failed(error)) => return Err(error),
                     Ok(Message::Panicked(panic)) => resume_unwind(panic),
                     Err(RecvTimeoutError::Timeout) => continue,
@@ -113,8 +113,7 @@ impl<'a> Workers<'a> {
                         unreachable!("a thread ends when every case is sent, or with a message")
                     }
                 };
-                while let Some(judged) = waiting.remove(&recorded).filter(|_| !stop.is_set()) {
-                    let (case, judgements) = *judged;
+                while let Some((case, judgements)) = waiting.remove(&recorded).filter(|_| !stop.is_set()) {
                     if record(case, judgements)?.is_break() {
                         return Ok(());
                     }
@@ -146,11 +145,11 @@ impl<'a> Workers<'a> {
                     return Ok(());
                 }
                 let (case, trial) = sources.prepare(index, |engine| !self.engines[engine].is_given_up())?;
-                let trial = Arc::new(trial);
-                let judged = self.engines.iter().map(|engine| engine.judge(&trial));
+                let (case, trial) = (Arc::new(case), Arc::new(trial));
+                let judged = self.engines.iter().map(|engine| engine.judge(&case, &trial));
                 let judgements = judged.collect::<Result<_, _>>()?;
                 drop(trial);
-                if sender.send(Message::Case(index, Box::new((case, judgements)))).is_err() {
+                if sender.send(Message::Case(index, case, judgements)).is_err() {
                     return Ok(());
                 }
             }
@@ -169,14 +168,14 @@ impl Known<'_> {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    fn judge(&self, trial: &Arc<Trial>) -> Result<Judged, CheckError> {
+    fn judge(&self, case: &Arc<Case>, trial: &Arc<Trial>) -> Result<Judged, CheckError> {
         let Some(pool) = &self.pool else {
             return Ok(Judged::Left(trial.clone()));
         };
         if self.is_given_up() {
             return Ok(Judged::Done(Judgement::skipped(SkipReason::GivenUp)));
         }
-        let judged = pool.with(|engine| judge(engine, trial));
+        let judged = pool.with(|engine, again| again.judge(engine, case, trial));
         judged.map(Judged::Done).map_err(|error| self.claims.refused(error))
     }
 }

@@ -78,7 +78,7 @@ impl Source<'_> {
             (None, _) => self.any(Rules::allow_routing),
         };
         let values = self.one_of(&selection.values, Rules::allow_values);
-        let values = values.unwrap_or_else(|| self.any(Rules::allow_values));
+        let values = values.unwrap_or_else(|| self.values(size));
         let weights = self.one_of(&selection.weights, |_, _| true);
         let weights = weights.unwrap_or_else(|| match values {
             ValueProfile::Exact => WeightProfile::PowersOfTwo,
@@ -194,6 +194,15 @@ impl Source<'_> {
         let pair = [RoutingProfile::EmptyRuns, RoutingProfile::AllToLast];
         let pair = self.allowed(&pair, Rules::allow_routing);
         pair[self.below(pair.len())]
+    }
+
+    /// In a third of the long cases terms that cancel: what a long sum loses shows in them alone.
+    fn values(&mut self, size: SizeProfile) -> ValueProfile {
+        let cancelling = ValueProfile::Cancelling;
+        if size == SizeProfile::Long && self.rules.allow_values(cancelling) && self.below(3) == 0 {
+            return cancelling;
+        }
+        self.any(Rules::allow_values)
     }
 
     /// A special value, and what it meets.

@@ -1,5 +1,6 @@
 //! One engine on one case.
 
+mod again;
 mod batch;
 mod chosen;
 mod compare;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Axis, IxDyn};
 
+pub(crate) use again::judge_again;
 pub use compare::{compare, compare_runs, share_used};
 pub use sampled::Sampled;
 pub use shrink::{Shrunk, shrink};
@@ -265,8 +267,13 @@ pub struct Judgement {
 impl Judgement {
     /// A case that was not run.
     pub fn skipped(reason: SkipReason) -> Judgement {
+        Judgement::of(Verdict::Skip(reason))
+    }
+
+    /// A verdict alone.
+    fn of(verdict: Verdict) -> Judgement {
         Judgement {
-            verdict: Verdict::Skip(reason),
+            verdict,
             sampled: None,
             sums: None,
             sharpest: None,
@@ -278,30 +285,34 @@ impl Judgement {
 
 /// Runs an engine on a case, after its warm-up call, and compares. A case outside its domain is skipped.
 pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
+    judge_and_keep(engine, trial).0
+}
+
+/// The same, with what the engine gave for the case.
+pub(crate) fn judge_and_keep(engine: &mut dyn Engine, trial: &Trial) -> (Judgement, Option<Outcome>) {
     let case = &trial.case;
+    let skipped = |reason| (Judgement::skipped(reason), None);
     let element = case.problem.element();
     let precision = engine.precision(element);
     let Some(precision) = precision.filter(|precision| case.bounds(*precision).is_some()) else {
-        return Judgement::skipped(SkipReason::ElementType(element));
+        return skipped(SkipReason::ElementType(element));
     };
     let domain = engine.domain();
     let has_order = case.problem.has_explicit_order();
     if has_order && !domain.takes_order() && !trial.is_beyond {
-        return Judgement::skipped(SkipReason::Order);
+        return skipped(SkipReason::Order);
     }
     if let Err(outside) = domain.admits_problem(&case.problem)
         && !trial.is_beyond
     {
-        return Judgement::skipped(SkipReason::Outside(outside.field));
+        return skipped(SkipReason::Outside(outside.field));
     }
     let start = Instant::now();
     let outcome = run(engine, &domain, trial);
     let in_engine = start.elapsed();
     let (mut sharpest, mut sampled) = (None, None);
-    let (verdict, sums) = match outcome {
-        Err(Fault::Machine(error)) => (Verdict::NotJudged(error), None),
-        Err(Fault::Declined { reason }) => (Verdict::Declined(reason), None),
-        Err(fault) => (Verdict::Fault(fault), None),
+    let (verdict, sums, outcome) = match outcome {
+        Err(fault) => (Verdict::of_fault(fault), None, None),
         Ok(runs) => {
             let verdict = verdict_on(&runs, trial, precision, &domain, &mut sampled);
             let is_measured = trial.is_measured && !case.is_sampled;
@@ -310,17 +321,18 @@ pub fn judge(engine: &mut dyn Engine, trial: &Trial) -> Judgement {
             let is_summed =
                 matches!(verdict, Verdict::Agree { .. }) && case.returned_order(&domain, &runs.outcome).is_none();
             let sums = is_summed.then(|| trial.sums(precision, &runs.outcome)).flatten();
-            (verdict, sums)
+            (verdict, sums, Some(runs.outcome))
         }
     };
-    Judgement {
+    let judgement = Judgement {
         verdict,
         sampled,
         sums,
         sharpest,
         engine: in_engine,
         comparing: start.elapsed() - in_engine,
-    }
+    };
+    (judgement, outcome)
 }
 
 /// A problem's verdict on an outcome that is there already; none where the problem is not prepared for the precision.

@@ -33,6 +33,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What a fault says of the engine.
+    pub(super) fn of_fault(fault: Fault) -> Verdict {
+        match fault {
+            Fault::Machine(error) => Verdict::NotJudged(error),
+            Fault::Declined { reason } => Verdict::Declined(reason),
+            fault => Verdict::Fault(fault),
+        }
+    }
+
     /// Whether the engine failed.
     pub fn is_failure(&self) -> bool {
         matches!(self, Verdict::Disagree(_) | Verdict::Fault(_))

@@ -132,6 +132,7 @@ impl SumsLine {
                 numerator: line.numerator,
                 denominator: line.denominator,
                 squares: line.squares,
+                middle: line.middle,
                 shift: line.shift,
             };
         }
@@ -146,6 +147,8 @@ struct SumLine {
     numerator: f64,
     denominator: f64,
     squares: f64,
+    #[serde(default)]
+    middle: f64,
     shift: f64,
 }
 

@@ -165,6 +165,7 @@ fn sums_json(sums: &Sums) -> Value {
             "numerator": sum.numerator,
             "denominator": sum.denominator,
             "squares": sum.squares,
+            "middle": sum.middle,
             "shift": sum.shift,
         })
     });

@@ -11,7 +11,7 @@
 //! depends on the sizes in a domain:
 //!
 //! - in fp32, tensor cores cut their sums, and alpha is rounded to f32;
-//! - in tf32, operands are cut;
+//! - in tf32, operands are cut, which makes results smaller and none larger: shifts to the other side are small;
 //! - in bf16 and f16, a result that is stored after each operation is rounded from one that has few bits itself. This is
 //!   more where the function of the gate is stored by itself before it is multiplied: the shifts with another activation
 //!   than that of gpt-oss are about three times the largest of the reference with mixtral, llama4, nemotron-h, both GELUs
@@ -40,24 +40,47 @@ pub(super) struct Honest {
 struct Shown {
     /// The standard deviation of an estimate times the root of its denominator, in units of the bound.
     spread: f64,
-    /// How far an estimate may lie from 0, in unit roundoffs where the direction is a factor.
-    shift: f64,
+    /// How far an estimate may lie below 0 and above it, in unit roundoffs where the direction is a factor.
+    shifts: [f64; 2],
     /// The same with another activation than that of gpt-oss.
-    shift_of_others: f64,
+    shifts_of_others: [f64; 2],
+}
+
+/// What an estimate may be: so far to either side of a middle.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Range {
+    pub(super) middle: f64,
+    pub(super) shift: f64,
 }
 
 const fn shown(spread: f64, shift: f64) -> Shown {
     Shown {
         spread,
-        shift,
-        shift_of_others: shift,
+        shifts: [shift; 2],
+        shifts_of_others: [shift; 2],
     }
 }
 
 impl Shown {
-    const fn others(self, shift_of_others: f64) -> Shown {
+    const fn others(self, shift: f64) -> Shown {
         Shown {
-            shift_of_others,
+            shifts_of_others: [shift; 2],
+            ..self
+        }
+    }
+
+    /// With gpt-oss's activation only so far below 0.
+    const fn below(self, below: f64) -> Shown {
+        Shown {
+            shifts: [below, self.shifts[1]],
+            ..self
+        }
+    }
+
+    /// With gpt-oss's activation only so far above 0.
+    const fn above(self, above: f64) -> Shown {
+        Shown {
+            shifts: [self.shifts[0], above],
             ..self
         }
     }
@@ -79,13 +102,17 @@ impl Honest {
         self.along[direction as usize].spread
     }
 
-    pub(super) fn shift(&self, direction: Direction, activation: ActivationKind) -> f64 {
+    pub(super) fn range(&self, direction: Direction, activation: ActivationKind) -> Range {
         let shown = &self.along[direction as usize];
-        let shift = match activation {
-            ActivationKind::ClampedSwiglu => shown.shift,
-            _ => shown.shift_of_others,
+        let [below, above] = match activation {
+            ActivationKind::ClampedSwiglu => shown.shifts,
+            _ => shown.shifts_of_others,
         };
-        shift * self.scale(direction)
+        let scale = self.scale(direction);
+        Range {
+            middle: 0.5 * (above - below) * scale,
+            shift: 0.5 * (above + below) * scale,
+        }
     }
 
     /// The most that the errors of one case count, as a sum of slope²: what tells a thirty-second of a unit roundoff.
@@ -120,13 +147,13 @@ static TF32: Honest = Honest {
     share: 0.16,
     along: [
         shown(0.65, 6.0),
-        shown(0.35, 3.0),
-        shown(0.75, 6.0),
+        shown(0.35, 3.0).above(0.3),
+        shown(0.75, 6.0).above(0.3),
         shown(0.13, 0.5),
-        shown(0.90, 8.0),
+        shown(0.90, 8.0).below(0.4),
         shown(0.16, 0.2),
-        shown(0.35, 1.2),
-        shown(0.60, 4.0),
+        shown(0.35, 1.2).below(0.2),
+        shown(0.60, 4.0).above(0.3),
         shown(0.10, 0.7),
     ],
 };

@@ -39,7 +39,9 @@ pub struct Sum {
     pub denominator: f64,
     /// Sum of the squares of what each case adds to the numerator.
     pub squares: f64,
-    /// What the numerator may be by the shifts of honest engines.
+    /// The middle of what the numerator may be by the shifts of honest engines.
+    pub middle: f64,
+    /// How far it may be from there.
     pub shift: f64,
 }
 
@@ -90,7 +92,9 @@ impl Sums {
             sum.numerator += added;
             sum.denominator += weight * information;
             sum.squares += added * added;
-            sum.shift += weight * information * honest.shift(*direction, case.activation);
+            let range = honest.range(*direction, case.activation);
+            sum.middle += weight * information * range.middle;
+            sum.shift += weight * information * range.shift;
         }
     }
 
@@ -104,6 +108,7 @@ impl Sums {
             sum.numerator += other.numerator;
             sum.denominator += other.denominator;
             sum.squares += other.squares;
+            sum.middle += other.middle;
             sum.shift += other.shift;
         }
     }
@@ -118,7 +123,8 @@ impl Sums {
         let mut estimates: Vec<Estimate> = known
             .map(|(&direction, sum)| {
                 let found = sum.numerator / sum.denominator;
-                let beyond = (found.abs() - sum.shift / sum.denominator).max(0.0);
+                let from_middle = (sum.numerator - sum.middle).abs();
+                let beyond = ((from_middle - sum.shift) / sum.denominator).max(0.0);
                 let error = honest.spread(direction) / sum.denominator.sqrt();
                 let deviations = beyond / error;
                 let own_deviations = beyond * sum.denominator / sum.squares.sqrt();

@@ -386,7 +386,7 @@ const CLAIMS: [(Habit, &str); 16] = [
 ];
 
 #[test]
-#[ignore = "takes an hour on two cores"]
+#[ignore = "takes a minute on two cores, in release"]
 fn each_habit_agrees_under_its_claim_on_many_cases() {
     let agrees = |(habit, claim)| {
         let summary = run(habit, &[claim], 5000, &[]);

@@ -1,5 +1,6 @@
 //! The tests of the crate, in one program, so that it is linked once.
 
+mod again;
 mod against;
 mod arithmetic;
 mod batches;

@@ -8,7 +8,7 @@ use binned_experts_check::engine::{Engine, Fault, Outcome, Reference};
 use binned_experts_check::judge::{Judgement, Sampled, Trial, judge};
 use binned_experts_check::{
     AnyProblem, CaseSpec, CheckPlan, Domain, Precision, Selection, SpecError, Stage, StageValues, Summary, Tensor,
-    Verdict, check,
+    Verdict, check, check_engine,
 };
 use binned_experts_reference::{ExpertWeights, Problem, binned_experts_ref};
 use ndarray::Array3;
@@ -49,6 +49,23 @@ fn judged(spec: &CaseSpec, change: impl FnMut(&Problem<f32>, Outcome) -> Outcome
     let trial = Trial::from_spec(spec, &[Precision::FP32]).unwrap();
     assert!(trial.is_sampled());
     judge(&mut Changed(change), &trial)
+}
+
+/// Its tensors are not kept for a call at the end of the run.
+#[test]
+fn a_large_case_is_one_call() {
+    let mut calls = 0;
+    let mut engine = Changed(|_: &Problem<f32>, outcome| {
+        calls += 1;
+        outcome
+    });
+    let plan = CheckPlan {
+        cases: 0,
+        specs: vec![("large".to_owned(), large(|_| {}))],
+        ..CheckPlan::default()
+    };
+    check_engine(&mut engine, &plan).assert_agrees();
+    assert_eq!(calls, 1);
 }
 
 /// The reference's output with one element changed.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use binned_experts_check::case::{Profile, SizeProfile};
+use binned_experts_check::case::{Profile, SizeProfile, ValueProfile};
 use binned_experts_check::{CaseSpec, Selection};
 
 fn drawn(seeds: u64) -> impl Iterator<Item = CaseSpec> {
@@ -20,7 +20,7 @@ fn every_number_of_slots_up_to_32_is_drawn() {
 #[test]
 fn sizes_that_models_have_together_are_drawn_together() {
     type Holds = fn(&CaseSpec) -> bool;
-    let together: [(&str, u64, Holds); 14] = [
+    let together: [(&str, u64, Holds); 15] = [
         ("E > 64 with H > 16", 200, |spec| spec.experts > 64 && spec.hidden > 16),
         ("E of 64 or more, K of 6 or more, H and I of 64 or more", 500, |spec| {
             spec.experts >= 64 && spec.top_k >= 6 && spec.hidden.min(spec.intermediate) >= 64
@@ -39,6 +39,9 @@ fn sizes_that_models_have_together_are_drawn_together() {
         ("E = 384", 1000, |spec| spec.experts == 384),
         ("H of 1,536 or more", 200, |spec| spec.hidden >= 1536),
         ("H of 8,192 or more", 1000, |spec| spec.hidden >= 8192),
+        ("H or I of 4,096 or more, terms that cancel", 300, |spec| {
+            spec.hidden.max(spec.intermediate) >= 4096 && spec.values == ValueProfile::Cancelling
+        }),
         ("I beyond 1,024", 200, |spec| spec.intermediate > 1024),
         ("I of 640", 1000, |spec| spec.intermediate == 640),
     ];

@@ -201,4 +201,6 @@ impl Rows {
 }
 
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 pub(crate) mod tests;

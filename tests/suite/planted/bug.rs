@@ -42,6 +42,8 @@ pub(crate) enum Bug {
     SlotsUnset,
     /// C4, tt-metal#46194: the buffer of the call before is used again and not cleared
     StaleSlots,
+    /// Results are kept by their inputs; where there are sixteen, the oldest gives its memory to the next and stays known
+    OldestResultOverwritten,
     /// C4, transformers#45621: dropped assignments are multiplied by zero instead of skipped
     DroppedTimesZero,
     /// C4, maxtext#3699, kcomm#1056: padding rows get the biases, and their index is zero

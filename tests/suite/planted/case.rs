@@ -1,5 +1,7 @@
 //! A case in f32, in which the 16-bit types are computed too.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use binned_experts_check::CaseElement;
 use binned_experts_reference::{Dims, Problem};
 use ndarray::{Array2, Array3};
@@ -45,5 +47,18 @@ impl Case {
             alpha: problem.activation().alpha as f32,
             limit: problem.activation().limit as f32,
         }
+    }
+
+    /// A number that no other inputs have, but by chance.
+    pub(super) fn digest(&self) -> u64 {
+        let matrices = self.gate_up_proj.iter().chain(&self.down_proj);
+        let biases = self.gate_up_proj_bias.iter().chain(&self.down_proj_bias);
+        let rows = self.hidden_states.iter().chain(&self.routing_weights);
+        let values = matrices.chain(biases).chain(rows).chain([&self.alpha, &self.limit]);
+        let mut hasher = DefaultHasher::new();
+        values.for_each(|value| value.to_bits().hash(&mut hasher));
+        let dims = self.dims;
+        (&self.ids, dims.capacity, dims.hidden, dims.top_k).hash(&mut hasher);
+        hasher.finish()
     }
 }

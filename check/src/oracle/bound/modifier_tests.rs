@@ -68,6 +68,9 @@ fn each_modifier_has_a_place() {
         assert_eq!(rounding.step, smallest_normal);
     }
     assert_eq!((flush.partial, flush.activated), (Rounding::NONE, Rounding::NONE));
+    // What another modifier stores is flushed as well.
+    assert_eq!(bf16("fused+flush").activated.step, smallest_normal);
+    assert_eq!(bf16("partials-in-element+flush").partial.step, smallest_normal);
     assert_eq!(of("f16+flush", ElementType::F16).store.step, 2f64.powi(-14));
     assert_eq!(of("tf32+flush", ElementType::F32).operand.step, smallest_normal);
 }

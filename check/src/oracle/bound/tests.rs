@@ -461,6 +461,29 @@ fn each_stage_takes_the_bounds_of_the_one_before() {
 }
 
 #[test]
+fn a_weighted_feature_is_stored_as_a_result_and_as_an_operand() {
+    let roundings = Roundings {
+        between: unit(1.0 / 256.0),
+        activated: unit(1.0 / 1024.0),
+        max: 8.0,
+        ..EXACT
+    };
+    let error = |value| weighted_error(value, roundings);
+    assert_close(error(1.0 / 3.0), (1.0 / 256.0 + 1.0 / 1024.0) / 3.0);
+    assert_close(error(-1.0 / 3.0), (1.0 / 256.0 + 1.0 / 1024.0) / 3.0);
+    // One of the values of both, and one of the finer type alone.
+    assert_eq!((error(1.5), error(0.0)), (0.0, 0.0));
+    assert_close(
+        error(1.0 + 1.0 / 512.0),
+        (1.0 / 256.0 + 1.0 / 1024.0) * (1.0 + 1.0 / 512.0),
+    );
+    // Beyond half of the largest value an overflow is open.
+    assert_eq!((error(4.0), error(4.5), error(-4.5)), (0.0, INF, INF));
+    // What is not finite is met exactly.
+    assert_eq!((error(INF), error(-INF), error(NAN)), (0.0, 0.0, 0.0));
+}
+
+#[test]
 fn what_is_dropped_is_zero_and_to_be_met_exactly() {
     let mut inputs = inputs();
     inputs.dims.capacity = 1;
