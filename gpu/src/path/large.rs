@@ -29,6 +29,7 @@ const LONG_INTERMEDIATE: Dims = Dims {
 };
 
 const MULTIPROCESSORS: u32 = 132;
+const FIRST_EXPERT: usize = 1 << 40;
 
 /// A path's name, its plan of a forward and of the weights.
 type Plans = (
@@ -49,7 +50,11 @@ fn call(dims: Dims) -> Result<Call, GpuError> {
         multiprocessors: MULTIPROCESSORS,
         has_hopper: true,
     };
-    Call::new(dims, Activation::GPT_OSS, capabilities)
+    let layer = CallLayer {
+        first_expert: FIRST_EXPERT,
+        ..CallLayer::GPT_OSS
+    };
+    Call::new(dims, &layer, capabilities)
 }
 
 fn weight_dims(dims: Dims) -> WeightDims {
@@ -176,6 +181,7 @@ impl Exact {
             "experts" | "n_experts" => self.experts,
             "top_k" => self.top_k,
             "capacity" => self.capacity,
+            "first_expert" => FIRST_EXPERT as u128,
             "assignments" => self.assignments,
             "tiles" => self.assignments.div_ceil(256),
             "gate_up_tiles" => self.gate_up_tiles(),
@@ -183,6 +189,7 @@ impl Exact {
             "column_tiles" | "line_tiles" => of_first(self.gate_up_tiles(), self.down_tiles()),
             "depth" => of_first(self.hidden, self.intermediate),
             "width" => of_first(2 * self.intermediate, self.hidden),
+            "cuts_tiles" => 1,
             "permutes" => of_first(0, 1),
             "pairs" => of_first(1, 0),
             "progress_words" => self.progress_words(),
