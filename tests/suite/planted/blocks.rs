@@ -1,15 +1,12 @@
 //! Engines that are right but for how they read projections of MXFP4.
 
-use std::io::{stdin, stdout};
-
 use binned_experts_check::domain::Taken;
-use binned_experts_check::program::serve;
-use binned_experts_check::{AnyProblem, CaseElement, Domain, Engine, Fault, Outcome, Precision};
-use binned_experts_reference::{
-    Error, ExpertWeights, Layer, Mxfp4, Problem, ProjectionLayout, StoredWeights, binned_experts_ref,
-};
+use binned_experts_check::{CaseElement, Domain, Fault, Outcome};
+use binned_experts_reference::{Error, ExpertWeights, Layer, Mxfp4, Problem, ProjectionLayout, StoredWeights};
 use clap::ValueEnum;
 use ndarray::{Array3, ArrayView3};
+
+use super::wrong::{Wrong, output_of};
 
 /// A bug that needs blocks of codes and scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,18 +37,20 @@ pub(crate) enum BlockBug {
     CodesAreIntegers,
 }
 
+impl Wrong for BlockBug {
+    fn takes(&self, usual: Domain) -> Domain {
+        Domain {
+            layers: Some(Taken::Any),
+            ..usual
+        }
+    }
+
+    fn run<T: CaseElement>(&mut self, problem: &Problem<T>) -> Result<Outcome, Fault> {
+        output_of(&self.taken_for(problem).map_err(Fault::refused)?)
+    }
+}
+
 impl BlockBug {
-    /// Answers the requests on standard input.
-    pub(super) fn serve(mut self) -> std::io::Result<()> {
-        serve(&mut self, stdin().lock(), stdout())
-    }
-
-    fn run<T: CaseElement>(self, problem: &Problem<T>) -> Result<Outcome, Fault> {
-        let wrong = self.taken_for(problem).map_err(Fault::refused)?;
-        let output = binned_experts_ref(&wrong).map_err(Fault::refused)?.output;
-        Ok(Outcome::output(output))
-    }
-
     /// The problem that it computes, whose projections are values.
     fn taken_for<T: CaseElement>(self, problem: &Problem<T>) -> Result<Problem<T>, Error> {
         let layer = Layer {
@@ -111,29 +110,6 @@ impl BlockBug {
             (BlockBug::ZeroScaleIsZero, 0) => 0.0,
             (BlockBug::Bias126, _) => 2f64.powi(exponent + 1),
             _ => 2f64.powi(exponent),
-        }
-    }
-}
-
-impl Engine for BlockBug {
-    fn name(&self) -> &str {
-        "planted"
-    }
-
-    fn domain(&self) -> Domain {
-        Domain {
-            precision: Some(vec![Precision::FP32, Precision::BF16, Precision::F16]),
-            layers: Some(Taken::Any),
-            ..Domain::in_stable_order()
-        }
-    }
-
-    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        match problem {
-            AnyProblem::F32(problem) => self.run(problem),
-            AnyProblem::Bf16(problem) => self.run(problem),
-            AnyProblem::F16(problem) => self.run(problem),
-            AnyProblem::F64(_) => Err(Fault::refused("expected f32, bf16 or f16, found f64")),
         }
     }
 }

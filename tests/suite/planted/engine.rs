@@ -1,10 +1,8 @@
 //! The engine with a bug: every step once, right but where the bug is.
 
 use std::collections::HashMap;
-use std::io::{stdin, stdout};
 
-use binned_experts_check::program::serve;
-use binned_experts_check::{AnyProblem, CaseElement, Domain, Engine, Fault, Outcome, Precision, Stage};
+use binned_experts_check::{CaseElement, Fault, Outcome, Stage};
 use binned_experts_reference::Problem;
 use ndarray::{Array1, Array2, Array3, ArrayViewMut1, Axis, Slice};
 
@@ -12,6 +10,7 @@ use super::bug::Bug;
 use super::case::Case;
 use super::experts::{Experts, to_bf16};
 use super::routing::Routing;
+use super::wrong::Wrong;
 
 /// Only the output is shown, no stages, so that each bug has to be seen there.
 pub(super) struct Planted {
@@ -34,12 +33,9 @@ impl Planted {
             results: Default::default(),
         }
     }
+}
 
-    /// Answers the requests on standard input.
-    pub(super) fn serve(&mut self) -> std::io::Result<()> {
-        serve(self, stdin().lock(), stdout())
-    }
-
+impl Wrong for Planted {
     fn run<T: CaseElement>(&mut self, problem: &Problem<T>) -> Result<Outcome, Fault> {
         let case = Case::new(problem);
         match self.bug {
@@ -110,7 +106,9 @@ impl Planted {
             _ => outcome,
         })
     }
+}
 
+impl Planted {
     /// Slots to be written, `[T·K,H]`.
     fn allocated(&self, case: &Case) -> Array2<f32> {
         let shape = (case.ids.len(), case.dims.hidden);
@@ -233,28 +231,6 @@ impl Planted {
                 }
                 _ => row += &self.slots.row(slot),
             }
-        }
-    }
-}
-
-impl Engine for Planted {
-    fn name(&self) -> &str {
-        "planted"
-    }
-
-    fn domain(&self) -> Domain {
-        Domain {
-            precision: Some(vec![Precision::FP32, Precision::BF16, Precision::F16]),
-            ..Domain::in_stable_order()
-        }
-    }
-
-    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        match problem {
-            AnyProblem::F32(problem) => self.run(problem),
-            AnyProblem::Bf16(problem) => self.run(problem),
-            AnyProblem::F16(problem) => self.run(problem),
-            AnyProblem::F64(_) => Err(Fault::refused("expected f32, bf16 or f16, found f64")),
         }
     }
 }

@@ -1,15 +1,14 @@
 //! Engines that are right for the layer of gpt-oss, and wrong where another layer is different.
 
-use std::io::{stdin, stdout};
-
 use binned_experts_check::domain::Taken;
-use binned_experts_check::program::serve;
-use binned_experts_check::{AnyProblem, CaseElement, Domain, Engine, Fault, Outcome, Precision};
+use binned_experts_check::{CaseElement, Domain, Fault, Outcome};
 use binned_experts_reference::{
-    Activation, ActivationKind, Error, ExpertWeights, GateUpLayout, Layer, Problem, WeightOn, binned_experts_ref,
+    Activation, ActivationKind, Error, ExpertWeights, GateUpLayout, Layer, Problem, WeightOn,
 };
 use clap::ValueEnum;
 use ndarray::{Array2, Array3, Axis};
+
+use super::wrong::{Wrong, output_of};
 
 /// A bug that needs another layer, or ids of experts that are not local. Each takes another problem for the one that it is
 /// given, and computes that right.
@@ -55,6 +54,20 @@ pub(crate) enum LayerBug {
     ScaleTwice,
 }
 
+impl Wrong for LayerBug {
+    fn takes(&self, usual: Domain) -> Domain {
+        Domain {
+            layers: Some(Taken::Any),
+            foreign: Some(Taken::Any),
+            ..usual
+        }
+    }
+
+    fn run<T: CaseElement>(&mut self, problem: &Problem<T>) -> Result<Outcome, Fault> {
+        output_of(&self.taken_for(problem).map_err(Fault::refused)?)
+    }
+}
+
 impl LayerBug {
     /// The domain that has what it needs.
     pub(crate) fn needs(self) -> &'static str {
@@ -78,17 +91,6 @@ impl LayerBug {
             LayerBug::WeightOnOutput => "layers = ['llama4']",
             LayerBug::ScaleIgnored | LayerBug::ScaleTwice => "layers = ['deepseek-v3']",
         }
-    }
-
-    /// Answers the requests on standard input.
-    pub(super) fn serve(mut self) -> std::io::Result<()> {
-        serve(&mut self, stdin().lock(), stdout())
-    }
-
-    fn run<T: CaseElement>(self, problem: &Problem<T>) -> Result<Outcome, Fault> {
-        let wrong = self.taken_for(problem).map_err(Fault::refused)?;
-        let output = binned_experts_ref(&wrong).map_err(Fault::refused)?.output;
-        Ok(Outcome::output(output))
     }
 
     /// The problem that it computes.
@@ -250,28 +252,4 @@ fn rebuilt<T: CaseElement>(
     Ok(rebuilt
         .with_layer(*problem.layer())?
         .with_activation(problem.activation()))
-}
-
-impl Engine for LayerBug {
-    fn name(&self) -> &str {
-        "planted"
-    }
-
-    fn domain(&self) -> Domain {
-        Domain {
-            precision: Some(vec![Precision::FP32, Precision::BF16, Precision::F16]),
-            layers: Some(Taken::Any),
-            foreign: Some(Taken::Any),
-            ..Domain::in_stable_order()
-        }
-    }
-
-    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        match problem {
-            AnyProblem::F32(problem) => self.run(problem),
-            AnyProblem::Bf16(problem) => self.run(problem),
-            AnyProblem::F16(problem) => self.run(problem),
-            AnyProblem::F64(_) => Err(Fault::refused("expected f32, bf16 or f16, found f64")),
-        }
-    }
 }

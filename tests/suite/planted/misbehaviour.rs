@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::bug::Bug;
 use super::engine::Planted;
+use super::wrong::WrongEngine;
 
 /// A misbehaviour. Most strike where K = 2; the other answers are right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,7 +52,7 @@ struct Request {
 impl Misbehaviour {
     /// Answers the requests on standard input.
     pub(super) fn serve(self, mark: Option<&Path>) -> std::io::Result<()> {
-        let mut right = Planted::new(Bug::Right);
+        let mut right = WrongEngine(Planted::new(Bug::Right));
         if self == Misbehaviour::PrintsFirst {
             answer("loading the kernel")?;
         }

@@ -18,6 +18,7 @@ mod misbehaviour;
 mod restricted;
 mod routing;
 mod views;
+mod wrong;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ pub(crate) use restricted::Outside;
 pub(crate) use views::ViewBug;
 
 use engine::Planted;
+use wrong::WrongEngine;
 
 /// The argument that makes the test program this one.
 pub(crate) const PLANTED: &str = "--planted";
@@ -51,13 +53,13 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let served = if name == RESTRICTED {
         restricted::run(&arguments[1..])
     } else if let Ok(bug) = Bug::from_str(name, false) {
-        Planted::new(bug).serve()
+        WrongEngine(Planted::new(bug)).serve()
     } else if let Ok(bug) = LayerBug::from_str(name, false) {
-        bug.serve()
+        WrongEngine(bug).serve()
     } else if let Ok(bug) = BlockBug::from_str(name, false) {
-        bug.serve()
+        WrongEngine(bug).serve()
     } else if let Ok(bug) = ViewBug::from_str(name, false) {
-        bug.serve()
+        WrongEngine(bug).serve()
     } else if let Ok(misbehaviour) = Misbehaviour::from_str(name, false) {
         misbehaviour.serve(arguments.get(1).map(AsRef::as_ref))
     } else {

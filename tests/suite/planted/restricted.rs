@@ -10,6 +10,7 @@ use ndarray::ArrayD;
 
 use super::bug::Bug;
 use super::engine::Planted;
+use super::wrong::WrongEngine;
 
 /// What it does with a case outside its domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,7 +28,7 @@ pub(crate) enum Outside {
 struct Restricted {
     domain: Domain,
     outside: Outside,
-    inside: Planted,
+    inside: WrongEngine<Planted>,
 }
 
 /// Answers the requests on standard input. The arguments: a file with the domain, what happens outside, and the bug inside.
@@ -39,7 +40,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     let mut engine = Restricted {
         domain: text.parse().map_err(Error::other)?,
         outside: Outside::from_str(outside, false).map_err(Error::other)?,
-        inside: Planted::new(Bug::from_str(bug, false).map_err(Error::other)?),
+        inside: WrongEngine(Planted::new(Bug::from_str(bug, false).map_err(Error::other)?)),
     };
     serve(&mut engine, stdin().lock(), stdout())
 }

@@ -1,13 +1,13 @@
 //! Engines that are right but for how they read tensors that are views.
 
-use std::io::{stdin, stdout};
-
 use binned_experts_check::domain::Taken;
-use binned_experts_check::program::{Laid, case_tensors, serve};
-use binned_experts_check::{AnyProblem, CaseElement, Domain, Engine, Fault, Outcome, Precision, Tensor};
-use binned_experts_reference::{ExpertWeights, Placement, Problem, StoredWeights, View, binned_experts_ref};
+use binned_experts_check::program::{Laid, case_tensors};
+use binned_experts_check::{CaseElement, Domain, Fault, Outcome, Tensor};
+use binned_experts_reference::{ExpertWeights, Placement, Problem, StoredWeights, View};
 use clap::ValueEnum;
 use ndarray::{Array, ArrayD, Dimension, IxDyn};
+
+use super::wrong::{Wrong, output_of};
 
 /// A bug that needs a tensor that is a view of a larger one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,18 +28,20 @@ pub(crate) enum ViewBug {
     TransposedViewWhenSquare,
 }
 
+impl Wrong for ViewBug {
+    fn takes(&self, usual: Domain) -> Domain {
+        Domain {
+            views: Some(Taken::Any),
+            ..usual
+        }
+    }
+
+    fn run<T: CaseElement>(&mut self, problem: &Problem<T>) -> Result<Outcome, Fault> {
+        output_of(&self.taken_for(problem)?)
+    }
+}
+
 impl ViewBug {
-    /// Answers the requests on standard input.
-    pub(super) fn serve(mut self) -> std::io::Result<()> {
-        serve(&mut self, stdin().lock(), stdout())
-    }
-
-    fn run<T: CaseElement>(self, problem: &Problem<T>) -> Result<Outcome, Fault> {
-        let wrong = self.taken_for(problem)?;
-        let output = binned_experts_ref(&wrong).map_err(Fault::refused)?.output;
-        Ok(Outcome::output(output))
-    }
-
     /// The problem that it computes.
     fn taken_for<T: CaseElement>(self, problem: &Problem<T>) -> Result<Problem<T>, Fault> {
         let mut tensors = case_tensors(&T::problem(problem.clone()));
@@ -115,27 +117,4 @@ fn read<A: Copy>(storage: &ArrayD<A>, shape: &[usize], placement: &Placement) ->
 
 fn shaped<A, D: Dimension>(array: ArrayD<A>) -> Result<Array<A, D>, Fault> {
     array.into_dimensionality().map_err(Fault::refused)
-}
-
-impl Engine for ViewBug {
-    fn name(&self) -> &str {
-        "planted"
-    }
-
-    fn domain(&self) -> Domain {
-        Domain {
-            precision: Some(vec![Precision::FP32, Precision::BF16, Precision::F16]),
-            views: Some(Taken::Any),
-            ..Domain::in_stable_order()
-        }
-    }
-
-    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        match problem {
-            AnyProblem::F32(problem) => self.run(problem),
-            AnyProblem::Bf16(problem) => self.run(problem),
-            AnyProblem::F16(problem) => self.run(problem),
-            AnyProblem::F64(_) => Err(Fault::refused("expected f32, bf16 or f16, found f64")),
-        }
-    }
 }
