@@ -40,7 +40,8 @@ def moe(
 
 if __name__ == "__main__":
     device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
-    for precision in ("fp32", "bf16"):
+    # The bf16 products of some CPUs take subnormal numbers as 0.
+    for precision in ("fp32", "bf16+flush" if device == "cpu" else "bf16"):
         report = binned_experts.check(moe, precision=precision, device=device, cases=200)
         print(report)
         report.assert_agrees()

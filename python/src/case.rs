@@ -52,8 +52,8 @@ impl Case {
         let outcome = program::outcome(tensors, &[], trial.problem());
         let verdict = judge(&mut Given(outcome, self.precision), trial).verdict;
         let is_wrong = matches!(verdict, Judged::Disagree(_));
-        let right = trial.tensors(self.precision).filter(|_| is_wrong);
-        let errors = output.and_then(|output| Errors::of(&output, &right?));
+        let wrong = output.filter(|_| is_wrong);
+        let errors = wrong.and_then(|output| Errors::of(&output, &trial.right_output(self.precision)?));
         Verdict::new(verdict, self.line()).with_errors(errors)
     }
 
@@ -131,10 +131,12 @@ impl Case {
         Arguments::new(&problem).to_python(py)
     }
 
-    /// The right values of every stage as f64, and under `STAGE.bound` how far a right result may be from each.
+    /// The right output as f64, and under `bound` how far a right one may be from it.
     fn right<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let trial = py.detach(|| self.trial()).map_err(refused)?;
-        raws(py, &trial.tensors(self.precision).unwrap_or_default())
+        let right = trial.right_output(self.precision);
+        let named = right.map(|(output, bound)| [("output".to_owned(), output), ("bound".to_owned(), bound)]);
+        raws(py, &named.into_iter().flatten().collect())
     }
 
     /// Judges a result: tensors by name.

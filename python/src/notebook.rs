@@ -1,6 +1,5 @@
 //! What a notebook shows: text and tables as HTML, and wrong values as a picture.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use binned_experts_check::Tensor;
@@ -20,9 +19,8 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// Of an output beside the right tensors of its case; none where it has another shape, or nothing is in it.
-    pub(crate) fn of(output: &Tensor, right: &BTreeMap<String, Tensor>) -> Option<Errors> {
-        let (expected, bound) = (right.get("output")?, right.get("output.bound")?);
+    /// Of an output beside the right one and its bound; none where it has another shape, or nothing is in it.
+    pub(crate) fn of(output: &Tensor, (expected, bound): &(Tensor, Tensor)) -> Option<Errors> {
         let &[batch, sequence, hidden] = expected.shape() else {
             return None;
         };

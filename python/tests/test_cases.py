@@ -1,5 +1,7 @@
 """Cases as values."""
 
+import resource
+
 import numpy
 import pytest
 from kernels import output_of, right
@@ -64,6 +66,17 @@ def test_a_line_makes_its_case_again():
         assert (again.spec, again.precision) == (one.spec, one.precision)
         text = case(one.spec, precision=one.precision, arrays="numpy")
         assert text.spec == one.spec and eval(text.line).spec == one.spec
+
+
+def test_a_large_capacity_takes_no_memory():
+    """PyTorch's stages have a row for each place of a capacity, 740 MB of them here."""
+    sizes = "batch = 1\nsequence = 3\nhidden = 2\nintermediate = 2881\nexperts = 4\ntop_k = 1\ncapacity = 2000"
+    rest = 'alpha = 1.702\nlimit = 7.0\nseed = 1\nrouting = "uniform"\nvalues = "gentle"\nweights = "normalised"'
+    one = case(f'element = "f32"\n{sizes}\n{rest}', arrays="numpy")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert one.compare(one.expected.astype("float32"))
+    assert not one.compare(numpy.zeros((1, 3, 2), "float32"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
 def test_cases_are_those_of_a_check():

@@ -15,7 +15,7 @@ mod verdict;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ndarray::{Axis, IxDyn};
+use ndarray::{Array2, Axis, IxDyn};
 
 pub(crate) use again::judge_again;
 pub use compare::{compare, compare_runs, share_used};
@@ -226,19 +226,21 @@ impl Trial {
                 .into_iter()
                 .map(|(name, bound)| (bound_name(&name), bound)),
         );
-        let output = self.case.expected.definition().output.clone();
-        for (name, rows) in [
-            ("output".to_owned(), output),
-            (bound_name("output"), bounds.output.clone()),
-        ] {
-            let shaped = rows.into_shape_with_order(IxDyn(self.case.expected.shape()));
-            tensors.extend(
-                shaped
-                    .ok()
-                    .map(|output| (name, Tensor::from_f64(output, ElementType::F64))),
-            );
-        }
+        let (output, bound) = self.right_output(precision)?;
+        tensors.insert("output".to_owned(), output);
+        tensors.insert(bound_name("output"), bound);
         Some(tensors)
+    }
+
+    /// The output of [`tensors`](Trial::tensors) and its bound, `[B,S,H]`.
+    pub fn right_output(&self, precision: Precision) -> Option<(Tensor, Tensor)> {
+        let bounds = self.bounds(precision).filter(|_| !self.is_sampled())?;
+        let expected = &self.case.expected;
+        let shaped = |rows: &Array2<f64>| {
+            let shaped = rows.clone().into_shape_with_order(IxDyn(expected.shape()));
+            shaped.ok().map(|output| Tensor::from_f64(output, ElementType::F64))
+        };
+        Some((shaped(&expected.definition().output)?, shaped(&bounds.output)?))
     }
 }
 

@@ -67,7 +67,7 @@ class Case:
     @property
     def bound(self) -> Any:
         """How far each element of a right output may be from the expected one, ``[B,S,H]``, in f64, on the CPU."""
-        return self._arrays.of(*self._native.right()["output.bound"])
+        return self._arrays.of(*self._native.right()["bound"])
 
     def compare(self, result: Any) -> Verdict:
         """The verdict on an output ``[B,S,H]``, or on a dict with ``output`` and stages."""
