@@ -63,6 +63,13 @@ class Inputs:
     scales: torch.Tensor  # [T, K]: those of a token's experts
 
 
+def sizes(tiny):
+    """H and I, K, and the numbers of experts and of tokens."""
+    if tiny:
+        return 128, 2, (4,), (1, 40)
+    return 2880, 4, (32, 128), (1, 8, 64, 512, 4096, 16384)
+
+
 def draw(shape, deviation, device):
     return torch.randn(shape, device=device, dtype=torch.bfloat16).mul_(deviation)
 
@@ -151,14 +158,13 @@ def measure(name, build, layers):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tiny", action="store_true", help="small sizes")
-    tiny = parser.parse_args().tiny
-    width, top_k = (128, 2) if tiny else (2880, 4)
+    width, top_k, numbers_of_experts, numbers_of_tokens = sizes(parser.parse_args().tiny)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name(0)}\n")
     print("| E | T | peer | ms | under load | error | how |\n|---|---|---|---|---|---|---|")
-    for experts in (4,) if tiny else (32, 128):
+    for experts in numbers_of_experts:
         weights = [weights_of(width, experts, "cuda") for _ in range(2)]
-        for tokens in (1, 40) if tiny else (1, 8, 64, 512, 4096, 16384):
+        for tokens in numbers_of_tokens:
             workload = Workload(tokens, width, width, experts, top_k, "cuda")
             layers = [inputs_of(workload, of_layer) for of_layer in weights]
             for name, build in PEERS:

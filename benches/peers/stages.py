@@ -11,7 +11,7 @@ import argparse
 from statistics import median
 
 import torch
-from bf16 import Workload, inputs_of, weights_of
+from bf16 import Workload, inputs_of, sizes, weights_of
 from peers import binned_experts
 from torch.profiler import ProfilerActivity, profile
 
@@ -24,14 +24,13 @@ WIDTH = 2  # bytes of an element
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tiny", action="store_true", help="small sizes")
-    tiny = parser.parse_args().tiny
-    width, top_k = (128, 2) if tiny else (2880, 4)
+    width, top_k, numbers_of_experts, numbers_of_tokens = sizes(parser.parse_args().tiny)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name(0)}\n")
     print("| E | T | kernel | starts | ends | floor |\n|---|---|---|--:|--:|--:|")
-    for experts in (4,) if tiny else (32, 128):
+    for experts in numbers_of_experts:
         weights = weights_of(width, experts, "cuda")
-        for tokens in (1, 40) if tiny else (1, 8, 64, 512, 4096, 16384):
+        for tokens in numbers_of_tokens:
             inputs = inputs_of(Workload(tokens, width, width, experts, top_k, "cuda"), weights)
             floors = floors_of(inputs)
             for name, start, end in stages(binned_experts(inputs, "bf16")):

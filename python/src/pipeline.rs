@@ -93,7 +93,8 @@ fn pipeline<T: PathElement>(
     };
     // SAFETY: it is the current stream of torch, whose streams live as long as the process.
     let machine = unsafe { Cuda::on_stream_of(device, stream) }?;
-    // SAFETY: `pipeline.py` keeps the tensors, of these sizes, and says that they are not to be changed.
+    // SAFETY: `pipeline.py` has checked their sizes, keeps the tensors unless the path is done with them, and says that they
+    // are not to be changed. What torch puts in their place later is behind this in its stream.
     let pipeline = unsafe { Pipeline::borrow(weights, sizes, machine, T::fastest()) }?;
     Ok(if batch_invariant {
         pipeline.batch_invariant()

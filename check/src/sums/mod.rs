@@ -20,9 +20,9 @@
 //!
 //! Cases are drawn independently of each other, so σ can be measured whatever the errors of one case have in common: it
 //! is the root of Σ (w·Σ e·s)² / Σ w·n over the cases of an honest engine. The table of honest engines (`honest.rs`) has the
-//! largest σ for each precision and direction, and what they show on average: a kernel that cuts operands to TF32 has
-//! smaller activations, for instance, and is no worse for it; it has no larger ones. Where the cases of a run differ in this, it is the mean over
-//! them, weighted as the estimate is.
+//! largest σ for each precision and direction, and what they show on average, to either side: a kernel that cuts operands
+//! to TF32 has smaller activations, for instance, and is no worse for it, but never larger ones. Where the cases of a run
+//! differ in this, it is the mean over them, weighted as the estimate is.
 //!
 //! # The verdict
 //!

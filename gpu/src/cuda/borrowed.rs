@@ -43,8 +43,8 @@ impl Cuda {
     /// A stream of another library's, by its handle, on a device by its number. 0 is the default stream.
     ///
     /// # Safety
-    /// The stream is one of the device's primary context. It lives as long as the machine, or until
-    /// [`use_stream`](Cuda::use_stream) names another.
+    /// The stream is one of the device's primary context. It lives as long as the machine and all memory that the machine
+    /// has given, which is freed on it: later than [`use_stream`](Cuda::use_stream), too.
     ///
     /// # Errors
     /// [`GpuError::Unavailable`] where there is no driver, no such device, or one that the kernels do not run on.
@@ -72,7 +72,8 @@ impl<T: PathElement> Pipeline<Cuda, T> {
     ///
     /// # Safety
     /// The tensors are on the machine's device and of these sizes, and were written before what the machine's stream does
-    /// next. They live as long as the pipeline, and do not change.
+    /// next. They live as long as the pipeline, and do not change; on [`HOPPER_BF16`](crate::HOPPER_BF16), until the stream
+    /// has done what this launches.
     ///
     /// # Errors
     /// As [`adopt`](Pipeline::adopt), and [`GpuError::SizeOverflow`].
@@ -105,8 +106,9 @@ impl<T: PathElement> Pipeline<Cuda, T> {
     /// As [`forward_on_device`](Pipeline::forward_on_device), on T tokens of K experts each.
     ///
     /// # Safety
-    /// The tensors are on the machine's device and of the sizes of the call; the inputs were written before what the
-    /// machine's stream does next.
+    /// The tensors are on the machine's device and of the sizes of the call. The inputs were written before what the
+    /// machine's stream does next, and are not written again until it has done what this launches: kernels trust the ids
+    /// that an earlier one has looked at.
     ///
     /// # Errors
     /// As [`forward_on_device`](Pipeline::forward_on_device), but for lengths.
