@@ -19,6 +19,14 @@ inline void wait_for_earlier_kernels() {}
 
 inline void let_next_kernel_start() {}
 
+inline float at_most(float value, float upper) {
+    return value <= upper || value != value ? value : upper;
+}
+
+inline float at_least(float value, float lower) {
+    return value >= lower || value != value ? value : lower;
+}
+
 inline float fast_exp2(float x) {
     const float power = exp2f(x);
     return power < 0x1p-126f ? 0.0f : power;

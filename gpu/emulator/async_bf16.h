@@ -71,6 +71,10 @@ inline uint64 read_once() {
     return 0;
 }
 
+inline uint64 read_again() {
+    return 0;
+}
+
 inline void bulk_copy_hinted(Address target, Global<const uint64> source, int64 first, unsigned words, Address barrier,
                              uint64) {
     bulk_copy(target, source, first, words, barrier);

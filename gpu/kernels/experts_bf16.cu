@@ -73,7 +73,7 @@ __device__ __forceinline__ uint64 operand(Address address) {
     return uint64(address >> 4) | uint64(1) << 16 | uint64(1024 >> 4) << 32 | uint64(1) << 62;
 }
 
-// Copies the images of a tile's matrix, as data that is read once.
+// Copies the images of a tile's matrix.
 __device__ __forceinline__ void copy_matrix(Slots &slots, Global<const uint64> packed, int64 first_image, int k_blocks,
                                             uint64 policy) {
     for (int k_block = 0; k_block < k_blocks; k_block++, slots.next()) {
@@ -202,7 +202,8 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
     if (threadIdx.x < WARPGROUP) {
         release_registers<32>();
         if (threadIdx.x == 0) {
-            const uint64 policy = read_once();
+            // The matrix of an expert with one panel is read once, and would push rows out of the L2 cache.
+            const uint64 once = read_once(), again = read_again();
             for (;; tiles.next()) {
                 const Tile tile = tile_at(work, atomicAdd(&progress[0], 1));
                 barrier_wait(tiles.empty(), tiles.parity ^ 1);
@@ -226,7 +227,7 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
                           tile.kind == GATE_UP ? gate_up_bias : down_bias, of_all * (MATRIX_LINES / 2),
                           MATRIX_LINES / 2, tiles.full());
                 copy_matrix(slots, tile.kind == GATE_UP ? gate_up_packed : down_packed, of_all * k_blocks, k_blocks,
-                            policy);
+                            tile.panels > 1 ? again : once);
             }
         } else if (threadIdx.x == WARP) {
             for (;; tiles.next()) {

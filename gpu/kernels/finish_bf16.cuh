@@ -54,6 +54,8 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, Address buffers
     const Address fills = buffers + lane * 64 + (warp ^ lane / 2 % 4) * 16;
     const Address reads = buffers + thread / 4 * 64 + (thread % 4 ^ thread / 8 % 4) * 16;
     const int64 chunk = to.chunk + thread % 4;
+    // Of line thread / 4. A chunk has the same place in lines that are a multiple of 8 apart, as first rows are.
+    const int64 word = word_of_image(to.first_line, to.lines, to.k_blocks, thread / 4, chunk);
 #pragma unroll 1
     for (int first = 0; first < rows; first += height) {
         const int end = int(smaller(rows, first + height));
@@ -77,11 +79,11 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, Address buffers
             if (row < end && chunk < to.k_blocks * (K_BLOCK / CHUNK)) {
                 // What the activation makes of zeros need not be a zero.
                 const Chunk nothing = {{0, 0}};
-                store_chunk(to.activated, word_of_image(to.first_line, to.lines, to.k_blocks, row, chunk),
+                store_chunk(to.activated, word + first_row * LINE_WORDS,
                             chunk < to.chunks ? shared_chunk(reads + group % BUFFERS * BUFFER_BYTES) : nothing);
             }
         }
-        next_block(sums);
+        if (end < rows) next_block(sums);
         buffer_wait();
     }
 }
@@ -113,7 +115,7 @@ __device__ __forceinline__ void finish_down(const Down &to, Address buffers, int
                 store_chunk(to.expert_output, (to.first_row + row) * to.hidden + column,
                             shared_chunk(reads + group % BUFFERS * BUFFER_BYTES));
         }
-        next_block(sums);
+        if (end < rows) next_block(sums);
         buffer_wait();
     }
 }

@@ -24,6 +24,28 @@ __device__ __forceinline__ void let_next_kernel_start() {
 #endif
 }
 
+// The smaller of the two; NaN if either is NaN.
+__device__ __forceinline__ float at_most(float value, float upper) {
+#if __CUDA_ARCH__ >= 800
+    float least;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(least) : "f"(value), "f"(upper));
+    return least;
+#else
+    return value <= upper || value != value ? value : upper;
+#endif
+}
+
+// The larger of the two; NaN if either is NaN.
+__device__ __forceinline__ float at_least(float value, float lower) {
+#if __CUDA_ARCH__ >= 800
+    float most;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(most) : "f"(value), "f"(lower));
+    return most;
+#else
+    return value >= lower || value != value ? value : lower;
+#endif
+}
+
 // 2^x to a few units in the last place; 0 below 2^-126.
 __device__ __forceinline__ float fast_exp2(float x) {
     float power;

@@ -35,12 +35,14 @@ __device__ __forceinline__ Chunk load_chunk(Global<const Bf16> array, int64 inde
 }
 
 __device__ __forceinline__ void store_chunk(Global<Bf16> array, int64 index, const Chunk &chunk) {
-    *reinterpret_cast<ulonglong2 *>(array + index) = make_ulonglong2(chunk.words[0], chunk.words[1]);
+    asm volatile("st.global.v2.u64 [%0], {%1, %2};" ::"l"(array + index), "l"(chunk.words[0]), "l"(chunk.words[1])
+                 : "memory");
 }
 
 // As store_chunk, in an array of words, of which a chunk takes two; index is even. Bulk copies read such arrays.
 __device__ __forceinline__ void store_chunk(Global<uint64> array, int64 index, const Chunk &chunk) {
-    *reinterpret_cast<ulonglong2 *>(array + index) = make_ulonglong2(chunk.words[0], chunk.words[1]);
+    asm volatile("st.global.v2.u64 [%0], {%1, %2};" ::"l"(array + index), "l"(chunk.words[0]), "l"(chunk.words[1])
+                 : "memory");
 }
 
 // An integer or a float of shared memory. An address takes one register, a pointer two, and beside the sums of a
@@ -79,6 +81,13 @@ __device__ __forceinline__ void store_transposed(Address row, const unsigned (&v
 __device__ __forceinline__ uint64 read_once() {
     uint64 policy;
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+// The policy for data that is read again soon: the usual one.
+__device__ __forceinline__ uint64 read_again() {
+    uint64 policy;
+    asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
     return policy;
 }
 

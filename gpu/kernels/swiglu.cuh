@@ -7,16 +7,6 @@
 
 constexpr float LOG2_E = 1.44269504f;
 
-// The smaller of the two; NaN if either is NaN.
-__device__ __forceinline__ float at_most(float value, float upper) {
-    return value <= upper || value != value ? value : upper;
-}
-
-// The larger of the two; NaN if either is NaN.
-__device__ __forceinline__ float at_least(float value, float lower) {
-    return value >= lower || value != value ? value : lower;
-}
-
 __device__ __forceinline__ float clamped_swiglu(float gate, float up, float alpha, float limit, float up_offset) {
     gate = at_most(gate, limit);
     up = at_most(at_least(up, -limit), limit);

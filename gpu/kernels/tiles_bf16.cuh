@@ -27,7 +27,7 @@ constexpr int CHUNK_WORDS = 2;   // of 8 bytes
 constexpr int LINE_WORDS = 16;   // of an image
 constexpr int MATRIX_WORDS = MATRIX_LINES * LINE_WORDS;
 constexpr int LINES_UNIT = 16;  // of a panel: two blocks of sums, of 8 rows or more
-constexpr int PANELS_TOGETHER = 8;
+constexpr int PANELS_TOGETHER = 16;
 constexpr int LARGEST_EXPERTS = 512;
 constexpr int EXPERTS_THREADS = 4 * WARPGROUP;
 
@@ -35,6 +35,7 @@ enum Kind { GATE_UP, DOWN, END };
 
 struct Tile {
     int kind, panel, expert, line_tile;
+    int panels;             // of the expert
     int first_row, rows;    // of all rows
     int first_line, lines;  // of the panels' images
 };
@@ -183,6 +184,7 @@ __device__ __forceinline__ void locate(Tile &tile, const Work &work, int number)
     const int rest = panels - group * together, in_this_group = rest < together ? rest : together;
     const int panel = group * together + in_group % in_this_group, height = panel_height(rows);
     tile.expert = low;
+    tile.panels = panels;
     tile.panel = first_panel + panel;
     tile.line_tile = in_group / in_this_group;
     tile.first_row = first_row + panel * height;
@@ -193,7 +195,7 @@ __device__ __forceinline__ void locate(Tile &tile, const Work &work, int number)
 
 // The tile with this number in the queue.
 __device__ __forceinline__ Tile tile_at(const Work &work, int number) {
-    Tile tile = {END, 0, 0, 0, 0, 0, 0, 0};
+    Tile tile = {END, 0, 0, 0, 0, 0, 0, 0, 0};
     const int of_gate_up = work.rows.panels * work.gate_up.line_tiles;
     if (number >= of_gate_up + work.rows.panels * work.down.line_tiles) return tile;
     tile.kind = number < of_gate_up ? GATE_UP : DOWN;
