@@ -34,13 +34,14 @@ def main():
     workloads = inputs.tiny(arguments.device) if arguments.tiny else inputs.of_seed(arguments.device)
     workloads = [workload for workload in workloads if (arguments.workloads or "") in workload.name]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    lines, are_ok = [], True
+    are_ok = True
+    print("| workload | peer | run_benchmark p50 ms | burst ms | ratio |\n|---|---|--:|--:|--:|")
     for name in arguments.peers:
         with torch.no_grad(), precision("fp32"):
             found = benchmark(name, workloads, arguments)
-            lines += [line(name, workload, record) for workload, record in zip(workloads, found.records)]
+            for workload, record in zip(workloads, found.records):
+                print(line(name, workload, record), flush=True)
             are_ok &= found.ok
-    print("| workload | peer | run_benchmark p50 ms | burst ms | ratio |\n|---|---|--:|--:|--:|", *lines, sep="\n")
     return int(not are_ok)
 
 

@@ -1,6 +1,7 @@
 """Milliseconds of a call: in bursts after idle, and under its own load; eagerly, and replayed from a CUDA graph."""
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -36,9 +37,18 @@ class CudaClock:
         return median(times)
 
     def cold_burst(self, call):
-        """As `burst`, with other bytes in the L2 cache before each call."""
+        """As `burst`, with other bytes in the L2 cache before each call. They are written until the host has queued the
+        call, so that its launches are no part of the time; what it waits for within the call is."""
         other = torch.empty(2 * torch.cuda.get_device_properties(0).L2_cache_size, dtype=torch.uint8, device="cuda")
-        return self.burst(call, other.zero_)
+        call()
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        ahead = 2 * (time.perf_counter() - start)
+        torch.cuda.synchronize()
+        (one,) = self._queue(other.zero_, 1)
+        writes = math.ceil(ahead / (one / 1e3))
+        return self.burst(call, lambda: [other.zero_() for _ in range(writes)])
 
     def sustained(self, call, seconds):
         """Median of further calls once the device has done nothing else for some seconds."""

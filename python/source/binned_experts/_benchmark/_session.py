@@ -8,7 +8,8 @@
 5. The other half of the timed calls.
 
 Each call but the second has its arrays at the same places as the one before. After each warm-up call and each timed one
-the same values come once more: of a function that computes anew the second call takes as long as the first.
+the same values come once more: of a function that computes anew the second call takes as long as the first. The values of
+the next call are drawn before that, so that host and device come from a call to the next one with little between.
 """
 
 import random
@@ -61,6 +62,15 @@ class Observed:
     errors: tuple | None = None
 
 
+class Drawn:
+    """The values of a call, and their seed."""
+
+    def __init__(self, seed, call):
+        self.seed = seed
+        self.call = call
+        self.tensors = call.tensors()
+
+
 class Session:
     """The calls of a workload. ``seeds`` gives the seed of each draw."""
 
@@ -78,8 +88,8 @@ class Session:
         self.declined = None
         # The weights, as arrays too, and those before the last change.
         self.weights = self.tensors = self.earlier = None
-        # What was drawn last, as a call and as arrays.
-        self.drawn = None
+        # The values in use, and those of the next call.
+        self.drawn = self.ahead = None
         # The outputs that were judged, by their hashes, and the hash of the last.
         self.outputs = {}
         self.last = None
@@ -94,8 +104,8 @@ class Session:
         for number in range(reps):
             self.pairs.append(self.pair("timed"))
             if number == (reps - 1) // 2:
-                self.nearly("exchanged tokens", self.drawn[0].with_exchanged_tokens)
-                self.nearly("other routing", self.drawn[0].with_other_routing)
+                self.nearly("exchanged tokens", self.drawn.call.with_exchanged_tokens)
+                self.nearly("other routing", self.drawn.call.with_other_routing)
                 self.change_weights()
                 self.fresh("other weights")
         if self.looks_faster() and self.is_faster():
@@ -109,18 +119,23 @@ class Session:
         sizes = work.hidden_dim, work.intermediate, work.num_experts, work.top_k
         self.weights = _native.draw_weights(sizes, self.precision, next(self.seeds))
         self.tensors = self.weights.tensors()
+        self.ahead = None
 
-    def fresh(self, kind, seq_len=None):
-        """A call with values of its own."""
+    def draw(self, seq_len=None):
+        """Values of a call."""
         seed = next(self.seeds)
-        call = self.weights.call(self.workload.batch, seq_len or self.workload.seq_len, seed)
-        self.drawn = call, call.tensors()
-        return self.made(kind, seed, ())
+        return Drawn(seed, self.weights.call(self.workload.batch, seq_len or self.workload.seq_len, seed))
+
+    def fresh(self, kind):
+        """A call with values of its own."""
+        self.drawn, self.ahead = self.ahead or self.draw(), None
+        return self.made(kind)
 
     def another_size(self):
         seq_len = self.workload.seq_len
+        self.drawn = self.draw(seq_len // 2 if seq_len > 1 else 2)
         try:
-            self.fresh("other size", seq_len // 2 if seq_len > 1 else 2)
+            self.made("other size")
         except Finding as finding:
             if finding.kind != "declined":
                 raise
@@ -130,17 +145,18 @@ class Session:
         """A call that differs in a few values from the one before."""
         seed = next(self.seeds)
         call, tokens = changed(seed)
-        self.drawn = call, call.tensors()
-        self.made(kind, seed, tokens)
+        self.drawn = Drawn(seed, call)
+        self.made(kind, tokens)
 
     def pair(self, kind):
         """Seconds of a call, and of the same once more."""
         one = self.fresh(kind)
-        return one.seconds, self.made("again", one.seed, ()).seconds
+        self.ahead = self.draw()
+        return one.seconds, self.made("again").seconds
 
-    def made(self, kind, seed, tokens):
-        """A call with the values that were drawn last, judged at some tokens and those drawn now."""
-        call, tensors = self.drawn
+    def made(self, kind, tokens=()):
+        """A call with the values in use, judged at some tokens and those drawn now."""
+        drawn, tensors = self.drawn, self.drawn.tensors
         assignments = len(tensors["router_indices"][2]) // 8
         answered, content = self.caller({**tensors, **self.tensors}, {**NUMBERS, "expert_capacity": assignments})
         if answered == "broken":
@@ -149,11 +165,12 @@ class Session:
             raise Finding({"skip": "declined"}.get(answered, answered), content)
         if "output" not in content:
             raise Finding("error", f"output: expected it among what the function returns, found {', '.join(content)}")
-        observed = Observed(kind, seed, self.caller.seconds, self.caller.host_seconds, call.necessary())
+        seconds, host_seconds = self.caller.seconds, self.caller.host_seconds
+        observed = Observed(kind, drawn.seed, seconds, host_seconds, drawn.call.necessary())
         self.calls.append(observed)
         batch, sequence, _ = tensors["hidden_states"][1]
-        drawn = random.SystemRandom().sample(range(batch * sequence), min(batch * sequence, self.rows))
-        self.judge(observed, content["output"], sorted({*tokens, *drawn}))
+        sampled = random.SystemRandom().sample(range(batch * sequence), min(batch * sequence, self.rows))
+        self.judge(observed, content["output"], sorted({*tokens, *sampled}))
         return observed
 
     def judge(self, observed, output, tokens):
@@ -167,7 +184,7 @@ class Session:
                 # It is judged already.
                 observed.rows, observed.used, observed.errors = before.rows, before.used, before.errors
                 return
-        verdict, observed.rows, observed.errors = self.drawn[0].judge(output, tokens)
+        verdict, observed.rows, observed.errors = self.drawn.call.judge(output, tokens)
         if not verdict:
             raise self.explained(observed, output, tokens, verdict, digest)
         observed.used = verdict.used
@@ -187,7 +204,7 @@ class Session:
         if digest in self.outputs and output[2].strip(b"\0"):
             return Finding("kept-result", f"the output of {self.outputs[digest]}, kept for other values\n{said}")
         is_disagreement = verdict.kind == "disagree"
-        if is_disagreement and self.earlier is not None and self.drawn[0].is_of_weights(self.earlier, output, tokens):
+        if is_disagreement and self.earlier is not None and self.drawn.call.is_of_weights(self.earlier, output, tokens):
             remedy = "weights of an earlier call, kept though they changed in place; setup is the place to pack them"
             return Finding("stale-weights", f"{remedy}\n{said}")
         # Work that goes on shows after a moment.
