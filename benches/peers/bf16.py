@@ -2,8 +2,9 @@
 
     python3 benches/peers/bf16.py [--tiny]
 
-Ours need the package `binned-experts`. Prints Markdown. A call is replayed from a CUDA graph where it can be captured. Calls alternate between two layers with
-weights and routings of their own. Each output must lie within 1e-2 of the exact one on two tokens, in the 2-norm.
+Ours need the package `binned-experts`. Prints Markdown. A call is replayed from a CUDA graph where it can be captured.
+Calls alternate between two layers with weights and routings of their own. Each output must lie within 1e-2 of the exact
+one on two tokens, in the 2-norm.
 """
 
 import argparse

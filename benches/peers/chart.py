@@ -1,9 +1,9 @@
 """Milliseconds of each workload on a logarithmic axis, as SVG."""
 
 import math
-from html import escape
 
 from report import error_text, number
+from svg import line, rectangle, svg, text
 
 HEIGHT = 620
 LEFT, RIGHT, BOTTOM = 64, 16, 40
@@ -24,7 +24,7 @@ def chart(environment, rows, ours, title):
     workloads = list(dict.fromkeys(row["workload"] for row in layers))
     timed = [row for row in ours + layers if row.get("burst_ms") and row["workload"] in workloads]
     if not timed:
-        return _svg(400, 60, [_text(12, 32, "nothing was timed", 14)])
+        return svg(400, 60, [text(12, 32, "nothing was timed", 14)])
     floors = {row["workload"]: row["burst_ms"] for row in timed if row["peer"] == "floor"}
     bars = [row for row in timed if row["peer"] != "floor"]
     fills = _fills(bars)
@@ -38,14 +38,14 @@ def chart(environment, rows, ours, title):
     axis = Axis([row["burst_ms"] for row in timed], top, HEIGHT - BOTTOM)
 
     heading = f"{title}: ms in bursts · relative error. Pale: TF32. {environment['device']}, {environment['date']}"
-    parts = [_text(LEFT, 24, heading, 15)]
+    parts = [text(LEFT, 24, heading, 15)]
     parts += _legend(fills, columns)
     parts += axis.draw(width)
     x = LEFT + GAP / 2
     for name, group, room in zip(workloads, groups, widths):
         parts += _group(axis, x, room, name, group, fills, floors.get(name))
         x += room + GAP
-    return _svg(width, HEIGHT, parts)
+    return svg(width, HEIGHT, parts)
 
 
 class Axis:
@@ -68,8 +68,8 @@ class Axis:
                 tick = step * 10.0**exponent
                 if self.low * 0.999 <= tick <= self.high * 1.001:
                     y = self.y(tick)
-                    parts.append(_line(LEFT, y, width - RIGHT, y, "#dddddd", 1))
-                    parts.append(_text(LEFT - 6, y + 4, f"{tick:g}", 12, anchor="end"))
+                    parts.append(line(LEFT, y, width - RIGHT, y, "#dddddd", 1))
+                    parts.append(text(LEFT - 6, y + 4, f"{tick:g}", 12, anchor="end"))
         return parts
 
 
@@ -103,10 +103,10 @@ def _legend(fills, columns):
     for i, (name, fill) in enumerate(entries):
         x, y = LEFT + i % columns * LEGEND_COLUMN, 44 + i // columns * LEGEND_LINE
         if fill is None:
-            parts.append(_line(x, y + 5, x + 16, y + 5, FLOOR, 2))
+            parts.append(line(x, y + 5, x + 16, y + 5, FLOOR, 2))
         else:
-            parts.append(_rectangle(x, y, 16, 11, fill))
-        parts.append(_text(x + 22, y + 10, name, 13))
+            parts.append(rectangle(x, y, 16, 11, fill))
+        parts.append(text(x + 22, y + 10, name, 13))
     return parts
 
 
@@ -115,38 +115,10 @@ def _group(axis, left, width, name, group, fills, floor):
     first = left + (width - len(group) * BAR) / 2
     for i, row in enumerate(group):
         x, y = first + i * BAR, axis.y(row["burst_ms"])
-        parts.append(_rectangle(x + 1, y, BAR - 2, axis.bottom - y, fills[row["peer"], row["class"]]))
+        parts.append(rectangle(x + 1, y, BAR - 2, axis.bottom - y, fills[row["peer"], row["class"]]))
         label = f"{number(row['burst_ms'])} · {error_text(row['relative_error'])}"
-        parts.append(_text(x + BAR / 2 + 4, y - 4, label, 10, turn=True))
+        parts.append(text(x + BAR / 2 + 4, y - 4, label, 10, turn=True))
     if floor is not None:
-        parts.append(_line(left - 4, axis.y(floor), left + width + 4, axis.y(floor), FLOOR, 2))
-    parts.append(_text(left + width / 2, axis.bottom + 20, name, 13, anchor="middle"))
+        parts.append(line(left - 4, axis.y(floor), left + width + 4, axis.y(floor), FLOOR, 2))
+    parts.append(text(left + width / 2, axis.bottom + 20, name, 13, anchor="middle"))
     return parts
-
-
-def _svg(width, height, parts):
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
-        f'viewBox="0 0 {width:g} {height:g}" font-family="sans-serif">'
-    )
-    return "\n".join([head, f'<rect width="{width:g}" height="{height:g}" fill="white"/>'] + parts + ["</svg>\n"])
-
-
-def _text(x, y, text, size, anchor="start", turn=False):
-    turned = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turn else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"{turned}>{escape(text)}</text>'
-
-
-def _line(x1, y1, x2, y2, colour, width):
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-        f'stroke="{colour}" stroke-width="{width}"/>'
-    )
-
-
-def _rectangle(x, y, width, height, fill):
-    colour, opacity = fill
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
-        f'fill="{colour}" fill-opacity="{opacity}"/>'
-    )

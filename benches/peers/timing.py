@@ -33,7 +33,7 @@ class CudaClock:
             torch.cuda.synchronize()
             time.sleep(IDLE_SECONDS)
             call()
-            times += self._queue(call, CALLS_IN_BURST, between)
+            times += self.queue(call, CALLS_IN_BURST, between)
         return median(times)
 
     def cold_burst(self, call):
@@ -46,7 +46,7 @@ class CudaClock:
         call()
         ahead = 2 * (time.perf_counter() - start)
         torch.cuda.synchronize()
-        (one,) = self._queue(other.zero_, 1)
+        (one,) = self.queue(other.zero_, 1)
         writes = math.ceil(ahead / (one / 1e3))
         return self.burst(call, lambda: [other.zero_() for _ in range(writes)])
 
@@ -54,15 +54,15 @@ class CudaClock:
         """Median of further calls once the device has done nothing else for some seconds."""
         start = time.perf_counter()
         while time.perf_counter() - start < seconds:
-            self._queue(call, SUSTAINED_CALLS)
+            self.queue(call, SUSTAINED_CALLS)
         times = []
         start = time.perf_counter()
         while not times or time.perf_counter() - start < seconds / 2:
-            times += self._queue(call, SUSTAINED_CALLS)
+            times += self.queue(call, SUSTAINED_CALLS)
         return median(times)
 
     @staticmethod
-    def _queue(call, count, between=lambda: None):
+    def queue(call, count, between=lambda: None):
         """Times of a number of calls, queued without waiting between them."""
         events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(count)]
         for before, after in events:
