@@ -9,12 +9,16 @@
 // A block draws tiles (tiles_bf16.cuh). It has four warpgroups: one producer, which copies, and three consumers, which
 // multiply 64 lines of the matrix each. One thread of the producer draws the tiles and copies the matrix, from images
 // that pack_weights_bf16 made; it never waits for activations, so that memory is read while gate_up ends. Another one
-// copies the rows, gate_up's from the images that gather_bf16 made and down's from those that tiles of gate_up leave. A
+// copies the rows, gate_up's from the images that were gathered and down's from those that tiles of gate_up leave. A
 // k-block of both stands in one slot of a ring, which has as many slots as there is room for: with fewer rows, more.
 //
-// A tile waits only for tiles drawn before it, by blocks that run, so the kernel ends on any number of blocks. Every
-// sum has one order, so two runs give the same bits.
+// The other two warps of the producer gather the rows that no kernel before has gathered, in the order of the panels, while
+// others multiply. They draw rows one by one, and wait for nothing.
+//
+// A tile waits only for tiles drawn before it, by blocks that run, and for rows that any block can draw, so the kernel
+// ends on any number of blocks. Every sum has one order, so two runs give the same bits.
 #include "finish_bf16.cuh"
+#include "rows_bf16.cuh"
 
 #ifdef HOPPER
 
@@ -28,6 +32,10 @@ constexpr int TILES_AHEAD = 2;
 constexpr int BEYOND = 1 << 30;  // a line tile where nothing is stored
 constexpr int FEW_ROWS = 16;     // of a block of sums: their products take less time than the wait for them
 constexpr int SIXTEEN = 32 >> 4;  // of an operand: 16 further on in the depth
+constexpr int CHUNKS_IN_FLIGHT = 2;  // that a lane loads, beside few registers
+
+// What `progress` counts: tiles drawn, rows drawn, the signals of each panel, and then the rows gathered of each.
+enum Count { TILES_DRAWN, ROWS_DRAWN, FIRST_SIGNALS };
 
 // Words of a tile in shared memory.
 enum Word { KIND, PANEL, LINE_TILE, FIRST_ROW, ROWS, FIRST_LINE, LINES, K_BLOCKS, TILE_WORDS };
@@ -92,6 +100,47 @@ __device__ __forceinline__ void copy_rows(Slots &slots, Global<const uint64> pac
         barrier_arrive_expecting(slots.full(), lines * LINE_BYTES);
         bulk_copy(slots.rows(), packed, (first_line * k_blocks + int64(k_block) * lines) * LINE_WORDS,
                   lines * LINE_WORDS, slots.full());
+    }
+}
+
+// Copies a token to its line, by the warp: each lane one chunk of every fourth image. Zeros beyond H.
+__device__ __forceinline__ void copy_row(Global<const Bf16> hidden_states, Global<uint64> packed_rows, int64 token,
+                                         int hidden, int k_blocks, const Line &line) {
+    const Chunk nothing = {{0, 0}};
+    const int lane = threadIdx.x % WARP, step = WARP / 8 * line.next * CHUNK_WORDS;
+    int64 from = token * hidden + lane * CHUNK;
+    int64 to = (line.first + lane / 8 * line.next + (lane % 8 ^ line.swizzle)) * CHUNK_WORDS;
+#pragma unroll 1
+    for (int first = lane; first < k_blocks * 8; first += WARP * CHUNKS_IN_FLIGHT) {
+        Chunk found[CHUNKS_IN_FLIGHT];
+#pragma unroll
+        for (int i = 0; i < CHUNKS_IN_FLIGHT; i++) {
+            const bool is_of_depth = (first + i * WARP) * CHUNK < hidden;
+            found[i] = is_of_depth ? load_chunk(hidden_states, from + i * WARP * CHUNK) : nothing;
+        }
+#pragma unroll
+        for (int i = 0; i < CHUNKS_IN_FLIGHT; i++)
+            if (first + i * WARP < k_blocks * 8) store_chunk(packed_rows, to + i * step, found[i]);
+        from += CHUNKS_IN_FLIGHT * WARP * CHUNK;
+        to += CHUNKS_IN_FLIGHT * step;
+    }
+}
+
+// Gathers rows from the first row of a panel on, as long as there are some that no warp has drawn.
+__device__ __forceinline__ void gather(const Work &work, Global<const Bf16> hidden_states,
+                                       Global<const int> assignment_of, Global<uint64> packed_rows,
+                                       Global<int> progress, int64 hidden, int64 top_k, int64 first_panel) {
+    const auto &all = work.rows;
+    const int lane = threadIdx.x % WARP, first = first_row_of(all, first_panel), end = all.row_starts[all.experts];
+    while (first < end) {
+        const int drawn = lane == 0 ? atomicAdd(&progress[ROWS_DRAWN], 1) : 0;
+        const int row = first + __shfl_sync(ALL_LANES, drawn, 0);
+        if (row >= end) break;
+        const Line line = line_of(all, last_not_above(all.row_starts, all.experts, row), row, work.gate_up.k_blocks);
+        copy_row(hidden_states, packed_rows, assignment_of[row] / int(top_k), int(hidden), work.gate_up.k_blocks, line);
+        publish();
+        __syncwarp();
+        if (lane == 0) signal(progress, FIRST_SIGNALS + all.panels + line.panel);
     }
 }
 
@@ -160,21 +209,24 @@ __device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks,
 
 // Grid: at most one block a multiprocessor. Block: EXPERTS_THREADS. Shared memory: RING_BYTES.
 // With line_tiles and k_blocks as in tiles_bf16.cuh:
-//   packed_rows      [lines, k_blocks, LINE_WORDS]              read; from gather_bf16 or route_gather_bf16
+//   hidden_states    [T, H]                                     read
+//   assignment_of    [R]                                        read; null if all panels are gathered
+//   packed_rows      [lines, k_blocks, LINE_WORDS]              read, the first gathered_panels; the others written and read
 //   row_starts       [E + 1]                                    read
 //   gate_up_packed   [E, line_tiles, k_blocks, MATRIX_WORDS]    read; from pack_weights_bf16
 //   gate_up_bias     [E, line_tiles · MATRIX_LINES]   f32       read; from pack_weights_bf16
 //   down_packed      [E, line_tiles, k_blocks, MATRIX_WORDS]    read; from pack_weights_bf16
 //   down_bias        [E, line_tiles · MATRIX_LINES]   f32       read; from pack_weights_bf16
-//   progress         [1 + panels]                               from 0; tiles drawn, signals of each panel
+//   progress         [2 + 2 · panels]                           from 0; see Count
 //   activated        [lines, k_blocks, LINE_WORDS]              written and read, the lines of rows
 //   expert_output    [R, H]                                     written
 // Requirements: H and I are multiples of 8, E <= LARGEST_EXPERTS.
 KERNEL_ALONE(EXPERTS_THREADS)
-experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Global<const uint64> gate_up_packed,
-             Global<const uint64> gate_up_bias, Global<const uint64> down_packed, Global<const uint64> down_bias,
-             Global<int> progress, Global<uint64> activated, Global<Bf16> expert_output, int64 hidden,
-             int64 intermediate, int64 n_experts, float alpha, float limit, float up_offset) {
+experts_bf16(Global<const Bf16> hidden_states, Global<const int> assignment_of, Global<uint64> packed_rows,
+             Global<const int> row_starts, Global<const uint64> gate_up_packed, Global<const uint64> gate_up_bias,
+             Global<const uint64> down_packed, Global<const uint64> down_bias, Global<int> progress,
+             Global<uint64> activated, Global<Bf16> expert_output, int64 hidden, int64 intermediate, int64 n_experts,
+             int64 top_k, int64 gathered_panels, float alpha, float limit, float up_offset) {
     let_next_kernel_start();
     LARGE_SHARED_ARRAY(uint64, ring, RING_BYTES / 8);
     SHARED_ARRAY(uint64, slot_barriers, 2 * MOST_SLOTS);
@@ -205,7 +257,7 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
             // The matrix of an expert with one panel is read once, and would push rows out of the L2 cache.
             const uint64 once = read_once(), again = read_again();
             for (;; tiles.next()) {
-                const Tile tile = tile_at(work, atomicAdd(&progress[0], 1));
+                const Tile tile = tile_at(work, atomicAdd(&progress[TILES_DRAWN], 1));
                 barrier_wait(tiles.empty(), tiles.parity ^ 1);
                 const int word = tiles.slot * TILE_WORDS;
                 words[word + KIND] = tile.kind;
@@ -235,12 +287,17 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
                 const int word = tiles.slot * TILE_WORDS, kind = words[word + KIND];
                 if (kind == END) break;
                 const int panel = words[word + PANEL], first_line = words[word + FIRST_LINE];
-                const int lines = words[word + LINES];
+                const int rows = words[word + ROWS], lines = words[word + LINES];
                 barrier_arrive(tiles.empty());
-                if (kind == DOWN) wait_for_signals(progress, 1 + panel, work.gate_up.line_tiles * CONSUMER_WARPS);
-                copy_rows(slots, kind == GATE_UP ? packed_rows : Global<const uint64>(activated), first_line,
-                          lines, work.of(kind).k_blocks);
+                if (kind == DOWN)
+                    wait_for_signals(progress, FIRST_SIGNALS + panel, work.gate_up.line_tiles * CONSUMER_WARPS);
+                else if (panel >= gathered_panels)
+                    wait_for_signals(progress, FIRST_SIGNALS + work.rows.panels + panel, rows);
+                copy_rows(slots, Global<const uint64>(kind == GATE_UP ? packed_rows : activated), first_line, lines,
+                          work.of(kind).k_blocks);
             }
+        } else if (threadIdx.x >= 2 * WARP) {
+            gather(work, hidden_states, assignment_of, packed_rows, progress, hidden, top_k, gathered_panels);
         }
     } else {
         claim_registers<160>();
@@ -280,7 +337,7 @@ experts_bf16(Global<const uint64> packed_rows, Global<const int> row_starts, Glo
                 finish_gate_up(to, buffer, of_tile(ROWS, 1), height, bias, sums);
                 publish();
                 __syncwarp();
-                if (!fetches && lane == 0) signal(progress, 1 + shared_int(word + PANEL * 4));
+                if (!fetches && lane == 0) signal(progress, FIRST_SIGNALS + shared_int(word + PANEL * 4));
             } else {
                 const Down to = {expert_output, of_tile(FIRST_ROW, 0), hidden, first * 64};
                 finish_down(to, buffer, of_tile(ROWS, 1), height, bias, sums);

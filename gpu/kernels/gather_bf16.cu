@@ -1,9 +1,9 @@
 // The gather in bf16, into the images of the panels (tiles_bf16.cuh): the line of each row of an expert is that of its
 // token in hidden_states.
 //
-//   gather_bf16         after the kernels of route.cu
+//   gather_bf16         the first panels, after the kernels of route.cu; experts_bf16 gathers the others as it goes
 //   route_gather_bf16   the routing as well, for few assignments: each block counts all of them
-#include "tiles_bf16.cuh"
+#include "rows_bf16.cuh"
 
 #ifdef HOPPER
 
@@ -12,25 +12,9 @@ namespace bf16 {
 constexpr int CHUNKS_AT_ONCE = 4;  // that a lane loads
 constexpr int MOST_ROUTED = 2048;  // assignments of route_gather_bf16
 
-// Where an assignment's row stands: its first chunk, and the chunks from one image to the next; -1 if it has no row.
-struct Line {
-    int64 first;
-    int next, swizzle;
-};
-
 // Clears what experts_bf16 counts. Threads of the whole grid call it.
 __device__ __forceinline__ void clear(Global<int> progress, int64 progress_words) {
     for (int64 i = global_thread(); i < progress_words; i += int64(gridDim.x) * blockDim.x) progress[i] = 0;
-}
-
-template <class RowStarts>
-__device__ __forceinline__ Line line_of(const Rows<RowStarts> &all, int expert, int row, int64 k_blocks) {
-    if (row < 0) return {-1, 0, 0};
-    const int first_row = all.row_starts[expert], rows = all.row_starts[expert + 1] - first_row;
-    const int height = panel_height(rows), panel = (row - first_row) / height, line = (row - first_row) % height;
-    const int lines = lines_of(int(smaller(height, rows - panel * height)));
-    const int64 first_line = all.line_starts[expert] + panel * height;
-    return {(first_line * k_blocks + line) * 8, lines * 8, line % 8};
 }
 
 // Copies a token to lines[first_line .. end_line), those of its assignments; `thread` of `threads` that share it. Zeros
@@ -64,13 +48,13 @@ __device__ __forceinline__ void copy_token(Global<const Bf16> hidden_states, Glo
 //   router_indices [T·K]                  read
 //   row_of         [T·K]                  read
 //   row_starts     [E + 1]                read
-//   packed         [lines, k_blocks, LINE_WORDS]   written, the lines of rows; zeros beyond H
+//   packed         [lines, k_blocks, LINE_WORDS]   written, the lines of rows of the first gathered_panels; zeros beyond H
 //   progress       [progress_words]       written: 0
 // Requirements: H is a multiple of 8, E <= LARGEST_EXPERTS.
 KERNEL(EXPERTS_THREADS)
 gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<const int> row_of,
             Global<const int> row_starts, Global<uint64> packed, Global<int> progress, int64 tokens, int64 hidden,
-            int64 n_experts, int64 top_k, int64 first_expert, int64 progress_words) {
+            int64 n_experts, int64 top_k, int64 first_expert, int64 gathered_panels, int64 progress_words) {
     let_next_kernel_start();
     wait_for_earlier_kernels();
     clear(progress, progress_words);
@@ -79,15 +63,19 @@ gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices
     SHARED_ARRAY(Line, lines, EXPERTS_THREADS);
     const auto all = find_rows(row_starts, panel_starts, line_starts, int(n_experts));
     const int lane = threadIdx.x % WARP, first = int(threadIdx.x) / WARP * WARP;
+    const int end_row = first_row_of(all, gathered_panels);
     const int64 k_blocks = ceil_div(hidden, K_BLOCK), warps = int64(gridDim.x) * (EXPERTS_THREADS / WARP);
     for (int64 token = global_thread() / WARP; token < tokens; token += warps) {
         for (int64 slot = 0; slot < top_k; slot += WARP) {
             const int slots = int(smaller(WARP, top_k - slot));
+            const int64 assignment = token * top_k + slot + lane;
+            const int row = lane < slots ? row_of[assignment] : -1;
+            const bool is_first = row >= 0 && row < end_row;
+            if (!__ballot_sync(ALL_LANES, is_first)) continue;
             __syncwarp();
             if (lane < slots) {
-                const int64 assignment = token * top_k + slot + lane;
                 const int expert = local_expert(router_indices[assignment], first_expert, n_experts);
-                lines[first + lane] = line_of(all, expert, row_of[assignment], k_blocks);
+                lines[first + lane] = line_of(all, expert, is_first ? row : -1, k_blocks);
             }
             __syncwarp();
             copy_token(hidden_states, packed, token, hidden, k_blocks, lines, first, first + slots, lane, WARP);

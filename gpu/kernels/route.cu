@@ -20,7 +20,7 @@ constexpr int ROUTE_WARPS = 4;
 constexpr int ROUTE_THREADS = ROUTE_WARPS * WARP;
 constexpr int ROUTE_STEPS = ROUTE_TILE / WARP;
 constexpr int SCAN_THREADS = 128;
-constexpr int SCAN_TILES = 8;  // that a thread loads at once
+constexpr int SCAN_TILES = 16;  // that a thread loads at once
 
 __device__ __forceinline__ int64 route_tile() {
     return int64(blockIdx.x) * ROUTE_WARPS + threadIdx.x / WARP;

@@ -165,31 +165,38 @@ __device__ __forceinline__ int line_tiles_of_down(int64 hidden) {
     return int(ceil_div(hidden, MATRIX_LINES));
 }
 
+// The last of `count` ascending numbers that is not above a value, which the first is not.
+template <class Numbers>
+__device__ __forceinline__ int last_not_above(Numbers numbers, int count, int value) {
+    int low = 0, high = count;
+    while (high - low > 1) {
+        const int middle = low + (high - low) / 2;
+        if (numbers[middle] <= value) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+
 // Expert, rows and lines of a product's tile.
 __device__ __forceinline__ void locate(Tile &tile, const Work &work, int number) {
     const auto &all = work.rows;
     const int line_tiles = work.of(tile.kind).line_tiles;
-    int low = 0, high = all.experts;  // the tile is one of expert `low`
-    while (high - low > 1) {
-        const int middle = low + (high - low) / 2;
-        if (all.panel_starts[middle] <= number / line_tiles) low = middle;
-        else high = middle;
-    }
-    const int first_panel = all.panel_starts[low], panels = all.panel_starts[low + 1] - first_panel;
-    const int first_row = all.row_starts[low], rows = all.row_starts[low + 1] - first_row;
+    const int expert = last_not_above(all.panel_starts, all.experts, number / line_tiles);
+    const int first_panel = all.panel_starts[expert], panels = all.panel_starts[expert + 1] - first_panel;
+    const int first_row = all.row_starts[expert], rows = all.row_starts[expert + 1] - first_row;
     // Groups of the same size but for the last.
     const int groups = (panels - 1) / PANELS_TOGETHER + 1, together = (panels - 1) / groups + 1;
     const int of_expert = number - first_panel * line_tiles;
     const int group = of_expert / (together * line_tiles), in_group = of_expert % (together * line_tiles);
     const int rest = panels - group * together, in_this_group = rest < together ? rest : together;
     const int panel = group * together + in_group % in_this_group, height = panel_height(rows);
-    tile.expert = low;
+    tile.expert = expert;
     tile.panels = panels;
     tile.panel = first_panel + panel;
     tile.line_tile = in_group / in_this_group;
     tile.first_row = first_row + panel * height;
     tile.rows = int(smaller(height, rows - panel * height));
-    tile.first_line = all.line_starts[low] + panel * height;
+    tile.first_line = all.line_starts[expert] + panel * height;
     tile.lines = lines_of(tile.rows);
 }
 

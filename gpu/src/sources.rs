@@ -6,7 +6,7 @@ use crate::{Arg, NamedArg};
 pub type SourceFile = (&'static str, &'static str);
 
 /// The files of `kernels/`, each after those it includes.
-pub const KERNELS: [SourceFile; 22] = [
+pub const KERNELS: [SourceFile; 23] = [
     ("common.cuh", include_str!("../kernels/common.cuh")),
     ("ptx.cuh", include_str!("../kernels/ptx.cuh")),
     ("swiglu.cuh", include_str!("../kernels/swiglu.cuh")),
@@ -24,6 +24,7 @@ pub const KERNELS: [SourceFile; 22] = [
     ("combine.cu", include_str!("../kernels/combine.cu")),
     ("ptx_bf16.cuh", include_str!("../kernels/ptx_bf16.cuh")),
     ("tiles_bf16.cuh", include_str!("../kernels/tiles_bf16.cuh")),
+    ("rows_bf16.cuh", include_str!("../kernels/rows_bf16.cuh")),
     ("finish_bf16.cuh", include_str!("../kernels/finish_bf16.cuh")),
     ("pack_bf16.cu", include_str!("../kernels/pack_bf16.cu")),
     ("gather_bf16.cu", include_str!("../kernels/gather_bf16.cu")),

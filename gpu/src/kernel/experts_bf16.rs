@@ -1,7 +1,7 @@
 //! `kernels/experts_bf16.cu`: both products in bf16 on Hopper's tensor cores.
 
 use super::tiles_bf16::{EXPERTS_THREADS, line_tiles_of_down, line_tiles_of_gate_up, most_panels};
-use super::{Planned, buffer, float, int, named, step};
+use super::{Planned, buffer, buffer_if, float, int, named, step};
 use crate::error::INDEX_LIMIT;
 use crate::path::Call;
 use crate::path::buffers::*;
@@ -9,8 +9,11 @@ use crate::{GpuError, Launch};
 
 const RING_BYTES: usize = 209 * 1024;
 
-pub(crate) fn experts_bf16(call: &Call) -> Planned {
+/// Gathers the rows that stand behind the first `gathered_panels`, which those of `assignment_of` are.
+pub(crate) fn experts_bf16(call: &Call, gathered_panels: usize) -> Planned {
     let args = [
+        buffer(HIDDEN_STATES),
+        buffer_if(gathered_panels < most_panels(call), ASSIGNMENT_OF),
         named("packed_rows", PACKED_TOKENS),
         buffer(ROW_STARTS),
         buffer(GATE_UP_PACKED),
@@ -23,6 +26,8 @@ pub(crate) fn experts_bf16(call: &Call) -> Planned {
         int("hidden", call.dims.hidden),
         int("intermediate", call.dims.intermediate),
         int("n_experts", call.dims.experts),
+        int("top_k", call.dims.top_k),
+        int("gathered_panels", gathered_panels),
         float("alpha", call.activation.alpha),
         float("limit", call.activation.limit),
         float("up_offset", call.activation.up_offset),
@@ -30,8 +35,8 @@ pub(crate) fn experts_bf16(call: &Call) -> Planned {
     let line_tiles = line_tiles_of_gate_up(call.dims.intermediate).saturating_add(line_tiles_of_down(call.dims.hidden));
     let tiles = most_panels(call).saturating_mul(line_tiles);
     let blocks = tiles.min(call.multiprocessors);
-    // A block that draws the last tile draws once more, and finds nothing.
-    let draws = tiles.saturating_add(blocks);
+    // A block that draws the last tile draws once more, and finds nothing; so does each of two warps that draw rows.
+    let draws = tiles.saturating_add(blocks).max(call.max_rows().saturating_add(2 * blocks));
     if draws >= INDEX_LIMIT {
         return Err(GpuError::TooManyBlocks {
             kernel: "experts_bf16",
@@ -50,5 +55,5 @@ pub(crate) fn experts_bf16(call: &Call) -> Planned {
 
 /// Words of `progress`.
 pub(crate) fn progress_words(call: &Call) -> usize {
-    1 + most_panels(call)
+    2 + 2 * most_panels(call)
 }

@@ -14,7 +14,13 @@ pub(crate) fn routes_at_once(call: &Call) -> bool {
     (1..=MOST_ROUTED).contains(&call.assignments()) && call.dims.top_k <= WARP && !call.has_order
 }
 
-pub(crate) fn gather_bf16(call: &Call) -> Planned {
+/// The panels of the first tiles, which nothing could run beside: with one tile a multiprocessor, and at sizes where that
+/// matters eight tiles a panel at least.
+pub(crate) fn first_panels(call: &Call) -> usize {
+    call.multiprocessors.div_ceil(8)
+}
+
+pub(crate) fn gather_bf16(call: &Call, gathered_panels: usize) -> Planned {
     let args = [
         buffer(HIDDEN_STATES),
         buffer(ROUTER_INDICES),
@@ -27,6 +33,7 @@ pub(crate) fn gather_bf16(call: &Call) -> Planned {
         int("n_experts", call.dims.experts),
         int("top_k", call.dims.top_k),
         int("first_expert", call.first_expert),
+        int("gathered_panels", gathered_panels),
         int("progress_words", progress_words(call)),
     ];
     let blocks = call.dims.tokens.div_ceil(EXPERTS_THREADS / WARP);

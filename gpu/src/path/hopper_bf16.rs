@@ -10,11 +10,11 @@ use super::{Call, Path, WeightDims};
 use crate::GpuError;
 use crate::kernel::combine_bf16::combine_bf16;
 use crate::kernel::experts_bf16::{experts_bf16, progress_words};
-use crate::kernel::gather_bf16::{gather_bf16, route_gather_bf16, routes_at_once};
+use crate::kernel::gather_bf16::{first_panels, gather_bf16, route_gather_bf16, routes_at_once};
 use crate::kernel::pack_weights_bf16::{Matrices, pack_weights_bf16};
 use crate::kernel::tiles_bf16::{
     CHUNK, LARGEST_EXPERTS, LINE_WORDS, MATRIX_LINES, MATRIX_WORDS, k_blocks, line_tiles_of_down,
-    line_tiles_of_gate_up, most_lines,
+    line_tiles_of_gate_up, most_lines, most_panels,
 };
 use crate::plan::{Buffer, Plan};
 
@@ -97,14 +97,17 @@ fn forward(call: &Call) -> Result<Plan, GpuError> {
         )?,
     ]);
     let mut steps = Vec::new();
-    if routes_at_once(call) {
+    let gathered_panels = if routes_at_once(call) {
         steps.extend(route_gather_bf16(call)?);
+        most_panels(call)
     } else {
+        let first_panels = first_panels(call);
         buffers.extend(buffers::routing(call)?);
         steps.extend(route(call)?);
-        steps.extend(gather_bf16(call)?);
-    }
-    steps.extend(experts_bf16(call)?);
+        steps.extend(gather_bf16(call, first_panels)?);
+        first_panels
+    };
+    steps.extend(experts_bf16(call, gathered_panels)?);
     steps.extend(combine_bf16(call)?);
     Ok(Plan { buffers, steps })
 }

@@ -122,8 +122,11 @@ impl Exact {
     }
 
     fn progress_words(&self) -> u128 {
-        let signals = if self.is_bf16 { 0 } else { 8 * self.expert_blocks() };
-        1 + signals + self.panels()
+        if self.is_bf16 {
+            2 + 2 * self.panels()
+        } else {
+            1 + 8 * self.expert_blocks() + self.panels()
+        }
     }
 
     fn bytes(&self, buffer: &str) -> u128 {
@@ -190,6 +193,8 @@ impl Exact {
             "depth" => of_first(self.hidden, self.intermediate),
             "width" => of_first(2 * self.intermediate, self.hidden),
             "cuts_tiles" => 1,
+            "gathered_panels" if self.assignments <= 2048 => self.panels(),
+            "gathered_panels" => u128::from(MULTIPROCESSORS).div_ceil(8),
             "permutes" => of_first(0, 1),
             "pairs" => of_first(1, 0),
             "progress_words" => self.progress_words(),

@@ -200,7 +200,7 @@ fn bf16_buffers_follow_the_sizes() {
     assert_eq!(grid(&plan, "route_gather_bf16"), 300);
     assert_eq!(grid(&plan, "experts_bf16"), 3);
     assert_eq!(grid(&plan, "combine_bf16"), (300 * 72 / 8u32).div_ceil(256));
-    assert_eq!(bytes(&plan, PROGRESS), (1 + 6) * 4);
+    assert_eq!(bytes(&plan, PROGRESS), (2 + 2 * 6) * 4);
     assert_eq!(bytes(&plan, PACKED_TOKENS), (400 + 4 * 15) * 2 * 128);
     assert_eq!(bytes(&plan, PACKED_ACTIVATED), (400 + 4 * 15) * 128);
     assert_eq!(bytes(&plan, EXPERT_OUTPUT_BF16), 400 * 72 * 2);
