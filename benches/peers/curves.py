@@ -10,8 +10,8 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 190, 40, 48
 
 
 def curves(title, variable, series, floor):
-    """The chart's text. `series` has for each name (x, ms) pairs; `floor` such pairs too. x is logarithmic where all of it
-    is above 0."""
+    """The chart's text. `series` has for each name (x, ms) pairs; `floor` such pairs too. x is logarithmic where all of
+    it is above 0."""
     points = [point for pairs in [*series.values(), floor] for point in pairs]
     if not points:
         return svg(400, 60, [text(12, 32, "nothing was timed", 14)])

@@ -1,15 +1,16 @@
-"""How the time of a layer grows: our kernels and others in one process, over tokens, experts, experts a token, width, skew
-of the routing, and seconds of load.
+"""How the time of a layer grows: our kernels and others in one process, over tokens, experts, experts a token, width,
+skew of the routing, and seconds of load.
 
     python3 benches/peers/sweep.py --out DIR                      # on a GPU: some minutes
     python3 benches/peers/sweep.py --out DIR --tiny --device cpu  # small sizes, whose times mean nothing
 
-Writes sweep.md, and a chart for each sweep. A call is replayed from a CUDA graph where it can be captured; its time is that
-of a burst. The floor is the larger of two times: for the weights of the experts that have rows, and for the products.
+Writes sweep.md, and a chart for each sweep. A call is replayed from a CUDA graph where it can be captured; its time is
+that of a burst. The floor is the larger of two times: for the weights of the experts that have rows, and for the
+products.
 
-The fit of a peer is ms = c + bytes / β + operations / ρ over its points of a class but for those of skew and load, with no
-number below 0, by the least squares of relative errors. A peer that is slower at some sizes for other reasons fits badly;
-the column *off* has the median relative error.
+The fit of a peer is ms = c + bytes / β + operations / ρ over its points of a class but for those of skew and load, with
+no number below 0, by the least squares of relative errors. A peer that is slower at some sizes for other reasons fits
+badly; the column *off* has the median relative error.
 """
 
 import argparse
@@ -39,8 +40,8 @@ PEERS = {
 }
 ON_CPU = {name: {"torch loop": peers.loop(peers.Plain)} for name in PEERS}
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-# Bytes and operations a millisecond of an H100 with 80 GB of HBM3: what a kernel reached that only reads, and cuBLAS with a
-# bf16 product in short bursts. fp32 takes three 16-bit products.
+# Bytes and operations a millisecond of an H100 with 80 GB of HBM3: what a kernel reached that only reads, and cuBLAS
+# with a bf16 product in short bursts. fp32 takes three 16-bit products.
 BYTES_A_MS = 3.11e9
 OPERATIONS_A_MS = {"bf16": 774e9, "fp32": 774e9 / 3}
 REST_SECONDS = 0.5
@@ -172,7 +173,7 @@ def loaded(tokens, device, said):
             time.sleep(REST_SECONDS)
             call()
             one = clock_of(device).queue(call, 3)
-            clock_of(device).queue(call, math.ceil(1e3 * seconds / median(one)))
+            clock_of(device).queue(call, 1 + int(1e3 * seconds / median(one)))
             found.append(Timed(name, seconds, median(clock_of(device).queue(call, 3)), 0.0, 0.0))
     return found
 
