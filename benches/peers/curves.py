@@ -2,11 +2,14 @@
 
 import math
 
+import chart
 from chart import COLOURS, FLOOR, OURS, Axis
 from svg import line, svg, text
 
 WIDTH, HEIGHT = 760, 460
-LEFT, RIGHT, TOP, BOTTOM = 64, 190, 40, 48
+LEFT, RIGHT, TOP, BOTTOM = chart.LEFT, 190, 40, 48
+# What is varied is named at so many points.
+MOST_NAMED = 10
 
 
 def curves(title, variable, series, floor):
@@ -24,8 +27,9 @@ def curves(title, variable, series, floor):
         return LEFT + (place(x) - place(xs[0])) / span * (WIDTH - LEFT - RIGHT)
 
     parts = [text(LEFT, 22, f"{title}: milliseconds over {variable}", 15)]
-    parts += axis.draw(WIDTH - RIGHT)
-    parts += [text(across(x), HEIGHT - BOTTOM + 18, f"{x:g}", 11, anchor="middle") for x in xs]
+    parts += axis.draw(WIDTH - RIGHT + chart.RIGHT)
+    named = xs[:: math.ceil(len(xs) / MOST_NAMED)]
+    parts += [text(across(x), HEIGHT - BOTTOM + 18, f"{x:g}", 11, anchor="middle") for x in named]
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(list(series)[1:])}
     drawn = [(name, pairs, OURS if i == 0 else colours[name], 2) for i, (name, pairs) in enumerate(series.items())]
     for i, (name, pairs, colour, thick) in enumerate([*drawn, ("floor", floor, FLOOR, 1)]):
