@@ -9,7 +9,7 @@ use crate::{GpuError, Launch};
 
 const RING_BYTES: usize = 209 * 1024;
 
-/// Gathers the rows that stand behind the first `gathered_panels`, which those of `assignment_of` are.
+/// `gathered_panels` are gathered before; this kernel gathers the rows of the others.
 pub(crate) fn experts_bf16(call: &Call, gathered_panels: usize) -> Planned {
     let args = [
         buffer(HIDDEN_STATES),

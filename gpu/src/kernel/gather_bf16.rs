@@ -14,8 +14,8 @@ pub(crate) fn routes_at_once(call: &Call) -> bool {
     (1..=MOST_ROUTED).contains(&call.assignments()) && call.dims.top_k <= WARP && !call.has_order
 }
 
-/// The panels of the first tiles, which nothing could run beside: with one tile a multiprocessor, and at sizes where that
-/// matters eight tiles a panel at least.
+/// How many panels are gathered before the products begin: those of the first tiles. Each multiprocessor has one tile, and
+/// eight or more of them read the same panel where gathering takes long.
 pub(crate) fn first_panels(call: &Call) -> usize {
     call.multiprocessors.div_ceil(8)
 }
