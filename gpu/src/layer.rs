@@ -1,6 +1,6 @@
 //! What the kernels take of the layers of different models.
 
-use binned_experts_reference::{Activation, ActivationKind, Element, Problem, WeightOn};
+use binned_experts_reference::{Activation, ActivationKind, Element, Problem, TensorType, WeightOn};
 
 use crate::GpuError;
 
@@ -58,6 +58,13 @@ impl CallLayer {
     /// That of a problem, whose tensors have one layout whatever its layer.
     pub(crate) fn of<T: Element>(problem: &Problem<T>) -> Result<CallLayer, GpuError> {
         let layer = problem.layer();
+        let types = [layer.bias_type, layer.routing_weight_type, layer.output_type];
+        if types.contains(&TensorType::Wide) {
+            return Err(GpuError::Layer {
+                expected: "biases, routing weights and output of the element type",
+                found: "one of them wide".to_owned(),
+            });
+        }
         match layer.weight_on {
             WeightOn::Output => Ok(CallLayer {
                 kind: layer.activation,

@@ -1,7 +1,7 @@
 //! The CUDA pipeline as an engine, on any machine.
 
 use binned_experts_gpu::{CallLayer, GpuError, Machine, POISONS, Path, PathElement, Pipeline};
-use binned_experts_reference::{ExpertWeights, Problem, WeightOn};
+use binned_experts_reference::{ExpertWeights, Problem, TensorType, WeightOn};
 use half::bf16;
 use ndarray::{Array2, Array3};
 
@@ -60,7 +60,7 @@ impl<M: Machine> PipelineEngine<M> {
     ) -> Result<PipelineEngine<M>, GpuError> {
         let (none, no_bias) = (
             Array3::from_elem((0, 0, 0), T::ZERO),
-            Array2::from_elem((0, 0), T::ZERO),
+            Array2::from_elem((0, 0), 0.0),
         );
         let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
         *T::pipeline(&mut self) = Some(Pipeline::with_path(weights, machine, path)?);
@@ -125,6 +125,9 @@ impl<M: Machine> Engine for PipelineEngine<M> {
             layers: Some(Taken::Any),
             activation: Some(CallLayer::ACTIVATIONS.to_vec()),
             weight_on: Some(vec![WeightOn::Output]),
+            bias_type: Some(vec![TensorType::Element]),
+            routing_weight_type: Some(vec![TensorType::Element]),
+            output_type: Some(vec![TensorType::Element]),
             foreign: Some(Taken::Any),
             ..Domain::default()
         }

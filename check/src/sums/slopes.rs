@@ -97,7 +97,8 @@ impl Case<'_> {
         if self.inputs.layer.weight_on == WeightOn::Output {
             slopes.row_mut(Direction::Weights as usize).assign(&output);
         }
-        let cut = output.mapv(|value| cut(value, self.roundings.store));
+        let stored = self.roundings.output(&self.inputs.layer);
+        let cut = output.mapv(|value| cut(value, stored));
         slopes.row_mut(Direction::OutputCut as usize).assign(&cut);
         slopes
     }
