@@ -6,7 +6,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use binned_experts_reference::{Activation, Bins, Dims, Element, Error, Layer, Problem, TensorType, Views};
-use ndarray::{Array, ArrayD, Dimension};
+use ndarray::{Array, ArrayD, Dimension, NdFloat};
 use safetensors::Dtype;
 
 use crate::named::named_enum;
@@ -168,7 +168,7 @@ element_types! { $
 /// An [`Element`] that a case can be made of.
 pub trait CaseElement: Element<Wide = <Self as CaseElement>::WideElement> + Into<f64> + bytemuck::Pod {
     /// The type that operations compute in, which is one too.
-    type WideElement: CaseElement<WideElement = <Self as CaseElement>::WideElement>;
+    type WideElement: CaseElement<WideElement = <Self as CaseElement>::WideElement> + NdFloat;
 
     /// Its name at run time.
     const TYPE: ElementType;

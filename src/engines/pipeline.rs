@@ -24,7 +24,7 @@ pub struct PipelineEngine<M: Machine> {
 type Scheduler<M> = Box<dyn Fn(&mut M, u64) + Send>;
 
 /// An element type that engines have a pipeline for.
-pub trait EngineElement: PathElement + CaseElement {
+pub trait EngineElement: PathElement + CaseElement<WideElement = f32> {
     /// The pipeline for it.
     fn pipeline<M: Machine>(engine: &mut PipelineEngine<M>) -> &mut Option<Pipeline<M, Self>>;
 }
@@ -58,10 +58,7 @@ impl<M: Machine> PipelineEngine<M> {
         machine: M,
         path: &'static Path<T>,
     ) -> Result<PipelineEngine<M>, GpuError> {
-        let (none, no_bias) = (
-            Array3::from_elem((0, 0, 0), T::ZERO),
-            Array2::from_elem((0, 0), 0.0),
-        );
+        let (none, no_bias) = (Array3::from_elem((0, 0, 0), T::ZERO), Array2::zeros((0, 0)));
         let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
         *T::pipeline(&mut self) = Some(Pipeline::with_path(weights, machine, path)?);
         Ok(self)

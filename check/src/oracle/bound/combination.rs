@@ -36,7 +36,7 @@ impl Slot {
 /// The roundings of a sum over the slots.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SumRoundings {
-    /// Those of the precision, with the largest value that the sum may have.
+    /// Those of the precision.
     roundings: Roundings,
     /// The rounding of a routing weight.
     weight: Rounding,
@@ -49,12 +49,8 @@ pub(super) struct SumRoundings {
 impl SumRoundings {
     pub(super) fn new(roundings: Roundings, layer: &Layer) -> SumRoundings {
         let weight = roundings.wide_of(layer.routing_weight_type);
-        let max = match (weight, roundings.wide_of(layer.output_type)) {
-            (Some(_), Some(_)) => f64::from(f32::MAX),
-            _ => roundings.max,
-        };
         SumRoundings {
-            roundings: Roundings { max, ..roundings },
+            roundings,
             weight: weight.unwrap_or(roundings.store),
             output: roundings.output(layer),
             has_wide_products: weight.is_some() && layer.weight_on == WeightOn::Output,
@@ -65,17 +61,15 @@ impl SumRoundings {
     fn products(&self, slots: &[Slot], root: f64) -> f64 {
         let between = self.roundings.between;
         // Beside a wide weight an engine rounds the product in place of the row, whose error, if it has any, counts already.
-        let exact = || slots.iter().filter(|slot| slot.error == 0.0);
-        let (number, root) = if self.has_wide_products {
-            let products = exact().map(|slot| slot.value * slot.weight);
-            (
-                exact().count(),
-                products.filter(|product| product.is_finite()).fold(0.0, f64::hypot),
-            )
+        let exact = slots.iter().filter(|slot| slot.error == 0.0);
+        let root = if self.has_wide_products {
+            let products = exact.map(|slot| slot.value * slot.weight);
+            products.filter(|product| product.is_finite()).fold(0.0, f64::hypot)
         } else {
-            (slots.len(), root)
+            root
         };
-        LAMBDA.min((slots.len() as f64).sqrt()) * between.unit * root + number as f64 * between.step
+        let number = slots.len() as f64;
+        LAMBDA.min(number.sqrt()) * between.unit * root + number * between.step
     }
 }
 
