@@ -70,15 +70,16 @@
 //! λ · u_store · |factor| · r.
 //!
 //! **Wide types.** A bias of a wide type is an exact term like any other, and its sum with the product is rounded to the
-//! element type. Beside a wide routing weight two kinds of engines are right. One rounds a row to the element type, and
-//! its product with the weight to the wide type, as PyTorch does. The other rounds the product to the element type in place of the
-//! row. A row whose bound is not 0 has room for its own rounding, which is as large in the product but for the smallest step.
-//! So the relative part of the products' rounding counts for those rows alone that are exact: the product of an exact row and
-//! a weight is rounded by the second kind. Rounding the weight itself to the element type is no honest rounding, and has no term. The output is rounded to its
-//! own type: an engine that rounds a wide output to the element type on the way returns fewer bits than it was asked for,
-//! and has no term for it. Whether an element shows it depends on the room of the roundings before; where rows are exact it
-//! always does. Since an engine of the second kind overflows there, any result is right near the largest value of the
-//! element type, although a wide sum goes on.
+//! element type. Beside a wide routing weight two kinds of engines are right. One rounds a row to the element type, and its
+//! product with the weight to the wide type, as PyTorch does. The other rounds the product to the element type in place of
+//! the row. A row whose bound is not 0 has room for its own rounding, which is as large in the product but for the smallest
+//! step. So the relative part of the products' rounding counts for those rows alone that are exact. An engine that rounds
+//! both, or the weight itself, has no term of its own.
+//!
+//! The output is rounded to its own type. An engine that rounds a wide output to the element type on the way returns fewer
+//! bits than it was asked for, and has no term either. Whether an element shows it depends on the room that the roundings
+//! before it have; where the rows are exact it does. Since the second kind of engine overflows near the largest value of the
+//! element type, any result is right there, although a wide sum goes on.
 //!
 //! # Modifiers
 //!

@@ -3,9 +3,8 @@
 use binned_experts_reference::{Layer, TensorType};
 
 use super::combination::{Slot, SumRoundings, combination_bound, scaled_bound};
-use super::tests::{EXACT, assert_close, bounds, stored, unit, zero_token};
+use super::tests::{assert_close, bounds, stored, unit, zero_token};
 use super::*;
-use crate::judge::share_used;
 use crate::oracle::{Precision, Rounding};
 use crate::tensor::ElementType;
 
@@ -118,12 +117,7 @@ fn a_wide_output_is_met_exactly_where_rows_are() {
         (definition.output[[0, 0]], bounds.output[[0, 0]])
     };
     assert!(of(Layer::GPT_OSS).1 > 0.0);
-    let (value, bound) = of(OUTPUT);
-    assert_eq!((value, bound), (257.0, 0.0));
-    assert_eq!(
-        (share_used(256.0, value, bound), share_used(257.0, value, bound)),
-        (None, Some(0.0))
-    );
+    assert_eq!(of(OUTPUT), (257.0, 0.0));
 }
 
 /// A product below the smallest f16 is lost by an engine that rounds it, whatever the row has room for.
@@ -133,7 +127,5 @@ fn the_smallest_step_of_a_product_counts_for_every_row() {
     let tiny = 2f64.powi(-26);
     let slots = [slot(0, 1.0, 1e-3, tiny)];
     let bound = combination_bound(&slots, tiny, SumRoundings::new(f16, &BOTH));
-    assert_eq!(share_used(0.0, tiny, bound).map(|share| share < 1.0), Some(true));
-    assert!(bound < 2f64.powi(-23), "{bound}");
-    assert_eq!(EXACT.wide, None);
+    assert!(tiny < bound && bound < 2f64.powi(-23), "{bound}");
 }
