@@ -18,6 +18,8 @@ enum Rows {
     Stored,
     /// The sum times its routing weight, in place of the row.
     Weighted,
+    /// All of these.
+    Each,
 }
 
 /// What a kernel rounds to the element type although it is wide.
@@ -76,6 +78,7 @@ impl Kernel {
         match self.rows {
             Rows::Stored => stored(stored(sum) + bias) * weight,
             Rows::Weighted => stored((sum + bias) * weight),
+            Rows::Each => stored(stored(stored(sum) + bias) * weight),
         }
     }
 
@@ -146,7 +149,7 @@ fn run(engine: &mut dyn Engine, element: ElementType, domain: &str, cases: usize
 }
 
 const ELEMENTS: [ElementType; 2] = [ElementType::F16, ElementType::Bf16];
-const ROWS: [Rows; 2] = [Rows::Stored, Rows::Weighted];
+const ROWS: [Rows; 3] = [Rows::Stored, Rows::Weighted, Rows::Each];
 const LAYERS: &str = "layers = [
     'gpt-oss-f32-biases', 'mixtral-f32-weights', { output_type = 'wide' },
     { bias_type = 'wide', routing_weight_type = 'wide', output_type = 'wide' },

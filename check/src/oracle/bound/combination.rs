@@ -1,6 +1,6 @@
 //! The bound of an element of the output.
 
-use binned_experts_reference::{Layer, WeightOn};
+use binned_experts_reference::Layer;
 
 use super::LAMBDA;
 use super::exact::ExactSum;
@@ -42,34 +42,15 @@ pub(super) struct SumRoundings {
     weight: Rounding,
     /// The rounding of the output.
     output: Rounding,
-    /// Whether a product of a row and its weight is rounded to a wider type than the row.
-    has_wide_products: bool,
 }
 
 impl SumRoundings {
     pub(super) fn new(roundings: Roundings, layer: &Layer) -> SumRoundings {
-        let weight = roundings.wide_of(layer.routing_weight_type);
         SumRoundings {
             roundings,
-            weight: weight.unwrap_or(roundings.store),
+            weight: roundings.wide_of(layer.routing_weight_type).unwrap_or(roundings.store),
             output: roundings.output(layer),
-            has_wide_products: weight.is_some() && layer.weight_on == WeightOn::Output,
         }
-    }
-
-    /// The error of products that are rounded as the rows are. `root` is that of the sum of all squared products.
-    fn products(&self, slots: &[Slot], root: f64) -> f64 {
-        let between = self.roundings.between;
-        // Beside a wide weight an engine rounds the product in place of the row, whose error, if it has any, counts already.
-        let exact = slots.iter().filter(|slot| slot.error == 0.0);
-        let root = if self.has_wide_products {
-            let products = exact.map(|slot| slot.value * slot.weight);
-            products.filter(|product| product.is_finite()).fold(0.0, f64::hypot)
-        } else {
-            root
-        };
-        let number = slots.len() as f64;
-        LAMBDA.min(number.sqrt()) * between.unit * root + number * between.step
     }
 }
 
@@ -106,7 +87,9 @@ pub(super) fn combination_bound(slots: &[Slot], value: f64, sum: SumRoundings) -
     for rows in of_experts.filter(|rows| rows.len() > 1) {
         terms.repeat(rows.iter().map(|slot| slot.weighted_error(roundings)));
     }
-    let stored = sum.products(slots, terms.root) + sum.output.error(value) + lost_weights(slots, roundings);
+    let (between, number) = (roundings.between, slots.len() as f64);
+    let products = LAMBDA.min(number.sqrt()) * between.unit * terms.root + number * between.step;
+    let stored = products + sum.output.error(value) + lost_weights(slots, roundings);
     let stored = stored + shifted(slots, roundings);
     terms.bound(
         value,

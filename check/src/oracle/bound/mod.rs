@@ -70,16 +70,14 @@
 //! λ · u_store · |factor| · r.
 //!
 //! **Wide types.** A bias of a wide type is an exact term like any other, and its sum with the product is rounded to the
-//! element type. Beside a wide routing weight two kinds of engines are right. One rounds a row to the element type, and its
-//! product with the weight to the wide type, as PyTorch does. The other rounds the product to the element type in place of
-//! the row. A row whose bound is not 0 has room for its own rounding, which is as large in the product but for the smallest
-//! step. So the relative part of the products' rounding counts for those rows alone that are exact. An engine that rounds
-//! both, or the weight itself, has no term of its own.
+//! element type. Beside a wide routing weight PyTorch rounds the product of a row and the weight to the wide type; serving
+//! kernels round it to the element type, in place of the row. Both are right, so the products have the same term as beside a
+//! weight of the element type. An engine that rounds the weight itself has no term of its own.
 //!
 //! The output is rounded to its own type. An engine that rounds a wide output to the element type on the way returns fewer
 //! bits than it was asked for, and has no term either. Whether an element shows it depends on the room that the roundings
-//! before it have; where the rows are exact it does. Since the second kind of engine overflows near the largest value of the
-//! element type, any result is right there, although a wide sum goes on.
+//! before it have; where the rows are exact it does. Since products that are rounded to the element type overflow near its
+//! largest value, any result is right there, although a wide sum goes on.
 //!
 //! # Modifiers
 //!
