@@ -181,8 +181,8 @@ static BF16: Honest = Honest {
         shown(0.04, 0.02),
         shown(0.05, 0.03).others(0.12),
         shown(0.06, 0.05).others(0.25),
-        shown(0.07, 0.15),
-        shown(0.07, 0.12),
+        shown(0.06, 0.15),
+        shown(0.06, 0.11),
     ],
 };
 
@@ -199,7 +199,7 @@ static F16: Honest = Honest {
         shown(0.04, 0.02),
         shown(0.05, 0.06).others(0.12),
         shown(0.06, 0.06).others(0.15),
-        shown(0.07, 0.15),
-        shown(0.07, 0.12),
+        shown(0.06, 0.15),
+        shown(0.06, 0.11),
     ],
 };

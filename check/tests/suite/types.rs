@@ -188,7 +188,12 @@ fn what_is_rounded_to_the_element_type_is_found_in_200_cases() {
     ];
     for (element, rows) in ELEMENTS.iter().flat_map(|element| ROWS.map(|rows| (*element, rows))) {
         for (narrowed, layer) in faults {
-            let summary = run(&mut kernel(element, rows, narrowed), element, layer, 200);
+            let summary = run(
+                &mut kernel(element, rows, narrowed),
+                element,
+                &format!("{layer}\n{SMALL}"),
+                200,
+            );
             let totals = &summary.engines[0];
             assert!(
                 summary.has_failures(),

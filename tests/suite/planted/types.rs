@@ -48,15 +48,17 @@ impl Wrong for TypeBug {
 }
 
 impl TypeBug {
-    /// The domain that has what it needs.
-    pub(crate) fn needs(self) -> &'static str {
-        match self {
-            TypeBug::WeightsNarrowed => "precision = ['bf16', 'f16']\nlayers = ['mixtral-f32-weights']",
-            TypeBug::BiasesNarrowed => "precision = ['bf16', 'f16']\nlayers = ['gpt-oss-f32-biases']",
-            TypeBug::OutputNarrowed | TypeBug::OutputOfElement => {
-                "precision = ['bf16', 'f16']\nlayers = [{ output_type = 'wide' }]"
-            }
-        }
+    /// The domain that has what it needs, with small cases, which count in the sums.
+    pub(crate) fn needs(self) -> String {
+        let layer = match self {
+            TypeBug::WeightsNarrowed => "'mixtral-f32-weights'",
+            TypeBug::BiasesNarrowed => "'gpt-oss-f32-biases'",
+            TypeBug::OutputNarrowed | TypeBug::OutputOfElement => "{ output_type = 'wide' }",
+        };
+        format!(
+            "precision = ['bf16']\nlayers = [{layer}]\ntokens = {{ max = 24 }}\nhidden = {{ max = 32 }}\n\
+             intermediate = {{ max = 32 }}\n"
+        )
     }
 
     /// What tells of it: a direction of the sums over a run, or the kind of a verdict.
