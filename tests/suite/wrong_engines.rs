@@ -228,7 +228,7 @@ fn type_bug_is_found(bug: TypeBug) {
     assert_eq!(checked.code, Some(1));
     let complaints = checked.complaints();
     if complaints.is_empty() {
-        let sums = checked.totals["engines"][0]["sums"].as_array().unwrap();
+        let sums = checked.totals["totals"][0]["sums"].as_array().unwrap();
         let estimates = sums.iter().flat_map(|sums| sums["estimates"].as_array().unwrap());
         let biased = estimates.filter(|estimate| estimate["biased"] == true);
         let directions: Vec<&str> = biased.map(|estimate| estimate["direction"].as_str().unwrap()).collect();
