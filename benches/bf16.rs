@@ -258,7 +258,7 @@ fn weights(width: usize, experts: usize) -> Result<ExpertWeights<bf16>, Failure>
     let mut matrices =
         |columns: usize, scale: f32| Array3::from_shape_simple_fn((distinct, width, columns), || random.normal(scale));
     let (gate_up, down) = (matrices(2 * width, 3.0 * scale), matrices(width, scale));
-    let mut biases = |columns: usize| Array2::from_shape_simple_fn((experts, columns), || random.normal(0.1));
+    let mut biases = |columns: usize| Array2::from_shape_simple_fn((experts, columns), || random.normal(0.1).to_f32());
     let (gate_up_bias, down_bias) = (biases(2 * width), biases(width));
     let of_experts: Vec<usize> = (0..experts).map(|expert| expert % DISTINCT).collect();
     let repeated = |matrices: Array3<bf16>| matrices.select(Axis(0), &of_experts);
@@ -280,7 +280,7 @@ fn problem(
     let (hidden, experts) = (weights.hidden(), weights.experts());
     let mut random = Random(seed << 20);
     let hidden_states = Array3::from_shape_simple_fn((1, tokens, hidden), || random.normal(1.0));
-    let routing_weights = Array3::from_shape_simple_fn((1, tokens, experts), || random.normal(0.5));
+    let routing_weights = Array3::from_shape_simple_fn((1, tokens, experts), || random.normal(0.5).to_f32());
     let mut ids = Array2::zeros((tokens, top_k));
     let mut all: Vec<i64> = (0..experts as i64).collect();
     for mut row in ids.rows_mut() {

@@ -73,7 +73,7 @@ fn bench_stages(criterion: &mut Criterion, problem: &Problem<f32>, trace: &Trace
     });
     group.bench_function("binned_scatter", |b| {
         b.iter(|| {
-            binned_scatter(
+            binned_scatter::<_, _, f32>(
                 &trace.expert_output,
                 bins,
                 &trace.selected_weights,

@@ -42,6 +42,17 @@ CASES = {
     "scaled": (MIXTRAL | {"scale": 2.5}, torch.bfloat16, None),
     "ids_of_minus_one": (MIXTRAL, torch.float32, 0),
     "ids_of_other_ranks": ({}, torch.float32, 5),
+    "wide_weights_bfloat16": (MIXTRAL | {"routing_weight_type": "wide"}, torch.bfloat16, None),
+    "wide_weights_scaled_float16": (MIXTRAL | {"routing_weight_type": "wide", "scale": 0.7}, torch.float16, None),
+    "wide_weights_on_input_bfloat16": ({"weight_on": "input", "routing_weight_type": "wide"}, torch.bfloat16, None),
+    "wide_biases_bfloat16": ({"bias_type": "wide"}, torch.bfloat16, None),
+    "wide_biases_float16": ({"bias_type": "wide", "projections": "out-in"}, torch.float16, None),
+    "wide_output_bfloat16": (MIXTRAL | {"output_type": "wide", "scale": 2.5}, torch.bfloat16, None),
+    "wide_weights_and_output_bfloat16": (
+        MIXTRAL | {"routing_weight_type": "wide", "output_type": "wide", "scale": 2.5},
+        torch.bfloat16,
+        None,
+    ),
 }
 USUAL = {
     "activation": "clamped-swiglu",
@@ -51,7 +62,15 @@ USUAL = {
     "routing_weights": "by-expert",
     "weight_on": "output",
     "scale": 1.0,
+    "bias_type": "element",
+    "routing_weight_type": "element",
+    "output_type": "element",
 }
+
+
+def type_of(dtype, named):
+    """The type of a tensor beside an element type."""
+    return torch.float32 if named == "wide" and dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def activate(x, layer):
@@ -76,9 +95,16 @@ def activate(x, layer):
 
 
 def forward(case, layer, first):
-    """The assignments in their order; an expert takes the first CAPACITY of its own."""
+    """The assignments in their order; an expert takes the first CAPACITY of its own.
+
+    A product of a row and a weight has the wider of their types. What goes into a product of matrices is of the type of the
+    matrix, so a sum with a wider bias and an input with a wider weight are rounded to that.
+    """
+    dtype = case["hidden_states"].dtype
+    output_type = type_of(dtype, layer["output_type"])
+    on_input = layer["weight_on"] == "input"
     taken = [0] * EXPERTS
-    slots = torch.zeros(TOKENS, TOP_K, HIDDEN, dtype=case["hidden_states"].dtype)
+    slots = torch.zeros(TOKENS, TOP_K, HIDDEN, dtype=dtype if on_input else case["routing_weights"].dtype)
     tokens = case["hidden_states"].reshape(TOKENS, HIDDEN)
     for token in range(TOKENS):
         for slot in range(TOP_K):
@@ -92,26 +118,26 @@ def forward(case, layer, first):
             weights = case["routing_weights"] if by_slot else case["routing_weights"].reshape(TOKENS, EXPERTS)
             weight = weights[token, slot if by_slot else expert]
             x = tokens[token]
-            if layer["weight_on"] == "input":
-                x = x * weight
+            if on_input:
+                x = (x * weight).to(dtype)
             for name in ("gate_up_proj", "down_proj"):
                 matrix = case[name][expert]
                 x = x @ (matrix.T if layer["projections"] == "out-in" else matrix)
                 if layer["bias"]:
-                    x = x + case[name + "_bias"][expert]
+                    x = (x + case[name + "_bias"][expert]).to(dtype)
                 if name == "gate_up_proj":
                     x = activate(x, layer)
-            slots[token, slot] = x if layer["weight_on"] == "input" else x * weight
-    output = slots.sum(dim=1)
+            slots[token, slot] = x if on_input else x * weight
+    output = slots.sum(dim=1, dtype=torch.promote_types(slots.dtype, output_type))
     if layer["scale"] != 1.0:
         output = output * layer["scale"]
-    return output.view_as(case["hidden_states"])
+    return output.to(output_type).view_as(case["hidden_states"])
 
 
 def inputs(layer, dtype, first, seed):
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(*shape, scale=1.0):
+    def normal(*shape, scale=1.0, dtype=dtype):
         return (scale * torch.randn(*shape, generator=generator)).to(dtype)
 
     def projection(inner, outer, scale):
@@ -131,13 +157,14 @@ def inputs(layer, dtype, first, seed):
     case = {
         "hidden_states": normal(1, TOKENS, HIDDEN),
         "router_indices": ids,
-        "routing_weights": torch.rand(*weights, generator=generator).to(dtype),
+        "routing_weights": torch.rand(*weights, generator=generator).to(type_of(dtype, layer["routing_weight_type"])),
         "gate_up_proj": projection(HIDDEN, width, 1.2),
         "down_proj": projection(INNER, HIDDEN, 0.5),
     }
     if layer["bias"]:
-        case["gate_up_proj_bias"] = normal(EXPERTS, width)
-        case["down_proj_bias"] = normal(EXPERTS, HIDDEN)
+        bias_type = type_of(dtype, layer["bias_type"])
+        case["gate_up_proj_bias"] = normal(EXPERTS, width, dtype=bias_type)
+        case["down_proj_bias"] = normal(EXPERTS, HIDDEN, dtype=bias_type)
     return case
 
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use binned_experts_reference::Bins;
+use binned_experts_reference::{Bins, TensorType};
 use ndarray::{Array1, Array2, Array3, Axis};
 
 use crate::named::named_enum;
@@ -47,6 +47,17 @@ pub(crate) enum Layout {
 }
 
 impl Stage {
+    /// The type of its values in a case.
+    pub(crate) fn type_in(self, problem: &AnyProblem) -> ElementType {
+        let layer = problem.layer();
+        let tensor_type = match self {
+            Stage::SelectedWeights => layer.routing_weight_type,
+            Stage::Output => layer.output_type,
+            _ => TensorType::Element,
+        };
+        problem.element().of_tensor(tensor_type)
+    }
+
     pub(crate) fn layout(self) -> Layout {
         match self {
             Stage::SortedIndices | Stage::Bins => Layout::Indices,
@@ -119,13 +130,13 @@ impl Stages {
         self.0.iter().map(|(stage, values)| (*stage, values))
     }
 
-    /// The stages as tensors by name, in PyTorch's shapes, the layer's order of columns and an element type: kept rows as `[E,C,width]` with zeros
-    /// beyond an expert's count. A stage that has more than `most_elements` in this shape, or does not fit the memory,
-    /// is left out.
+    /// The stages as tensors by name, in PyTorch's shapes and the layer's order of columns, each of a type: kept rows as
+    /// `[E,C,width]` with zeros beyond an expert's count. A stage that has more than `most_elements` in this shape, or does
+    /// not fit the memory, is left out.
     pub(crate) fn tensors(
         &self,
         problem: &AnyProblem,
-        element: ElementType,
+        type_of: impl Fn(Stage) -> ElementType,
         most_elements: usize,
     ) -> BTreeMap<String, Tensor> {
         let (bins, capacity) = (problem.bins(), problem.dims().capacity);
@@ -138,7 +149,7 @@ impl Stages {
                     }
                     _ => rows.flatten().into_owned().into_dyn(),
                 };
-                Some(Tensor::from_f64(rows, element))
+                Some(Tensor::from_f64(rows, type_of(stage)))
             }
         };
         self.iter()

@@ -5,8 +5,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use binned_experts_reference::{Activation, Bins, Dims, Element, Error, Layer, Problem, Views};
-use ndarray::{Array, ArrayD, Dimension};
+use binned_experts_reference::{Activation, Bins, Dims, Element, Error, Layer, Problem, TensorType, Views};
+use ndarray::{Array, ArrayD, Dimension, NdFloat};
 use safetensors::Dtype;
 
 use crate::named::named_enum;
@@ -99,6 +99,7 @@ macro_rules! element_types {
         }
 
         $(impl CaseElement for $type {
+            type WideElement = <$type as Element>::Wide;
             const TYPE: ElementType = ElementType::$variant;
             const DTYPE: Dtype = Dtype::$dtype;
 
@@ -165,7 +166,10 @@ element_types! { $
 }
 
 /// An [`Element`] that a case can be made of.
-pub trait CaseElement: Element + Into<f64> + bytemuck::Pod {
+pub trait CaseElement: Element<Wide = <Self as CaseElement>::WideElement> + Into<f64> + bytemuck::Pod {
+    /// The type that operations compute in, which is one too.
+    type WideElement: CaseElement<WideElement = <Self as CaseElement>::WideElement> + NdFloat;
+
     /// Its name at run time.
     const TYPE: ElementType;
 
@@ -182,6 +186,22 @@ pub trait CaseElement: Element + Into<f64> + bytemuck::Pod {
         Self::narrow(Self::scalar(value))
     }
 
+    /// A value rounded to a type that a tensor of a case may have.
+    fn rounded(value: f64, tensor_type: TensorType) -> Self::Wide {
+        match tensor_type {
+            TensorType::Element => Self::from_f64(value).widen(),
+            TensorType::Wide => Self::Wide::from_f64(value),
+        }
+    }
+
+    /// A tensor of such a type, of values that are held wide.
+    fn narrowed<D: Dimension>(wide: Array<Self::Wide, D>, tensor_type: TensorType) -> Tensor {
+        match tensor_type {
+            TensorType::Element => wide.mapv(Self::narrow).into(),
+            TensorType::Wide => wide.into(),
+        }
+    }
+
     /// Forgets the element type of a tensor.
     fn tensor(array: ArrayD<Self>) -> Tensor;
 
@@ -193,6 +213,16 @@ pub trait CaseElement: Element + Into<f64> + bytemuck::Pod {
 
     /// Forgets the element type of a problem.
     fn problem(problem: Problem<Self>) -> AnyProblem;
+}
+
+impl ElementType {
+    /// The type of a tensor of a case of this element type.
+    pub fn of_tensor(self, tensor_type: TensorType) -> ElementType {
+        match tensor_type {
+            TensorType::Element => self,
+            TensorType::Wide => with_element!(self, T => <T as Element>::Wide::TYPE),
+        }
+    }
 }
 
 impl<T: CaseElement, D: Dimension> From<Array<T, D>> for Tensor {
@@ -240,6 +270,11 @@ impl AnyProblem {
     /// The id of the first local expert, where there are others.
     pub fn first_expert(&self) -> Option<usize> {
         with_problem!(self, problem => problem.first_expert())
+    }
+
+    /// The type of the output.
+    pub fn output_type(&self) -> ElementType {
+        self.element().of_tensor(self.layer().output_type)
     }
 
     /// The shape of the output, `[B,S,H]`.
@@ -293,15 +328,11 @@ impl AnyProblem {
 
 fn has_finite_inputs<T: CaseElement>(problem: &Problem<T>) -> bool {
     let weights = problem.weights();
-    let cubes = [
-        problem.hidden_states(),
-        problem.routing_weights(),
-        weights.gate_up_proj(),
-        weights.down_proj(),
-    ];
-    let biases = [weights.gate_up_proj_bias(), weights.down_proj_bias()];
-    let values = cubes.into_iter().flatten().chain(biases.into_iter().flatten());
-    values.into_iter().all(|value| value.to_f64().is_finite())
+    let values = [problem.hidden_states(), weights.gate_up_proj(), weights.down_proj()];
+    let biases = weights.gate_up_proj_bias().iter().chain(weights.down_proj_bias());
+    let mut wide = biases.chain(problem.routing_weights());
+    values.into_iter().flatten().all(|value| value.to_f64().is_finite())
+        && wide.all(|value| CaseElement::to_f64(*value).is_finite())
 }
 
 /// 2^exponent, exactly, subnormal values included.

@@ -1,7 +1,7 @@
 """OpenAI-style binned experts in numpy: a right engine, and a pattern for wrapping a kernel of your own.
 
 For each line {"case": PATH, "output": PATH} on standard input it reads a case, writes the tensor `output`
-[B,S,H], in the case's element type, to the second path, and prints {"ok": true}, or {"error": "why"}.
+[B,S,H], in the type that the case's layer gives it, to the second path, and prints {"ok": true}, or {"error": "why"}.
 Stages written beside the output, here `sorted_indices` and `bins`, are compared too. To {"describe": true} it
 answers what it takes, and that the experts' weights are to come in files of their own. It takes layers of several models,
 and the part of one rank of an expert-parallel program.
@@ -19,7 +19,10 @@ import numpy as np
 GELU = {"activation": "gelu", "gate_up": "concatenated", "bias": False, "projections": "out-in"}
 GELU_TANH = {"activation": "gelu-tanh", "projections": "out-in", "routing_weights": "by-slot"}
 CLAMPED_SILU = {"activation": "clamped-silu", "gate_up": "concatenated", "weight_on": "input"}
-LAYERS = ["gpt-oss", "gpt-oss-mxfp4", "mixtral", "deepseek-v3", "llama4", "nemotron-h", GELU, GELU_TANH, CLAMPED_SILU]
+# Routing weights, biases and the output in f32 beside bf16 and f16.
+WIDE = {"routing_weight_type": "wide", "bias_type": "wide", "output_type": "wide"}
+NAMED = ["gpt-oss", "gpt-oss-mxfp4", "gpt-oss-f32-biases", "mixtral", "mixtral-f32-weights", "deepseek-v3", "llama4", "nemotron-h"]
+LAYERS = [*NAMED, GELU, GELU_TANH, CLAMPED_SILU, WIDE]
 # Every case of them, of any element type, in any order, and with ids of experts that are not here.
 VIEWS = ["strided", "stepped", "offset", "transposed"]
 DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"], "views": VIEWS}
@@ -33,6 +36,9 @@ USUAL = {
     "routing_weights": "by-expert",
     "weight_on": "output",
     "scale": 1.0,
+    "bias_type": "element",
+    "routing_weight_type": "element",
+    "output_type": "element",
 }
 
 TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "U8": np.uint8}
@@ -78,8 +84,13 @@ def widen(dtype, array):
     return array.astype(np.float32) if dtype == "F16" else array
 
 
+def output_type(dtype, layer):
+    """The element type, or f32 for a wide output beside bf16 and f16."""
+    return "F32" if layer["output_type"] == "wide" and dtype in ("BF16", "F16") else dtype
+
+
 def narrow(dtype, array):
-    """A result in the case's type, rounded to nearest, ties to even."""
+    """A result in a type, rounded to nearest, ties to even."""
     if dtype != "BF16":
         return array.astype(TYPES[dtype])
     bits = array.view(np.uint32)
@@ -191,7 +202,7 @@ def answer(request):
             case[name] = dequantised(case[name + "_blocks"], case[name + "_scales"], case["hidden_states"].dtype)
     first = int(metadata.get("first_expert", 0))
     output, order, bins = forward(case, int(metadata["expert_capacity"]), layer, first, alpha, limit)
-    dtype = tensors["hidden_states"][0]
+    dtype = output_type(tensors["hidden_states"][0], layer)
     stages = {"sorted_indices": ("I64", order), "bins": ("I64", bins)}
     write(request["output"], {"output": (dtype, narrow(dtype, output)), **stages})
 

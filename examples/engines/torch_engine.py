@@ -1,7 +1,7 @@
 """OpenAI-style binned experts in PyTorch: how to wrap a function that takes tensors, on a CPU or a GPU.
 
 For each line {"case": PATH, "output": PATH} on standard input it reads a case, writes the tensor `output`
-[B,S,H], in the case's element type, to the second path, and prints {"ok": true}, or {"error": "why"}. To
+[B,S,H], in the type that the case's layer gives it, to the second path, and prints {"ok": true}, or {"error": "why"}. To
 {"describe": true} it answers what it takes. Needs the packages torch and safetensors.
 
     binned-experts check --command 'python3 examples/engines/torch_engine.py'
@@ -28,7 +28,9 @@ from torch.nn.functional import gelu, silu
 
 # Every layer and id; of the layers those of some models, by name, and one of each other activation, are drawn.
 LAYERS = [
-    *("gpt-oss", "gpt-oss-mxfp4", "mixtral", "deepseek-v3", "llama4", "nemotron-h"),
+    *("gpt-oss", "gpt-oss-mxfp4", "gpt-oss-f32-biases", "mixtral", "mixtral-f32-weights"),
+    *("deepseek-v3", "llama4", "nemotron-h"),
+    {"routing_weight_type": "wide", "bias_type": "wide", "output_type": "wide"},
     *({"activation": activation, "bias": False} for activation in ("gelu", "gelu-tanh", "clamped-silu")),
 ]
 VIEWS = ["strided", "stepped", "offset", "transposed"]
@@ -43,6 +45,9 @@ USUAL = {
     "routing_weights": "by-expert",
     "weight_on": "output",
     "scale": 1.0,
+    "bias_type": "element",
+    "routing_weight_type": "element",
+    "output_type": "element",
 }
 # The values of the codes of MXFP4.
 CODES = [sign * value for sign in (1.0, -1.0) for value in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)]
@@ -66,7 +71,8 @@ def activate(x, layer, alpha, limit):
 def projected(case, name, x, layer):
     """x [E,C,·] times a projection of each expert, and its bias if the layer has one."""
     matrix = case[name] if layer["projections"] == "in-out" else case[name].transpose(1, 2)
-    return torch.bmm(x, matrix) + case[name + "_bias"][:, None] if layer["bias"] else torch.bmm(x, matrix)
+    product = torch.bmm(x, matrix)
+    return (product + case[name + "_bias"][:, None]).to(x.dtype) if layer["bias"] else product
 
 
 def dequantised(blocks, scales, dtype):
@@ -82,6 +88,11 @@ def slot_weights(case, local, layer):
         return case["routing_weights"].reshape(-1, 1)
     by_expert = torch.nn.functional.pad(case["routing_weights"].flatten(0, 1), (0, 1))
     return by_expert.gather(1, local.view_as(case["router_indices"])).view(-1, 1)
+
+
+def wide_type(dtype):
+    """f32 beside bf16 and f16."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def forward(case, capacity, layer, first, alpha, limit):
@@ -102,14 +113,19 @@ def forward(case, capacity, layer, first, alpha, limit):
 
     x = hidden_states.new_zeros(experts, capacity, hidden_states.shape[1])
     on_input = layer["weight_on"] == "input"
-    x[expert, row] = hidden_states[order // top_k] * weights[order] if on_input else hidden_states[order // top_k]
+    rows = hidden_states[order // top_k]
+    x[expert, row] = (rows * weights[order]).to(x.dtype) if on_input else rows
     x = activate(projected(case, "gate_up_proj", x, layer), layer, alpha, limit)
     x = projected(case, "down_proj", x, layer)
 
-    slots = hidden_states.new_zeros(tokens * top_k, hidden_states.shape[1])
-    slots[order] = x[expert, row] if on_input else x[expert, row] * weights[order]
-    output = slots.unflatten(0, (tokens, top_k)).sum(dim=1)
-    return (output * layer["scale"] if layer["scale"] != 1 else output).view_as(case["hidden_states"])
+    # Beside a wide weight a product is wide, and so is the sum; a wide output is one of rows of the element type too.
+    output_type = wide_type(x.dtype) if layer["output_type"] == "wide" else x.dtype
+    rows = x[expert, row] if on_input else x[expert, row] * weights[order]
+    slots = rows.new_zeros(tokens * top_k, rows.shape[1])
+    slots[order] = rows
+    output = slots.unflatten(0, (tokens, top_k)).sum(dim=1, dtype=torch.promote_types(rows.dtype, output_type))
+    output = output * layer["scale"] if layer["scale"] != 1 else output
+    return output.to(output_type).view_as(case["hidden_states"])
 
 
 def read(path, device):

@@ -1,6 +1,6 @@
 //! What the kernels take of the layers of different models.
 
-use binned_experts_reference::{Activation, ActivationKind, Element, Problem, WeightOn};
+use binned_experts_reference::{Activation, ActivationKind, Element, Problem, TensorType, WeightOn};
 
 use crate::GpuError;
 
@@ -58,6 +58,13 @@ impl CallLayer {
     /// That of a problem, whose tensors have one layout whatever its layer.
     pub(crate) fn of<T: Element>(problem: &Problem<T>) -> Result<CallLayer, GpuError> {
         let layer = problem.layer();
+        let types = [layer.bias_type, layer.routing_weight_type, layer.output_type];
+        if types.contains(&TensorType::Wide) {
+            return Err(GpuError::Layer {
+                expected: "biases, routing weights and output of the element type",
+                found: "one of them wide".to_owned(),
+            });
+        }
         match layer.weight_on {
             WeightOn::Output => Ok(CallLayer {
                 kind: layer.activation,
@@ -108,6 +115,34 @@ impl Default for CallLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use binned_experts_reference::{ExpertWeights, Layer};
+    use half::bf16;
+    use ndarray::{Array2, Array3, array};
+
+    #[test]
+    fn a_layer_with_a_wide_tensor_is_refused() {
+        let weights = ExpertWeights::new(
+            Array3::from_elem((1, 1, 2), bf16::ZERO),
+            Array2::zeros((1, 2)),
+            Array3::from_elem((1, 1, 1), bf16::ZERO),
+            Array2::zeros((1, 1)),
+        );
+        let (x, weight) = (Array3::from_elem((1, 1, 1), bf16::ONE), Array3::ones((1, 1, 1)));
+        let problem = Problem::new(x, array![[0]], weight, weights.unwrap(), 1).unwrap();
+        assert_eq!(CallLayer::of(&problem).unwrap(), CallLayer::GPT_OSS);
+        let wide: [fn(&mut Layer); 3] = [
+            |layer| layer.bias_type = TensorType::Wide,
+            |layer| layer.routing_weight_type = TensorType::Wide,
+            |layer| layer.output_type = TensorType::Wide,
+        ];
+        for widen in wide {
+            let mut layer = Layer::GPT_OSS;
+            widen(&mut layer);
+            let error = CallLayer::of(&problem.clone().with_layer(layer).unwrap()).unwrap_err();
+            let text = "layer: expected biases, routing weights and output of the element type, found one of them wide";
+            assert_eq!(error.to_string(), text);
+        }
+    }
 
     #[test]
     fn the_activations_are_those_that_the_kernels_compute() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 use half::bf16;
-use ndarray::{Array2, Array3, ArrayBase, Data, Dimension};
+use ndarray::{Array, Array2, Array3, ArrayBase, Data, Dimension};
 
 use binned_experts_reference::{Dims, ExpertWeights, Problem};
 
@@ -306,7 +306,7 @@ impl<M: Machine, T: PathElement> Pipeline<M, T> {
         let mut upload = |id, bytes: &[u8]| self.workspace.upload(&mut self.machine, id, bytes);
         with_kept_bytes(path, problem.hidden_states(), |bytes| upload(HIDDEN_STATES, bytes))?;
         with_bytes(&problem.router_indices(), |bytes| upload(ROUTER_INDICES, bytes))?;
-        with_kept_bytes(path, problem.routing_weights(), |bytes| upload(ROUTING_WEIGHTS, bytes))?;
+        with_wide_bytes(path, problem.routing_weights(), |bytes| upload(ROUTING_WEIGHTS, bytes))?;
         if let Some(order) = problem.explicit_order() {
             // Indices below T·K, which is below 2^31.
             let order: Vec<i32> = order.iter().map(|&assignment| assignment as i32).collect();
@@ -430,6 +430,12 @@ impl<M: Machine, T: PathElement> Layer<M, T> {
                 found: "weights without".to_owned(),
             });
         }
+        if !weights.has_biases_of_element() {
+            return Err(GpuError::Layer {
+                expected: "biases of the element type",
+                found: "wider ones".to_owned(),
+            });
+        }
         let (experts, intermediate, hidden) = weights.down_proj().dim();
         let dims = WeightDims {
             hidden,
@@ -442,11 +448,11 @@ impl<M: Machine, T: PathElement> Layer<M, T> {
         memory.prepare(machine, &plan, &Memory::new())?;
         let mut upload = |id, bytes: &[u8]| memory.upload(machine, id, bytes);
         with_kept_bytes(path, weights.gate_up_proj(), |bytes| upload(GATE_UP_PROJ, bytes))?;
-        with_kept_bytes(path, weights.gate_up_proj_bias(), |bytes| {
+        with_wide_bytes(path, weights.gate_up_proj_bias(), |bytes| {
             upload(GATE_UP_PROJ_BIAS, bytes)
         })?;
         with_kept_bytes(path, weights.down_proj(), |bytes| upload(DOWN_PROJ, bytes))?;
-        with_kept_bytes(path, weights.down_proj_bias(), |bytes| upload(DOWN_PROJ_BIAS, bytes))?;
+        with_wide_bytes(path, weights.down_proj_bias(), |bytes| upload(DOWN_PROJ_BIAS, bytes))?;
         Layer::packed(Some(weights), dims, path, &plan, memory, machine)
     }
 
@@ -499,6 +505,19 @@ fn with_kept_bytes<T: PathElement, S: Data<Elem = T>, D: Dimension, R>(
         with_bytes(&tensor.map(|value| value.widen()), use_bytes)
     } else {
         with_bytes(tensor, use_bytes)
+    }
+}
+
+/// The same of a tensor that is held wide, and whose values are those of the element type.
+fn with_wide_bytes<T: PathElement, D: Dimension, R>(
+    path: &Path<T>,
+    tensor: &Array<f32, D>,
+    use_bytes: impl FnOnce(&[u8]) -> Result<R, GpuError>,
+) -> Result<R, GpuError> {
+    if path.widens {
+        with_bytes(tensor, use_bytes)
+    } else {
+        with_bytes(&tensor.mapv(T::narrow), use_bytes)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use binned_experts_check::domain::Taken;
 use binned_experts_check::engine::Rule;
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::{
@@ -175,6 +176,9 @@ impl Engine for Given {
     fn domain(&self) -> Claims {
         Claims {
             precision: Some(vec![self.1]),
+            layers: Some(Taken::Any),
+            foreign: Some(Taken::Any),
+            views: Some(Taken::Any),
             ..Claims::default()
         }
     }

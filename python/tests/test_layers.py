@@ -100,3 +100,42 @@ def packed(
         dequantised(down_proj_blocks, down_proj_scales),
     ]
     return mixtral(hidden_states, router_indices, routing_weights, *projections)
+
+
+MIXTRAL = {
+    "activation": "silu",
+    "gate_up": "concatenated",
+    "bias": False,
+    "projections": "out-in",
+    "routing_weights": "by-slot",
+}
+WIDE_MIXTRAL = MIXTRAL | {"routing_weight_type": "wide", "output_type": "wide"}
+
+
+def in_f32(hidden_states, router_indices, routing_weights, gate_up_proj, down_proj):
+    assert routing_weights.dtype == numpy.float32
+    x, first, second = (array.astype(numpy.float32) for array in (hidden_states, gate_up_proj, down_proj))
+    return mixtral(x, router_indices, routing_weights, first, None, second)
+
+
+def test_wide_tensors_are_of_f32():
+    def narrow(hidden_states, router_indices, routing_weights, gate_up_proj, down_proj):
+        output = in_f32(hidden_states, router_indices, routing_weights, gate_up_proj, down_proj)
+        return output.astype(hidden_states.dtype)
+
+    of_layer = {"precision": "f16", "arrays": "numpy", "domain": SMALL | {"layers": [WIDE_MIXTRAL]}}
+    with numpy.errstate(all="ignore"):
+        binned_experts.check(in_f32, cases=60, **of_layer).assert_agrees()
+        report = binned_experts.check(narrow, cases=10, shrink_budget=0, **of_layer)
+    assert not report.agrees
+    assert "expected element type f32, found f16" in str(report)
+
+
+def test_a_case_has_the_types_of_its_layer():
+    layer = {"bias_type": "wide", "output_type": "wide"}
+    case = binned_experts.case(seed=3, precision="bf16", domain=SMALL | {"layers": [layer]}, arrays="numpy")
+    types = {name: str(case.inputs[name].dtype) for name in ("gate_up_proj", "gate_up_proj_bias", "down_proj_bias")}
+    assert types == {"gate_up_proj": "uint16", "gate_up_proj_bias": "float32", "down_proj_bias": "float32"}
+    right = numpy.asarray(case.expected)
+    assert case.compare(right.astype(numpy.float32)).agrees
+    assert case.compare(right.astype(numpy.float16)).kind == "wrong-type"

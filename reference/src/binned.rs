@@ -173,7 +173,7 @@ pub(crate) fn selected_weights<T: Element>(
 pub(crate) fn scaled_rows<T: Element>(
     x: &Binned<T>,
     bins: &Bins,
-    weights: &Array1<T>,
+    weights: &Array1<T::Wide>,
     capacity: usize,
 ) -> Result<Binned<T>, Error> {
     let mut scaled = x.zeros_like("weighted", x.rows.ncols())?;
@@ -182,7 +182,7 @@ pub(crate) fn scaled_rows<T: Element>(
         let kept = x.expert(expert);
         let rows = target.rows_mut().into_iter().zip(kept.rows());
         for ((mut target, row), &assignment) in rows.zip(bins.kept(expert, capacity)) {
-            let weight = weights[assignment].widen();
+            let weight = weights[assignment];
             target.zip_mut_with(&row, |target, value| *target = T::narrow(value.widen() * weight));
         }
     }
@@ -192,19 +192,19 @@ pub(crate) fn scaled_rows<T: Element>(
 /// out `[T,H]` = the sum over a token's slots, in slot order, of its expert's row · weight; a dropped assignment
 /// counts as zero.
 ///
-/// `x` holds the experts' kept rows of width H, `weights` is `[T·K]` by flat index. Each product is rounded; the
-/// sum is rounded once.
+/// `x` holds the experts' kept rows of width H, `weights` is `[T·K]` by flat index. As in PyTorch a product has the wider of
+/// the types of its factors, T or W, to which it is rounded. The sum is rounded once, to the type S.
 ///
 /// # Errors
 /// [`Error::ZeroTopK`]; [`Error::Shape`] if `x`, `bins` and `weights` do not fit one another; [`Error::SizeOverflow`]
 /// or [`Error::OutOfMemory`] if the result is too large.
-pub fn binned_scatter<T: Element>(
+pub fn binned_scatter<T: Element, W: Element<Wide = T::Wide>, S: Element<Wide = T::Wide>>(
     x: &Binned<T>,
     bins: &Bins,
-    weights: &Array1<T>,
+    weights: &Array1<W>,
     capacity: usize,
     top_k: usize,
-) -> Result<Array2<T>, Error> {
+) -> Result<Array2<S>, Error> {
     let tokens = bins.assignments() / top_k.max(1);
     expect_assignments(bins, tokens, top_k)?;
     expect_shape("weights", &[bins.assignments()], weights.shape())?;
@@ -217,7 +217,7 @@ pub fn binned_scatter<T: Element>(
             row_of[assignment] = Some(row);
         }
     }
-    let mut out = try_filled("output", Dim([tokens, x.rows.ncols()]), T::ZERO)?;
+    let mut out = try_filled("output", Dim([tokens, x.rows.ncols()]), S::ZERO)?;
     let zero = T::ZERO.widen();
     let mut sum = vec![zero; x.rows.ncols()];
     for (token, mut target) in out.rows_mut().into_iter().enumerate() {
@@ -226,11 +226,11 @@ pub fn binned_scatter<T: Element>(
             let Some(row) = row_of[assignment] else { continue };
             let weight = weights[assignment].widen();
             for (sum, value) in sum.iter_mut().zip(x.rows.row(row)) {
-                *sum += T::narrow(value.widen() * weight).widen();
+                *sum += W::narrow(value.widen() * weight).widen();
             }
         }
         for (target, &sum) in target.iter_mut().zip(&sum) {
-            *target = T::narrow(sum);
+            *target = S::narrow(sum);
         }
     }
     Ok(out)

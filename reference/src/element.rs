@@ -12,8 +12,8 @@ use crate::memory::try_filled;
 /// PyTorch computes each operation on the 16-bit types in `f32` and rounds its result once. `Wide` is the type
 /// an operation computes in; [`narrow`](Element::narrow) is the rounding after it.
 pub trait Element: sealed::Sealed + Copy + std::fmt::Debug + PartialEq + Send + Sync + 'static {
-    /// The type that one operation computes in.
-    type Wide: NdFloat;
+    /// The type that one operation computes in: `f32` for the 16-bit types, else the type itself.
+    type Wide: NdFloat + Element<Wide = Self::Wide>;
 
     /// Zero.
     const ZERO: Self;
@@ -23,6 +23,12 @@ pub trait Element: sealed::Sealed + Copy + std::fmt::Debug + PartialEq + Send + 
 
     /// Rounds to nearest, ties to even.
     fn narrow(wide: Self::Wide) -> Self;
+
+    /// Whether a value of the wide type is one of this type.
+    fn holds(wide: Self::Wide) -> bool {
+        let narrowed = Self::narrow(wide).widen();
+        narrowed == wide || (is_nan(narrowed) && is_nan(wide))
+    }
 
     /// A scalar parameter, as PyTorch passes it to an operation on this type.
     fn scalar(value: f64) -> Self::Wide;
@@ -172,6 +178,15 @@ mod tests {
         let mut out = array![[bf16::ZERO]];
         bf16::matmul(a.view(), b.view(), out.view_mut()).unwrap();
         assert_eq!(out[[0, 0]].to_f32(), 2.0);
+    }
+
+    #[test]
+    fn a_type_holds_its_own_values_alone() {
+        for value in [0.0, -0.0, 1.0, 1.0078125, f32::INFINITY, f32::NAN] {
+            assert!(bf16::holds(value) && f32::holds(value), "{value}");
+        }
+        assert!(!bf16::holds(1.0 + 1.0 / 256.0) && f16::holds(1.0 + 1.0 / 256.0));
+        assert!(!f16::holds(1e5) && !f16::holds(1e-9) && bf16::holds(65536.0));
     }
 
     #[test]

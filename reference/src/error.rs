@@ -88,6 +88,14 @@ pub enum Error {
         /// The expert.
         expert: usize,
     },
+    /// A tensor of the element type has a value that is none of it.
+    #[error("{tensor}: expected values of the element type, found {found}")]
+    NotOfElement {
+        /// The parameter's name.
+        tensor: &'static str,
+        /// The value, as text.
+        found: String,
+    },
     /// An axis is not made of whole blocks.
     #[error("{what}: expected a multiple of {block}, found {found}")]
     BlockSize {

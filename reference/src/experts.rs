@@ -5,7 +5,9 @@ use ndarray::{ArrayView2, ArrayView3, Axis};
 use crate::problem::expect_shape;
 use crate::{Binned, Element, Error, ExpertWeights};
 
-/// x `[·,H]` · `gate_up_proj` `[E,H,2I]` + `gate_up_proj_bias` `[E,2I]`, expert by expert.
+/// x `[·,H]` · `gate_up_proj` `[E,H,2I]` + `gate_up_proj_bias` `[E,2I]`, expert by expert. The product is rounded to the
+/// element type, and so is its sum with the bias, whatever the type of the bias: PyTorch has no operation that adds a wider
+/// bias to a product and gives the product's type, but what follows takes that type.
 ///
 /// # Errors
 /// [`Error::Shape`] if `x` does not fit the weights; [`Error::SizeOverflow`] or [`Error::OutOfMemory`].
@@ -30,7 +32,7 @@ fn affine<T: Element>(
     what: &'static str,
     x: &Binned<T>,
     matrices: ArrayView3<T>,
-    biases: ArrayView2<T>,
+    biases: ArrayView2<T::Wide>,
 ) -> Result<Binned<T>, Error> {
     let (experts, _, width) = matrices.dim();
     expect_shape("experts", &[experts], &[x.experts()])?;
@@ -44,7 +46,7 @@ fn affine<T: Element>(
         let mut target = out.expert_mut(expert);
         T::matmul(rows, matrix, target.view_mut())?;
         for mut row in target.axis_iter_mut(Axis(0)) {
-            row.zip_mut_with(&bias, |value, bias| *value = T::narrow(value.widen() + bias.widen()));
+            row.zip_mut_with(&bias, |value, &bias| *value = T::narrow(value.widen() + bias));
         }
     }
     Ok(out)

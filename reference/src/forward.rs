@@ -1,13 +1,16 @@
 //! `binned_experts_ref`: the stages in their order.
 
-use ndarray::{Array1, Array3, CowArray, Ix2};
+use ndarray::{Array1, Array2, Array3, CowArray, Ix2};
 
 use crate::binned::{scaled_rows, selected_weights};
-use crate::{Binned, Element, Error, Problem, WeightOn, activate, binned_gather, binned_scatter, down, gate_up};
+use crate::{
+    Binned, Element, Error, Problem, TensorType, WeightOn, activate, binned_gather, binned_scatter, down, gate_up,
+};
 
-/// The result of every stage. The order and the bins are those of the [`Problem`].
+/// The result of every stage. The order and the bins are those of the [`Problem`]. Routing weights and output are held in
+/// the type that operations compute in, which has the values of the element type too.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trace<T> {
+pub struct Trace<T: Element> {
     /// Kept tokens by expert, width H.
     pub gathered: Binned<T>,
     /// First product and bias, width 2I, or I where the activation has no ups.
@@ -17,9 +20,9 @@ pub struct Trace<T> {
     /// Second product and bias, width H.
     pub expert_output: Binned<T>,
     /// The weight of each assignment, `[T·K]`; 0 where its expert is not local.
-    pub selected_weights: Array1<T>,
-    /// The result, `[B,S,H]`.
-    pub output: Array3<T>,
+    pub selected_weights: Array1<T::Wide>,
+    /// The result, `[B,S,H]`, rounded to the layer's type of it.
+    pub output: Array3<T::Wide>,
 }
 
 /// Computes the PyTorch function `binned_experts_ref` in the same steps, with its rounding after each; for another
@@ -34,8 +37,8 @@ pub struct Trace<T> {
 ///
 /// // One expert with H = I = 1 whose bias alone reaches both clamps: (7 + 1) · 7 · sigmoid(1.702 · 7).
 /// let weights = ExpertWeights::new(
-///     Array3::zeros((1, 1, 2)),
-///     array![[100.0f32, 100.0]],
+///     Array3::<f32>::zeros((1, 1, 2)),
+///     array![[100.0, 100.0]],
 ///     Array3::ones((1, 1, 1)),
 ///     Array2::zeros((1, 1)),
 /// )?;
@@ -54,17 +57,13 @@ pub fn binned_experts_ref<T: Element>(problem: &Problem<T>) -> Result<Trace<T>, 
         WeightOn::Output => (gate_up(&gathered, weights)?, selected_weights.clone()),
         WeightOn::Input => {
             let weighted = scaled_rows(&gathered, bins, &selected_weights, capacity)?;
-            let ones = selected_weights.mapv(|_| T::narrow(T::scalar(1.0)));
+            let ones = selected_weights.mapv(|_| T::scalar(1.0));
             (gate_up(&weighted, weights)?, ones)
         }
     };
     let activated = activate(&gate_up, layer.activation, problem.activation())?;
     let expert_output = down(&activated, weights)?;
-    let mut output = binned_scatter(&expert_output, bins, &row_weights, capacity, top_k)?;
-    if layer.scale != 1.0 {
-        output.mapv_inplace(|sum| T::narrow(sum.widen() * T::scalar(layer.scale)));
-    }
-    let output = output
+    let output = output(&expert_output, &row_weights, problem)?
         .into_shape_with_order(problem.hidden_states().raw_dim())
         .map_err(|_| Error::SizeOverflow {
             what: "output",
@@ -79,6 +78,43 @@ pub fn binned_experts_ref<T: Element>(problem: &Problem<T>) -> Result<Trace<T>, 
         selected_weights,
         output,
     })
+}
+
+/// The sum over the slots, rounded to the layer's type of the output.
+fn output<T: Element>(
+    rows: &Binned<T>,
+    weights: &Array1<T::Wide>,
+    problem: &Problem<T>,
+) -> Result<Array2<T::Wide>, Error> {
+    let layer = problem.layer();
+    let weight_type = match layer.weight_on {
+        WeightOn::Output => layer.routing_weight_type,
+        WeightOn::Input => TensorType::Element,
+    };
+    let sums = match (weight_type, layer.output_type) {
+        (TensorType::Element, TensorType::Element) => scaled_sums::<T, T, T>(rows, weights, problem)?,
+        (TensorType::Element, TensorType::Wide) => scaled_sums::<T, T, T::Wide>(rows, weights, problem)?,
+        (TensorType::Wide, _) => scaled_sums::<T, T::Wide, T::Wide>(rows, weights, problem)?,
+    };
+    Ok(match layer.output_type {
+        TensorType::Element => sums.mapv(|sum| T::narrow(sum).widen()),
+        TensorType::Wide => sums,
+    })
+}
+
+/// The sums over the slots times the factor, with weights of a type W and sums of a type S.
+fn scaled_sums<T: Element, W: Element<Wide = T::Wide>, S: Element<Wide = T::Wide>>(
+    rows: &Binned<T>,
+    weights: &Array1<T::Wide>,
+    problem: &Problem<T>,
+) -> Result<Array2<T::Wide>, Error> {
+    let (bins, capacity, top_k) = (problem.bins(), problem.capacity(), problem.dims().top_k);
+    let mut sums: Array2<S> = binned_scatter(rows, bins, &weights.mapv(W::narrow), capacity, top_k)?;
+    let scale = problem.layer().scale;
+    if scale != 1.0 {
+        sums.mapv_inplace(|sum| S::narrow(sum.widen() * S::scalar(scale)));
+    }
+    Ok(sums.mapv(S::widen))
 }
 
 /// `[B,S,width]` as `[B·S,width]`, copied only if the memory layout needs it.

@@ -61,10 +61,21 @@ named! {
     }
 }
 
+named! {
+    /// The type of a tensor that need not be of the element type.
+    pub enum TensorType, "the type of a tensor" {
+        /// The element type.
+        #[default]
+        Element = "element",
+        /// f32 beside bf16 and f16; beside f32 and f64 the element type too.
+        Wide = "wide",
+    }
+}
+
 /// A kind of layer. The default is that of gpt-oss, the PyTorch function `binned_experts_ref`.
 ///
-/// A [`Problem`](crate::Problem) holds its tensors in one layout, that of the default. `gate_up`, `projections` and
-/// `routing_weights` say how files and kernels have them; see [`Problem::stored_weights`](crate::Problem::stored_weights)
+/// A [`Problem`](crate::Problem) holds its tensors in one layout, that of the default, and biases and routing weights in one
+/// type, the wide one. `gate_up`, `projections`, `routing_weights` and the types say how files and kernels have them; see [`Problem::stored_weights`](crate::Problem::stored_weights)
 /// and [`Problem::stored_routing_weights`](crate::Problem::stored_routing_weights).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Layer {
@@ -82,6 +93,13 @@ pub struct Layer {
     pub weight_on: WeightOn,
     /// A factor on the sum over the slots.
     pub scale: f64,
+    /// The type of both biases.
+    pub bias_type: TensorType,
+    /// The type of the routing weights. A product with a wide one is wide, and so is the sum over the slots before it is
+    /// stored; on the input it is rounded to the element type, as an operand.
+    pub routing_weight_type: TensorType,
+    /// The type of the output.
+    pub output_type: TensorType,
 }
 
 impl Layer {
@@ -94,6 +112,9 @@ impl Layer {
         routing_weights: RoutingWeightLayout::ByExpert,
         weight_on: WeightOn::Output,
         scale: 1.0,
+        bias_type: TensorType::Element,
+        routing_weight_type: TensorType::Element,
+        output_type: TensorType::Element,
     };
 
     /// The width of the first product of an intermediate size: 2·I, or I where the activation has no ups.

@@ -15,7 +15,7 @@
 //! | [`binned_scatter`] | `[T,H]` | Σ over the slots, in slot order, of row · routing weight; dropped ones are 0 |
 //!
 //! Layers of other models have another activation, no biases, the routing weight on what goes into an expert, a factor
-//! on the sum, or tensors in another layout: see [`Layer`]. Of the experts of other ranks of an expert-parallel program
+//! on the sum, or tensors in another layout or type: see [`Layer`]. Of the experts of other ranks of an expert-parallel program
 //! nothing is added: see [`Problem::of_rank`].
 //!
 //! [`binned_experts_ref`] runs them on a [`Problem`] and returns every intermediate result in a [`Trace`]. Rows that
@@ -50,7 +50,7 @@ pub use element::Element;
 pub use error::Error;
 pub use experts::{down, gate_up};
 pub use forward::{Trace, binned_experts_ref};
-pub use layer::{GateUpLayout, Layer, ProjectionLayout, RoutingWeightLayout, WeightOn};
+pub use layer::{GateUpLayout, Layer, ProjectionLayout, RoutingWeightLayout, TensorType, WeightOn};
 pub use mxfp4::Mxfp4;
 pub use problem::{Dims, Problem, expert_capacity};
 pub use stored::{StoredWeights, weights_by_expert};

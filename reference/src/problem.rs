@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3};
+use ndarray::{Array, Array2, Array3, ArrayView1, ArrayView2, ArrayView3, Dimension};
 
 use crate::bins::flat_experts;
-use crate::{Activation, ActivationKind, Bins, Element, Error, ExpertWeights, Layer, Mxfp4, ProjectionLayout, Views};
+use crate::{
+    Activation, ActivationKind, Bins, Element, Error, ExpertWeights, Layer, Mxfp4, ProjectionLayout, TensorType, Views,
+};
 
 /// The largest size that no tensor holds an element of. Where tokens, hidden and intermediate are 0, for one, tensors
 /// without an element can name any number of experts.
@@ -30,10 +32,10 @@ pub struct Dims {
 
 /// The arguments of `binned_experts_ref`, checked to fit one another.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Problem<T> {
+pub struct Problem<T: Element> {
     hidden_states: Array3<T>,
     router_indices: Array2<i64>,
-    routing_weights: Array3<T>,
+    routing_weights: Array3<T::Wide>,
     weights: Arc<ExpertWeights<T>>,
     /// The local expert of each assignment.
     expert_of: Vec<Option<usize>>,
@@ -48,8 +50,9 @@ pub struct Problem<T> {
 
 impl<T: Element> Problem<T> {
     /// Takes `hidden_states` `[B,S,H]`, `router_indices` `[B·S,K]`, the dense `routing_weights` `[B,S,E]`, the experts'
-    /// weights and the capacity C. The layer is [`Layer::GPT_OSS`], with relu² where the weights have no ups, alpha and
-    /// limit are [`Activation::GPT_OSS`], and equal experts keep ascending flat index, unless set otherwise.
+    /// weights and the capacity C. The layer is [`Layer::GPT_OSS`], with relu² where the weights have no ups, and with wide
+    /// routing weights and biases where a value is not one of the element type; alpha and limit are
+    /// [`Activation::GPT_OSS`], and equal experts keep ascending flat index, unless set otherwise.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::ZeroTopK`], [`Error::ExpertOutOfRange`], [`Error::TooLarge`] if a size beyond 2^20 has
@@ -57,7 +60,7 @@ impl<T: Element> Problem<T> {
     pub fn new(
         hidden_states: Array3<T>,
         router_indices: Array2<i64>,
-        routing_weights: Array3<T>,
+        routing_weights: Array3<T::Wide>,
         weights: impl Into<Arc<ExpertWeights<T>>>,
         capacity: usize,
     ) -> Result<Problem<T>, Error> {
@@ -82,7 +85,7 @@ impl<T: Element> Problem<T> {
     pub fn of_rank(
         hidden_states: Array3<T>,
         router_indices: Array2<i64>,
-        routing_weights: Array3<T>,
+        routing_weights: Array3<T::Wide>,
         weights: impl Into<Arc<ExpertWeights<T>>>,
         capacity: usize,
         first_expert: usize,
@@ -109,7 +112,7 @@ impl<T: Element> Problem<T> {
     fn build(
         hidden_states: Array3<T>,
         router_indices: Array2<i64>,
-        routing_weights: Array3<T>,
+        routing_weights: Array3<T::Wide>,
         weights: Arc<ExpertWeights<T>>,
         capacity: usize,
         expert_of: impl FnOnce(ArrayView2<i64>, usize) -> Result<Vec<Option<usize>>, Error>,
@@ -144,7 +147,20 @@ impl<T: Element> Problem<T> {
         } else {
             ActivationKind::ReluSquared
         };
+        let type_of = |are_of_element: bool| {
+            if are_of_element {
+                TensorType::Element
+            } else {
+                TensorType::Wide
+            }
+        };
         Ok(Problem {
+            layer: Layer {
+                activation,
+                bias_type: type_of(weights.has_biases_of_element()),
+                routing_weight_type: type_of(routing_weights.iter().copied().all(T::holds)),
+                ..Layer::GPT_OSS
+            },
             hidden_states,
             router_indices,
             routing_weights,
@@ -154,10 +170,6 @@ impl<T: Element> Problem<T> {
             first_expert: None,
             is_explicit: false,
             capacity,
-            layer: Layer {
-                activation,
-                ..Layer::GPT_OSS
-            },
             activation: Activation::GPT_OSS,
             views: Views::new(),
         })
@@ -167,7 +179,8 @@ impl<T: Element> Problem<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if the width of `gate_up_proj` is not that of the activation, [`Error::Bias`] if the layer has no
-    /// biases and the weights have one that is not 0, [`Error::Scale`] if its factor is not finite, and the errors of
+    /// biases and the weights have one that is not 0, [`Error::NotOfElement`] if it has biases or routing weights of the
+    /// element type and a value is none of it, [`Error::Scale`] if its factor is not finite, and the errors of
     /// [`Mxfp4::encode`] if it stores projections in blocks that cannot hold these.
     pub fn with_layer(self, layer: Layer) -> Result<Problem<T>, Error> {
         let weights = &self.weights;
@@ -181,6 +194,13 @@ impl<T: Element> Problem<T> {
         if !layer.has_bias {
             expect_zeros("gate_up_proj_bias", weights.gate_up_proj_bias())?;
             expect_zeros("down_proj_bias", weights.down_proj_bias())?;
+        }
+        if layer.bias_type == TensorType::Element {
+            expect_of_element::<T, _>("gate_up_proj_bias", weights.gate_up_proj_bias())?;
+            expect_of_element::<T, _>("down_proj_bias", weights.down_proj_bias())?;
+        }
+        if layer.routing_weight_type == TensorType::Element {
+            expect_of_element::<T, _>("routing_weights", &self.routing_weights)?;
         }
         if layer.projections == ProjectionLayout::Mxfp4 {
             Mxfp4::encode("gate_up_proj", transposed(weights.gate_up_proj()))?;
@@ -270,8 +290,8 @@ impl<T: Element> Problem<T> {
         self.first_expert
     }
 
-    /// Dense, `[B,S,E]`.
-    pub fn routing_weights(&self) -> &Array3<T> {
+    /// Dense, `[B,S,E]`, of the type that operations compute in, which holds the values of the element type too.
+    pub fn routing_weights(&self) -> &Array3<T::Wide> {
         &self.routing_weights
     }
 
@@ -342,10 +362,21 @@ pub(crate) fn expect_shape(tensor: &'static str, expected: &[usize], found: &[us
 
 /// Refuses a bias that is not 0.
 fn expect_zeros<T: Element>(tensor: &'static str, biases: &Array2<T>) -> Result<(), Error> {
-    let is_zero = |row: ArrayView1<T>| row.iter().all(|bias| bias.widen() == T::ZERO.widen());
+    let is_zero = |row: ArrayView1<T>| row.iter().all(|bias| *bias == T::ZERO);
     match biases.rows().into_iter().position(|row| !is_zero(row)) {
         None => Ok(()),
         Some(expert) => Err(Error::Bias { tensor, expert }),
+    }
+}
+
+/// Refuses a value that the element type does not have.
+fn expect_of_element<T: Element, D: Dimension>(tensor: &'static str, values: &Array<T::Wide, D>) -> Result<(), Error> {
+    match values.iter().find(|value| !T::holds(**value)) {
+        None => Ok(()),
+        Some(found) => Err(Error::NotOfElement {
+            tensor,
+            found: found.to_string(),
+        }),
     }
 }
 

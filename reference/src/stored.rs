@@ -10,15 +10,15 @@ use crate::{Element, Error, ExpertWeights, Layer, Problem, ProjectionLayout, Rou
 /// The experts' weights in the layout of a [`Layer`]. Those that are stored in blocks are here values, from which
 /// [`Mxfp4`](crate::Mxfp4) makes blocks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StoredWeights<T> {
+pub struct StoredWeights<T: Element> {
     /// `[E,H,2I]` or `[E,2I,H]`; I in place of 2I where the activation has no ups.
     pub gate_up_proj: Array3<T>,
     /// `[E,2I]`, or `[E,I]`; none in a layer without biases.
-    pub gate_up_proj_bias: Option<Array2<T>>,
+    pub gate_up_proj_bias: Option<Array2<T::Wide>>,
     /// `[E,I,H]` or `[E,H,I]`.
     pub down_proj: Array3<T>,
     /// `[E,H]`; none in a layer without biases.
-    pub down_proj_bias: Option<Array2<T>>,
+    pub down_proj_bias: Option<Array2<T::Wide>>,
 }
 
 impl<T: Element> ExpertWeights<T> {
@@ -29,7 +29,7 @@ impl<T: Element> ExpertWeights<T> {
             ProjectionLayout::InOut => inner,
             ProjectionLayout::OutIn | ProjectionLayout::Mxfp4 => transposed(&inner),
         };
-        let bias = |bias: Array2<T>| layer.has_bias.then_some(bias);
+        let bias = |bias: Array2<T::Wide>| layer.has_bias.then_some(bias);
         StoredWeights {
             gate_up_proj: projection(self.gate_up_proj().select(Axis(2), &columns)),
             gate_up_proj_bias: bias(self.gate_up_proj_bias().select(Axis(1), &columns)),
@@ -58,8 +58,8 @@ impl<T: Element> ExpertWeights<T> {
             [experts, hidden, intermediate]
         };
         expect_shape("down_proj", &down, stored.down_proj.shape())?;
-        let bias = |name, found: Option<Array2<T>>, width: usize| {
-            let bias = found.unwrap_or_else(|| Array2::from_elem((experts, width), T::ZERO));
+        let bias = |name, found: Option<Array2<T::Wide>>, width: usize| {
+            let bias = found.unwrap_or_else(|| Array2::from_elem((experts, width), T::ZERO.widen()));
             expect_shape(name, &[experts, width], bias.shape()).map(|()| bias)
         };
         let gate_up_proj_bias = bias("gate_up_proj_bias", stored.gate_up_proj_bias, width)?;
@@ -86,7 +86,7 @@ impl<T: Element> Problem<T> {
 
     /// The routing weights in the layout of its layer: `[B,S,E]`, or `[T,K]`, where a slot whose expert is not local has
     /// a weight of 1, which is not to be used.
-    pub fn stored_routing_weights(&self) -> ArrayD<T> {
+    pub fn stored_routing_weights(&self) -> ArrayD<T::Wide> {
         let dense = self.routing_weights();
         match self.layer().routing_weights {
             RoutingWeightLayout::ByExpert => dense.clone().into_dyn(),
@@ -94,7 +94,7 @@ impl<T: Element> Problem<T> {
                 let (top_k, (_, sequence, _)) = (self.dims().top_k, dense.dim());
                 let weight = |(token, slot)| match self.expert_of()[token * top_k + slot] {
                     Some(expert) => dense[[token / sequence, token % sequence, expert]],
-                    None => T::narrow(T::scalar(1.0)),
+                    None => T::scalar(1.0),
                 };
                 Array2::from_shape_fn(self.router_indices().dim(), weight).into_dyn()
             }

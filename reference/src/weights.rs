@@ -5,13 +5,14 @@ use ndarray::{Array2, Array3};
 use crate::problem::expect_shape;
 use crate::{Element, Error};
 
-/// The four weight tensors of the experts.
+/// The four weight tensors of the experts. The biases are of the type that operations compute in, which holds those of the
+/// element type too.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ExpertWeights<T> {
+pub struct ExpertWeights<T: Element> {
     gate_up_proj: Array3<T>,
-    gate_up_proj_bias: Array2<T>,
+    gate_up_proj_bias: Array2<T::Wide>,
     down_proj: Array3<T>,
-    down_proj_bias: Array2<T>,
+    down_proj_bias: Array2<T::Wide>,
     has_ups: bool,
 }
 
@@ -24,9 +25,9 @@ impl<T: Element> ExpertWeights<T> {
     /// fit it.
     pub fn new(
         gate_up_proj: Array3<T>,
-        gate_up_proj_bias: Array2<T>,
+        gate_up_proj_bias: Array2<T::Wide>,
         down_proj: Array3<T>,
-        down_proj_bias: Array2<T>,
+        down_proj_bias: Array2<T::Wide>,
     ) -> Result<ExpertWeights<T>, Error> {
         let (_, _, gate_up) = gate_up_proj.dim();
         if !gate_up.is_multiple_of(2) {
@@ -49,9 +50,9 @@ impl<T: Element> ExpertWeights<T> {
     /// [`Error::Shape`] if a tensor does not fit the first.
     pub fn without_ups(
         gate_up_proj: Array3<T>,
-        gate_up_proj_bias: Array2<T>,
+        gate_up_proj_bias: Array2<T::Wide>,
         down_proj: Array3<T>,
-        down_proj_bias: Array2<T>,
+        down_proj_bias: Array2<T::Wide>,
     ) -> Result<ExpertWeights<T>, Error> {
         ExpertWeights {
             gate_up_proj,
@@ -84,7 +85,7 @@ impl<T: Element> ExpertWeights<T> {
     }
 
     /// `[E,2I]`; `[E,I]` without ups.
-    pub fn gate_up_proj_bias(&self) -> &Array2<T> {
+    pub fn gate_up_proj_bias(&self) -> &Array2<T::Wide> {
         &self.gate_up_proj_bias
     }
 
@@ -94,8 +95,14 @@ impl<T: Element> ExpertWeights<T> {
     }
 
     /// `[E,H]`.
-    pub fn down_proj_bias(&self) -> &Array2<T> {
+    pub fn down_proj_bias(&self) -> &Array2<T::Wide> {
         &self.down_proj_bias
+    }
+
+    /// Whether every bias is a value of the element type.
+    pub fn has_biases_of_element(&self) -> bool {
+        let biases = self.gate_up_proj_bias.iter().chain(&self.down_proj_bias);
+        biases.copied().all(T::holds)
     }
 
     /// H.

@@ -21,20 +21,21 @@ const ACTIVATION: Activation = Activation {
 fn problem<T: Element>(from: fn(f32) -> T, capacity: usize) -> Problem<T> {
     let weights = ExpertWeights::new(
         Array3::from_shape_fn((3, 2, 2), |(_, h, j)| from(if (h, j) == (0, 1) { 1.0 } else { 0.0 })),
-        Array2::from_shape_fn((3, 2), |(_, j)| from(if j == 0 { 1024.0 } else { -1.0 })),
+        Array2::from_shape_fn((3, 2), |(_, j)| from(if j == 0 { 1024.0 } else { -1.0 }).widen()),
         Array3::from_shape_fn((3, 1, 2), |(e, _, h)| from(FACTORS[e] * (1.0 + h as f32))),
-        Array2::from_elem((3, 2), from(0.0)),
+        Array2::from_elem((3, 2), from(0.0).widen()),
     )
     .unwrap();
     let hidden_states = array![[[1.0, 9.0], [2.0, 9.0]], [[0.5, 9.0], [1.5, 9.0]]].mapv(from);
-    let routing_weights = Array3::from_shape_fn((2, 2, 3), |(_, _, e)| from(if e == 2 { 0.5 } else { 1.0 }));
+    let routing_weights = Array3::from_shape_fn((2, 2, 3), |(_, _, e)| from(if e == 2 { 0.5 } else { 1.0 }).widen());
     let router_indices = array![[0, 1], [1, 0], [2, 1], [0, 2]];
     let problem = Problem::new(hidden_states, router_indices, routing_weights, weights, capacity).unwrap();
     problem.with_activation(ACTIVATION)
 }
 
 fn output<T: Element>(problem: &Problem<T>, to: fn(T) -> f32) -> Array3<f32> {
-    binned_experts_ref(problem).unwrap().output.mapv(to)
+    let output = binned_experts_ref(problem).unwrap().output;
+    output.mapv(|value| to(T::narrow(value)))
 }
 
 fn assert_by_hand<T: Element>(from: fn(f32) -> T, to: fn(T) -> f32) {
@@ -136,8 +137,8 @@ fn assignments_that_do_not_fit_the_tokens_are_refused() {
     assert_eq!(binned_gather(x.view(), &bins, 2, 1).unwrap_err(), misfit(2));
     assert_eq!(binned_gather(x.view(), &bins, 2, 2).unwrap_err(), misfit(4));
     assert_eq!(binned_gather(x.view(), &bins, 2, 0).unwrap_err(), Error::ZeroTopK);
-    let weights = Array1::zeros(3);
-    let scattered = |top_k| binned_scatter(&gathered(), &bins, &weights, 2, top_k).unwrap_err();
+    let weights = Array1::<f32>::zeros(3);
+    let scattered = |top_k| binned_scatter::<_, _, f32>(&gathered(), &bins, &weights, 2, top_k).unwrap_err();
     assert_eq!(scattered(2), misfit(2));
     assert_eq!(scattered(0), Error::ZeroTopK);
 }

@@ -1,7 +1,7 @@
 //! The CUDA pipeline as an engine, on any machine.
 
 use binned_experts_gpu::{CallLayer, GpuError, Machine, POISONS, Path, PathElement, Pipeline};
-use binned_experts_reference::{ExpertWeights, Problem, WeightOn};
+use binned_experts_reference::{ExpertWeights, Problem, TensorType, WeightOn};
 use half::bf16;
 use ndarray::{Array2, Array3};
 
@@ -24,7 +24,7 @@ pub struct PipelineEngine<M: Machine> {
 type Scheduler<M> = Box<dyn Fn(&mut M, u64) + Send>;
 
 /// An element type that engines have a pipeline for.
-pub trait EngineElement: PathElement + CaseElement {
+pub trait EngineElement: PathElement + CaseElement<WideElement = f32> {
     /// The pipeline for it.
     fn pipeline<M: Machine>(engine: &mut PipelineEngine<M>) -> &mut Option<Pipeline<M, Self>>;
 }
@@ -58,10 +58,7 @@ impl<M: Machine> PipelineEngine<M> {
         machine: M,
         path: &'static Path<T>,
     ) -> Result<PipelineEngine<M>, GpuError> {
-        let (none, no_bias) = (
-            Array3::from_elem((0, 0, 0), T::ZERO),
-            Array2::from_elem((0, 0), T::ZERO),
-        );
+        let (none, no_bias) = (Array3::from_elem((0, 0, 0), T::ZERO), Array2::zeros((0, 0)));
         let weights = ExpertWeights::new(none.clone(), no_bias.clone(), none, no_bias)?;
         *T::pipeline(&mut self) = Some(Pipeline::with_path(weights, machine, path)?);
         Ok(self)
@@ -125,6 +122,9 @@ impl<M: Machine> Engine for PipelineEngine<M> {
             layers: Some(Taken::Any),
             activation: Some(CallLayer::ACTIVATIONS.to_vec()),
             weight_on: Some(vec![WeightOn::Output]),
+            bias_type: Some(vec![TensorType::Element]),
+            routing_weight_type: Some(vec![TensorType::Element]),
+            output_type: Some(vec![TensorType::Element]),
             foreign: Some(Taken::Any),
             ..Domain::default()
         }

@@ -77,7 +77,7 @@ impl OnDevice {
         Ok(OnDevice {
             hidden_states: stream.clone_htod(&bits(problem.hidden_states()))?,
             router_indices: stream.clone_htod(&Vec::from_iter(problem.router_indices().iter().copied()))?,
-            routing_weights: stream.clone_htod(&bits(problem.routing_weights()))?,
+            routing_weights: stream.clone_htod(&bits(&problem.routing_weights().mapv(T::narrow)))?,
         })
     }
 
@@ -138,9 +138,9 @@ fn weights_on_device<T: PathElement>(
     Ok(DeviceWeights {
         hidden: problem.dims().hidden,
         gate_up_proj: given(stream, weights.gate_up_proj().iter().copied())?,
-        gate_up_proj_bias: given(stream, weights.gate_up_proj_bias().iter().copied())?,
+        gate_up_proj_bias: given(stream, weights.gate_up_proj_bias().iter().copied().map(T::narrow))?,
         down_proj: given(stream, weights.down_proj().iter().copied())?,
-        down_proj_bias: given(stream, weights.down_proj_bias().iter().copied())?,
+        down_proj_bias: given(stream, weights.down_proj_bias().iter().copied().map(T::narrow))?,
     })
 }
 

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use libtest_mimic::Trial;
 use predicates::str::contains;
 
-use crate::planted::{BlockBug, Bug, LayerBug, Misbehaviour, ViewBug, name_of};
+use crate::planted::{BlockBug, Bug, LayerBug, Misbehaviour, TypeBug, ViewBug, name_of};
 use crate::runner::{binned_experts, check, check_program, planted};
 use crate::trials::{named, trial};
 
@@ -108,6 +108,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             bug_is_found(bug)
         }));
     }
+    for &bug in TypeBug::value_variants() {
+        trials.push(named(
+            format!("wrong_engines::type_bug::{}", name_of(bug)),
+            &[],
+            move || type_bug_is_found(bug),
+        ));
+    }
     for &bug in LayerBug::value_variants() {
         trials.push(named(
             format!("wrong_engines::layer_bug::{}", name_of(bug)),
@@ -209,6 +216,26 @@ fn is_found_inside(bug: impl ValueEnum, needs: &str) {
     let checked = check(&[&of_domain[..], &tiny, FEW_TRIES].concat());
     assert_eq!((checked.code, checked.complaints()), (Some(1), vec!["disagree"]));
     assert!(checked.first_complaint().unwrap()["shrunk"].is_object());
+}
+
+/// By its verdict, or by the sums over the run, which an engine that agrees everywhere is biased by.
+fn type_bug_is_found(bug: TypeBug) {
+    let folder = tempfile::tempdir().unwrap();
+    let domain = folder.path().join("domain.toml");
+    std::fs::write(&domain, bug.needs()).unwrap();
+    let of_domain = ["--command", &planted(bug), "--domain", domain.to_str().unwrap()];
+    let checked = check(&[&of_domain[..], &["--cases", "200"], FEW_TRIES].concat());
+    assert_eq!(checked.code, Some(1));
+    let complaints = checked.complaints();
+    if complaints.is_empty() {
+        let sums = checked.totals["totals"][0]["sums"].as_array().unwrap();
+        let estimates = sums.iter().flat_map(|sums| sums["estimates"].as_array().unwrap());
+        let biased = estimates.filter(|estimate| estimate["biased"] == true);
+        let directions: Vec<&str> = biased.map(|estimate| estimate["direction"].as_str().unwrap()).collect();
+        assert!(directions.contains(&bug.shows_as()), "{directions:?}");
+    } else {
+        assert!(complaints.contains(&bug.shows_as()), "{complaints:?}");
+    }
 }
 
 /// In about half of the cases; of any values, in one of a hundred.

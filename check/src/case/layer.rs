@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use binned_experts_reference::{ActivationKind, GateUpLayout, Layer, ProjectionLayout, RoutingWeightLayout, WeightOn};
+use binned_experts_reference::{
+    ActivationKind, GateUpLayout, Layer, ProjectionLayout, RoutingWeightLayout, TensorType, WeightOn,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::by_name;
@@ -43,11 +45,20 @@ pub struct LayerSpec {
     /// A factor on the sum over the slots.
     #[serde(skip_serializing_if = "is_one")]
     pub scale: f64,
+    /// The type of both biases.
+    #[serde(with = "by_name", skip_serializing_if = "is_usual")]
+    pub bias_type: TensorType,
+    /// The type of the routing weights.
+    #[serde(with = "by_name", skip_serializing_if = "is_usual")]
+    pub routing_weight_type: TensorType,
+    /// The type of the output.
+    #[serde(with = "by_name", skip_serializing_if = "is_usual")]
+    pub output_type: TensorType,
 }
 
 impl LayerSpec {
     /// Layers of published models, as most kernels for them have the tensors.
-    pub const NAMED: [(&'static str, LayerSpec); 6] = [
+    pub const NAMED: [(&'static str, LayerSpec); 8] = [
         ("gpt-oss", LayerSpec::GPT_OSS),
         (
             "gpt-oss-mxfp4",
@@ -56,7 +67,21 @@ impl LayerSpec {
                 ..LayerSpec::GPT_OSS
             },
         ),
+        (
+            "gpt-oss-f32-biases",
+            LayerSpec {
+                bias_type: TensorType::Wide,
+                ..LayerSpec::GPT_OSS
+            },
+        ),
         ("mixtral", LayerSpec::MIXTRAL),
+        (
+            "mixtral-f32-weights",
+            LayerSpec {
+                routing_weight_type: TensorType::Wide,
+                ..LayerSpec::MIXTRAL
+            },
+        ),
         ("deepseek-v3", LayerSpec::scaled(2.5)),
         (
             "llama4",
@@ -84,6 +109,9 @@ impl LayerSpec {
         routing_weights: RoutingWeightLayout::ByExpert,
         weight_on: WeightOn::Output,
         scale: 1.0,
+        bias_type: TensorType::Element,
+        routing_weight_type: TensorType::Element,
+        output_type: TensorType::Element,
     };
 
     pub(super) const MIXTRAL: LayerSpec = LayerSpec {
@@ -130,6 +158,9 @@ impl From<LayerSpec> for Layer {
             routing_weights: spec.routing_weights,
             weight_on: spec.weight_on,
             scale: spec.scale,
+            bias_type: spec.bias_type,
+            routing_weight_type: spec.routing_weight_type,
+            output_type: spec.output_type,
         }
     }
 }
@@ -144,6 +175,9 @@ impl From<Layer> for LayerSpec {
             routing_weights: layer.routing_weights,
             weight_on: layer.weight_on,
             scale: layer.scale,
+            bias_type: layer.bias_type,
+            routing_weight_type: layer.routing_weight_type,
+            output_type: layer.output_type,
         }
     }
 }
@@ -163,6 +197,10 @@ impl fmt::Display for LayerSpec {
             (self.routing_weights != usual.routing_weights).then(|| format!("{} weights", self.routing_weights)),
             (self.weight_on != usual.weight_on).then(|| format!("weight on {}", self.weight_on)),
             (self.scale != usual.scale).then(|| format!("scale {}", self.scale)),
+            (self.bias_type != usual.bias_type).then(|| format!("{} biases", self.bias_type)),
+            (self.routing_weight_type != usual.routing_weight_type)
+                .then(|| format!("{} routing weights", self.routing_weight_type)),
+            (self.output_type != usual.output_type).then(|| format!("{} output", self.output_type)),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(&parts.join(" + "))
@@ -193,6 +231,12 @@ struct Fields {
     #[serde(with = "by_name")]
     weight_on: WeightOn,
     scale: f64,
+    #[serde(with = "by_name")]
+    bias_type: TensorType,
+    #[serde(with = "by_name")]
+    routing_weight_type: TensorType,
+    #[serde(with = "by_name")]
+    output_type: TensorType,
 }
 
 impl Default for Fields {
@@ -205,6 +249,9 @@ impl Default for Fields {
             routing_weights,
             weight_on,
             scale,
+            bias_type,
+            routing_weight_type,
+            output_type,
         } = LayerSpec::GPT_OSS;
         Fields {
             activation,
@@ -214,6 +261,9 @@ impl Default for Fields {
             routing_weights,
             weight_on,
             scale,
+            bias_type,
+            routing_weight_type,
+            output_type,
         }
     }
 }
@@ -247,6 +297,9 @@ impl<'de> Deserialize<'de> for LayerSpec {
                     routing_weights: fields.routing_weights,
                     weight_on: fields.weight_on,
                     scale: fields.scale,
+                    bias_type: fields.bias_type,
+                    routing_weight_type: fields.routing_weight_type,
+                    output_type: fields.output_type,
                 })
             }
         }

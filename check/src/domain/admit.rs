@@ -81,6 +81,19 @@ impl Domain {
         })
     }
 
+    /// Whether a layer has parts that it takes: an activation, a place of the routing weight, types of tensors.
+    pub(super) fn admits_parts(&self, layer: &LayerSpec) -> Result<(), Outside> {
+        listed("activation", &self.activation, layer.activation)?;
+        listed("weight_on", &self.weight_on, layer.weight_on)?;
+        listed("bias_type", &self.bias_type, layer.bias_type)?;
+        listed(
+            "routing_weight_type",
+            &self.routing_weight_type,
+            layer.routing_weight_type,
+        )?;
+        listed("output_type", &self.output_type, layer.output_type)
+    }
+
     fn admits_alone(&self, spec: &CaseSpec) -> Result<(), Outside> {
         let unbuilt = |error: SpecError| outside("sizes", "a case that can be built", error);
         spec.check_sizes().map_err(unbuilt)?;
@@ -149,13 +162,7 @@ impl Domain {
         if !takes_layer {
             return Err(outside("layers", self.layers_text(), facts.layer));
         }
-        let (activation, weight_on) = (facts.layer.activation, facts.layer.weight_on);
-        if !is_in(&self.activation, &activation) {
-            return Err(outside("activation", either(&self.activation), activation));
-        }
-        if !is_in(&self.weight_on, &weight_on) {
-            return Err(outside("weight_on", either(&self.weight_on), weight_on));
-        }
+        self.admits_parts(&facts.layer)?;
         if let Some(ids) = facts.foreign
             && !self.foreign.as_ref().is_some_and(|foreign| foreign.admits(&ids))
         {
@@ -189,10 +196,13 @@ impl Domain {
     }
 }
 
-/// The entries of a list.
-fn either<T: ToString>(list: &Option<Vec<T>>) -> String {
+/// Refuses what is not in the list of a field, if there is one.
+fn listed<T: ToString + PartialEq>(field: &'static str, list: &Option<Vec<T>>, found: T) -> Result<(), Outside> {
+    if is_in(list, &found) {
+        return Ok(());
+    }
     let names: Vec<String> = list.iter().flatten().map(T::to_string).collect();
-    names.join(" or ")
+    Err(outside(field, names.join(" or "), found))
 }
 
 fn outside(field: &'static str, expected: impl Into<String>, found: impl ToString) -> Outside {

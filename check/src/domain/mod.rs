@@ -15,7 +15,7 @@ mod rule;
 mod sizes;
 mod taken;
 
-use binned_experts_reference::{ActivationKind, WeightOn};
+use binned_experts_reference::{ActivationKind, TensorType, WeightOn};
 use serde::{Deserialize, Serialize};
 
 pub use admit::Outside;
@@ -113,6 +113,15 @@ pub struct Domain {
     /// What the routing weight of its layers may be multiplied with.
     #[serde(skip_serializing_if = "Option::is_none", with = "names")]
     pub weight_on: Option<Vec<WeightOn>>,
+    /// The types that the biases of its layers may have.
+    #[serde(skip_serializing_if = "Option::is_none", with = "names")]
+    pub bias_type: Option<Vec<TensorType>>,
+    /// The types that the routing weights of its layers may have.
+    #[serde(skip_serializing_if = "Option::is_none", with = "names")]
+    pub routing_weight_type: Option<Vec<TensorType>>,
+    /// The types that the output of its layers may have.
+    #[serde(skip_serializing_if = "Option::is_none", with = "names")]
+    pub output_type: Option<Vec<TensorType>>,
     /// What may stand in slots whose expert is not local. Where it says nothing, every id is that of one of the E experts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Taken<ForeignIds>>,
@@ -189,6 +198,9 @@ impl Domain {
             layers: Taken::meet(&self.layers, &other.layers),
             activation: common(&self.activation, &other.activation),
             weight_on: common(&self.weight_on, &other.weight_on),
+            bias_type: common(&self.bias_type, &other.bias_type),
+            routing_weight_type: common(&self.routing_weight_type, &other.routing_weight_type),
+            output_type: common(&self.output_type, &other.output_type),
             foreign: Taken::meet(&self.foreign, &other.foreign),
             views: Taken::meet(&self.views, &other.views),
             finite: flag(self.finite, other.finite, true),
@@ -242,12 +254,7 @@ impl Domain {
     pub(crate) fn drawn_layers(&self) -> Vec<LayerSpec> {
         let usual = [LayerSpec::default()];
         let layers = Taken::listed(&self.layers).unwrap_or(&usual).iter().copied();
-        layers.filter(|layer| self.takes_parts(layer)).collect()
-    }
-
-    /// Whether a layer has an activation, and the routing weight at a place, that it takes.
-    fn takes_parts(&self, layer: &LayerSpec) -> bool {
-        is_in(&self.activation, &layer.activation) && is_in(&self.weight_on, &layer.weight_on)
+        layers.filter(|layer| self.admits_parts(layer).is_ok()).collect()
     }
 
     /// What cases are drawn with in slots whose expert is not local; nothing where there are none.

@@ -1,6 +1,6 @@
 //! From a spec to a problem: pure, bounded, the same on every machine.
 
-use binned_experts_reference::{Activation, ExpertWeights, Layer, Problem};
+use binned_experts_reference::{Activation, Element, ExpertWeights, Layer, Problem};
 use ndarray::{Array2, Array3};
 
 use super::by_row;
@@ -170,7 +170,7 @@ impl CaseSpec {
             let cells = Cells::new(self);
             (
                 by_row::hidden_states(self, &cells)?,
-                routing_weights(self, &local, &kept).mapv(T::from_f64),
+                routing_weights(self, &local, &kept).mapv(|weight| T::rounded(weight, self.layer.routing_weight_type)),
                 by_row::weights(self, &cells)?,
             )
         } else {
@@ -200,7 +200,7 @@ impl CaseSpec {
         }))
     }
 
-    /// The tensors in the element type, with the special value.
+    /// The tensors in their types, with the special value.
     fn rounded<T: CaseElement>(
         &self,
         mut tensors: Tensors,
@@ -224,24 +224,27 @@ impl CaseSpec {
         } else {
             ExpertWeights::without_ups
         };
+        let bias = |bias| T::rounded(bias, self.layer.bias_type);
         let weights = new(
             tensors.gate_up_proj.mapv(T::from_f64),
-            tensors.gate_up_proj_bias.mapv(T::from_f64),
+            tensors.gate_up_proj_bias.mapv(bias),
             tensors.down_proj.mapv(T::from_f64),
-            tensors.down_proj_bias.mapv(T::from_f64),
+            tensors.down_proj_bias.mapv(bias),
         )?;
         let (hidden_states, routing_weights) = (
             tensors.hidden_states.mapv(T::from_f64),
-            tensors.routing_weights.mapv(T::from_f64),
+            tensors
+                .routing_weights
+                .mapv(|weight| T::rounded(weight, self.layer.routing_weight_type)),
         );
         Ok((hidden_states, routing_weights, weights))
     }
 }
 
 /// Hidden states `[B,S,H]`, routing weights `[B,S,E]` and the experts' weights.
-type Rounded<T> = (Array3<T>, Array3<T>, ExpertWeights<T>);
+type Rounded<T> = (Array3<T>, Array3<<T as Element>::Wide>, ExpertWeights<T>);
 
-/// All tensors before rounding to the element type.
+/// All tensors before rounding to their types.
 pub(super) struct Tensors {
     pub(super) hidden_states: Array3<f64>,
     pub(super) routing_weights: Array3<f64>,

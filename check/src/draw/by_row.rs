@@ -1,4 +1,4 @@
-//! The tensors of a large case in its element type, row by row on all cores, without a copy in f64.
+//! The tensors of a large case in their types, row by row on all cores, without a copy in f64.
 
 use binned_experts_reference::{Error, ExpertWeights};
 use ndarray::{Array2, Array3};
@@ -21,7 +21,7 @@ pub(super) fn weights<T: CaseElement>(spec: &CaseSpec, cells: &Cells) -> Result<
         ..
     } = *spec;
     let width = layer.activation.columns() * intermediate;
-    let bias = |value: f64| T::from_f64(if layer.bias { value } else { 0.0 });
+    let bias = |value: f64| T::rounded(if layer.bias { value } else { 0.0 }, layer.bias_type);
     let new = if layer.activation.has_up() {
         ExpertWeights::new
     } else {

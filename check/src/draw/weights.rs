@@ -1,5 +1,6 @@
 //! The dense routing weights from a profile.
 
+use binned_experts_reference::TensorType;
 use ndarray::{Array2, Array3};
 
 use super::numbers::{Draw, Stream};
@@ -50,7 +51,8 @@ pub(super) fn routing_weights(spec: &CaseSpec, router_indices: &Array2<i64>, kep
                     .zip(kept)
                     .filter(|(_, kept)| **kept)
                     .map(|(id, _)| *id as usize);
-                for (expert, power) in cancelling_powers(experts, token, draw) {
+                let cancels = spec.layer.output_type == TensorType::Element;
+                for (expert, power) in powers(experts, token, draw, cancels) {
                     weights[[token / spec.sequence, token % spec.sequence, expert]] = power * expert_scale(expert);
                 }
             }
@@ -66,8 +68,9 @@ pub(super) fn expert_scale(e: usize) -> f64 {
 }
 
 /// The power of two, or 0, of each expert that keeps slots of a token. Two experts of equally many slots, the first and
-/// the last such where there are more, get large opposite ones. The others get small ones of alternating sign.
-fn cancelling_powers(experts: impl Iterator<Item = usize>, token: usize, draw: Draw) -> Vec<(usize, f64)> {
+/// the last such where there are more, get large ones, which are opposite where the sum is to have few bits. The others get
+/// small ones of alternating sign.
+fn powers(experts: impl Iterator<Item = usize>, token: usize, draw: Draw, cancels: bool) -> Vec<(usize, f64)> {
     let mut groups: Vec<(usize, usize)> = Vec::new();
     for expert in experts {
         match groups.iter_mut().find(|(other, _)| *other == expert) {
@@ -91,7 +94,8 @@ fn cancelling_powers(experts: impl Iterator<Item = usize>, token: usize, draw: D
     let mut power = |at: usize, slots: usize| match pair {
         _ if slots > MOST_EQUAL_SLOTS => 0.0,
         Some((first, _)) if at == first => large,
-        Some((_, last)) if at == last => -large,
+        Some((_, last)) if at == last && cancels => -large,
+        Some((_, last)) if at == last => large,
         _ if rest > 0 => {
             rest -= slots as i64;
             -small

@@ -77,7 +77,7 @@ pub trait Engine {
 /// The output of an engine, and the stages that it shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// `[B,S,H]`, of the case's element type.
+    /// `[B,S,H]`, of the case's element type, or of the [wide](binned_experts_reference::TensorType) one where the layer says so.
     pub output: Tensor,
     /// Stages that it shows besides.
     pub stages: Stages,

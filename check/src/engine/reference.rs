@@ -29,7 +29,11 @@ impl Engine for Reference {
 
 fn reference<T: CaseElement>(problem: &Problem<T>) -> Result<Outcome, Fault> {
     let trace = binned_experts_ref(problem).map_err(Fault::refused)?;
-    let weights: Vec<f64> = trace.selected_weights.iter().map(|weight| weight.to_f64()).collect();
+    let weights: Vec<f64> = trace
+        .selected_weights
+        .iter()
+        .map(|weight| CaseElement::to_f64(*weight))
+        .collect();
     let stages = Stages::default()
         .with(Stage::SortedIndices, problem.bins().sorted_indices().to_vec())
         .with(Stage::Bins, problem.bins().ends().to_vec())
@@ -39,7 +43,7 @@ fn reference<T: CaseElement>(problem: &Problem<T>) -> Result<Outcome, Fault> {
         .with(Stage::Activated, trace.activated.rows().mapv(T::to_f64))
         .with(Stage::ExpertOutput, trace.expert_output.rows().mapv(T::to_f64));
     Ok(Outcome {
-        output: trace.output.into(),
+        output: T::narrowed(trace.output, problem.layer().output_type),
         stages,
     })
 }
@@ -56,7 +60,7 @@ fn exact() -> Domain {
     }
 }
 
-/// The definition in f64, rounded to the case's element type at the end. Engines are compared with it, so it is not
+/// The definition in f64, rounded to the type of the output at the end. Engines are compared with it, so it is not
 /// checked itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DefinitionEngine;
@@ -78,9 +82,11 @@ impl Engine for DefinitionEngine {
 }
 
 fn rounded<T: CaseElement>(problem: &Problem<T>, definition: Definition) -> Tensor {
-    let values = definition.output.iter().map(|value| T::from_f64(*value)).collect();
-    let shape = problem.hidden_states().raw_dim();
-    Array3::from_shape_vec(shape, values)
-        .expect("the output has the shape of the hidden states")
-        .into()
+    let output_type = problem.layer().output_type;
+    let values = definition.output.iter().map(|value| T::rounded(*value, output_type));
+    let output = Array3::from_shape_vec(problem.hidden_states().raw_dim(), values.collect());
+    T::narrowed(
+        output.expect("the output has the shape of the hidden states"),
+        output_type,
+    )
 }

@@ -106,12 +106,10 @@ fn regrouped<T: CaseElement>(
         .flat_map(|token| &problem.expert_of()[token * top_k..(token + 1) * top_k]);
     let fullest = fullest_expert(slots.filter_map(|expert| *expert));
     let capacity = domain.capacity.at_least(fullest.max(problem.capacity()))?;
-    let rows = |tensor: &Array3<T>| {
-        let (batch, sequence, width) = tensor.dim();
-        let rows = tensor.to_shape((batch * sequence, width)).ok()?;
-        Some(rows.select(Axis(0), tokens).insert_axis(Axis(0)))
-    };
-    let (hidden_states, weights) = (rows(problem.hidden_states())?, rows(problem.routing_weights())?);
+    let (hidden_states, weights) = (
+        rows(problem.hidden_states(), tokens)?,
+        rows(problem.routing_weights(), tokens)?,
+    );
     let experts = problem.weights().clone();
     let regrouped = match problem.first_expert() {
         None => Problem::new(hidden_states, ids, weights, experts, capacity),
@@ -120,4 +118,11 @@ fn regrouped<T: CaseElement>(
     let regrouped = regrouped.and_then(|regrouped| regrouped.with_layer(*problem.layer()));
     let (activation, views) = (problem.activation(), problem.views().clone());
     Some(regrouped.map(|regrouped| T::problem(regrouped.with_activation(activation).with_views(views))))
+}
+
+/// The rows of some tokens of a tensor `[B,S,width]`, as one batch.
+fn rows<T: CaseElement>(tensor: &Array3<T>, tokens: &[usize]) -> Option<Array3<T>> {
+    let (batch, sequence, width) = tensor.dim();
+    let rows = tensor.to_shape((batch * sequence, width)).ok()?;
+    Some(rows.select(Axis(0), tokens).insert_axis(Axis(0)))
 }

@@ -30,7 +30,7 @@ fn compare_stages(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Re
             _ => return Err(Box::new(Mismatch::kind_of(stage, found))),
         });
     }
-    let found = output_rows(&outcome.output, expected.shape(), expected.element())?;
+    let found = output_rows(&outcome.output, expected.shape(), expected.output_type())?;
     let tokens: Vec<usize> = (0..found.nrows()).collect();
     let field = Field {
         stage: Stage::Output,

@@ -219,7 +219,7 @@ impl Trial {
                 }
             }
         }
-        let shaped = |stages: Stages| stages.tensors(&self.case.problem, ElementType::F64, usize::MAX);
+        let shaped = |stages: Stages| stages.tensors(&self.case.problem, |_| ElementType::F64, usize::MAX);
         let mut tensors = shaped(values);
         tensors.extend(
             shaped(distances)

@@ -49,7 +49,11 @@ impl Large<'_> {
             return Ok(wrong);
         }
         self.expect_shapes(outcome)?;
-        let output = output_rows(&outcome.output, &self.problem.output_shape(), self.problem.element())?;
+        let output = output_rows(
+            &outcome.output,
+            &self.problem.output_shape(),
+            self.problem.output_type(),
+        )?;
 
         let screen = Screen::new(self.problem, &self.routing.kept());
         let choice = Choice {
@@ -72,7 +76,7 @@ impl Large<'_> {
         let output = ArrayD::zeros(self.routing.shape());
         let stages = outcome.stages.iter().filter(|(stage, _)| !is_sampled(*stage));
         Outcome {
-            output: Tensor::from_f64(output, self.problem.element()),
+            output: Tensor::from_f64(output, self.problem.output_type()),
             stages: stages.fold(Stages::default(), |stages, (stage, values)| {
                 stages.with(stage, values.clone())
             }),
@@ -99,7 +103,7 @@ impl Large<'_> {
 
     /// What an outcome says of some tokens.
     fn of_tokens(&self, outcome: &Outcome, output: &Array2<f64>, tokens: &[usize]) -> Outcome {
-        let (dims, element) = (self.problem.dims(), self.problem.element());
+        let dims = self.problem.dims();
         let kept = self.routing.kept();
         let is_chosen = |row: &usize| tokens.binary_search(&(kept[*row] / dims.top_k)).is_ok();
         let rows: Vec<usize> = (0..kept.len()).filter(is_chosen).collect();
@@ -111,7 +115,7 @@ impl Large<'_> {
         }
         let output = output.select(Axis(0), tokens).insert_axis(Axis(0));
         Outcome {
-            output: Tensor::from_f64(output.into_dyn(), element),
+            output: Tensor::from_f64(output.into_dyn(), self.problem.output_type()),
             stages,
         }
     }

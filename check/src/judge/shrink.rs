@@ -233,7 +233,10 @@ fn written_out(spec: &CaseSpec) -> Routing {
 }
 
 /// Each makes one field of a layer that of another.
-const FIELDS: [fn(&mut LayerSpec, &LayerSpec); 7] = [
+const FIELDS: [fn(&mut LayerSpec, &LayerSpec); 10] = [
+    |layer, other| layer.output_type = other.output_type,
+    |layer, other| layer.routing_weight_type = other.routing_weight_type,
+    |layer, other| layer.bias_type = other.bias_type,
     |layer, other| layer.scale = other.scale,
     |layer, other| layer.weight_on = other.weight_on,
     |layer, other| layer.routing_weights = other.routing_weights,

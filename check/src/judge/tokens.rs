@@ -26,7 +26,7 @@ pub struct OnTokens {
 /// Judges an output `[B,S,H]` at some tokens, and at the first that has a value that is not finite and the first that is 0
 /// in all columns. The precision must be one of the problem's element type.
 pub fn judge_tokens(problem: &AnyProblem, precision: Precision, output: &Tensor, tokens: &[usize]) -> OnTokens {
-    let output = match output_rows(output, &problem.output_shape(), problem.element()) {
+    let output = match output_rows(output, &problem.output_shape(), problem.output_type()) {
         Ok(output) => output,
         Err(mismatch) => {
             return OnTokens {
@@ -50,7 +50,7 @@ pub fn judge_tokens(problem: &AnyProblem, precision: Precision, output: &Tensor,
         problem.element(),
     );
     let rows = output.select(Axis(0), &tokens);
-    let part = Tensor::from_f64(rows.clone().insert_axis(Axis(0)).into_dyn(), problem.element());
+    let part = Tensor::from_f64(rows.clone().insert_axis(Axis(0)).into_dyn(), problem.output_type());
     let (verdict, expected) = compare_tokens(
         problem,
         &tokens,

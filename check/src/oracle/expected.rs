@@ -67,6 +67,11 @@ impl Expected {
         self.element
     }
 
+    /// The type of the output.
+    pub(crate) fn output_type(&self) -> ElementType {
+        self.element.of_tensor(self.inputs.layer.output_type)
+    }
+
     /// The definition's stages.
     pub fn definition(&self) -> &Definition {
         &self.definition

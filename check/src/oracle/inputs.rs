@@ -64,9 +64,9 @@ impl Inputs {
             dims: problem.dims(),
             hidden_states: rows(problem.hidden_states(), &all),
             gate_up_proj: standard(weights.gate_up_proj().mapv(T::to_f64)),
-            gate_up_proj_bias: weights.gate_up_proj_bias().mapv(T::to_f64),
+            gate_up_proj_bias: weights.gate_up_proj_bias().mapv(CaseElement::to_f64),
             down_proj: standard(weights.down_proj().mapv(T::to_f64)),
-            down_proj_bias: weights.down_proj_bias().mapv(T::to_f64),
+            down_proj_bias: weights.down_proj_bias().mapv(CaseElement::to_f64),
             ..Inputs::routing(problem)
         }
     }
@@ -116,9 +116,9 @@ impl Inputs {
             router_indices: Array2::from_shape_fn((tokens.len(), dims.top_k), expert),
             routing_weights: rows(problem.routing_weights(), tokens),
             gate_up_proj: Array3::zeros((dims.experts, 0, 0)),
-            gate_up_proj_bias: weights.gate_up_proj_bias().mapv(T::to_f64),
+            gate_up_proj_bias: weights.gate_up_proj_bias().mapv(CaseElement::to_f64),
             down_proj: Array3::zeros((dims.experts, 0, 0)),
-            down_proj_bias: weights.down_proj_bias().mapv(T::to_f64),
+            down_proj_bias: weights.down_proj_bias().mapv(CaseElement::to_f64),
             order: order(problem)
                 .into_iter()
                 .filter(|flat| kept[*flat])
@@ -132,8 +132,11 @@ impl Inputs {
         let tokens: Vec<usize> = assignments.iter().map(|flat| flat / dims.top_k).collect();
         let number = assignments.len();
         let one = |array: &Array3<T>| standard(array.slice_axis(Axis(0), Slice::from(expert..=expert)).mapv(T::to_f64));
-        let bias = |array: &Array2<T>| array.slice_axis(Axis(0), Slice::from(expert..=expert)).mapv(T::to_f64);
-        let weight = |token: &usize| row(problem.routing_weights(), *token)[expert].to_f64();
+        let bias = |array: &Array2<T::Wide>| {
+            let row = array.slice_axis(Axis(0), Slice::from(expert..=expert));
+            row.mapv(CaseElement::to_f64)
+        };
+        let weight = |token: &usize| CaseElement::to_f64(row(problem.routing_weights(), *token)[expert]);
         Inputs {
             dims: Dims {
                 tokens: number,

@@ -2,6 +2,7 @@
 
 use super::precision::{Modifier, Precision, Preset};
 use crate::tensor::{ElementType, power_of_two};
+use binned_experts_reference::{Layer, TensorType};
 
 /// A rounding: relative error `unit`, and `step` between the smallest values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,8 +81,10 @@ pub struct Roundings {
     pub activated: Rounding,
     /// The rounding after each step of the sum over the slots.
     pub combine: Rounding,
-    /// The rounding of the output.
+    /// The rounding of the output, where it is of the element type.
     pub store: Rounding,
+    /// The rounding to the wide type; none where that is the element type.
+    pub wide: Option<Rounding>,
     /// Whether any operand, product or partial sum below the smallest normal value may be taken as 0.
     pub flushes: bool,
     /// The largest finite value.
@@ -133,11 +136,24 @@ impl Roundings {
             activated: Rounding::NONE,
             combine: accumulate,
             store,
+            wide: Some(element.of_tensor(TensorType::Wide))
+                .filter(|wide| *wide != element)
+                .map(Rounding::of),
             flushes: false,
             max: preset.element().max().min(element.max()),
             sigmoid_step: if wide { power_of_two(-1022) } else { power_of_two(-126) },
             sigmoid_error: 0.0,
         }
+    }
+
+    /// The rounding to the wide type, if a tensor is of that and it is not the element type.
+    pub(crate) fn wide_of(self, tensor_type: TensorType) -> Option<Rounding> {
+        self.wide.filter(|_| tensor_type == TensorType::Wide)
+    }
+
+    /// The rounding of the output of a layer.
+    pub(crate) fn output(self, layer: &Layer) -> Rounding {
+        self.wide_of(layer.output_type).unwrap_or(self.store)
     }
 
     /// `Modifier::Flush` is the last: it acts on the roundings that the others leave.
@@ -179,6 +195,7 @@ impl Roundings {
                 activated: self.activated.flushed(),
                 combine: self.combine.flushed(),
                 store: store.flushed(),
+                wide: self.wide.map(Rounding::flushed),
                 flushes: true,
                 ..self
             },

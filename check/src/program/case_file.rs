@@ -5,7 +5,7 @@
 //! element type; the metadata `expert_capacity`; and, where they are not the defaults, the metadata `alpha`, `limit`,
 //! `layer` and `first_expert` and the explicit order `sorted_indices` `[B·S·K]` (i64), written where it is not that of a
 //! stable sort. Weights and routing weights are in the layout of the layer, which is translated here; biases are left out
-//! where it has none. A layer of MXFP4 has `gate_up_proj_blocks` `[E,2I,H/32,16]`, `gate_up_proj_scales` `[E,2I,H/32]`,
+//! where it has none, and these tensors are of the type that it gives them. A layer of MXFP4 has `gate_up_proj_blocks` `[E,2I,H/32,16]`, `gate_up_proj_scales` `[E,2I,H/32]`,
 //! `down_proj_blocks` `[E,H,I/32,16]` and `down_proj_scales` `[E,H,I/32]` (u8) in place of the projections. A tensor that
 //! is a view has one axis, its storage; the metadata `views` says where its elements are in it.
 
@@ -16,7 +16,7 @@ use binned_experts_reference::{Activation, Dims, Layer, Problem, RoutingWeightLa
 use ndarray::Ix2;
 
 use super::file_error::{FileError, missing, wrong_type};
-use super::tensor_file::{Tensors, decoded_or_bytes, dimensions, parse, positions, read, take, write};
+use super::tensor_file::{Tensors, decoded_or_bytes, dimensions, parse, positions, read, take, take_typed, write};
 use super::view_file::{gather, lay};
 use super::weights_file::{WEIGHTS, weight_tensors, weights_of};
 use crate::case::LayerSpec;
@@ -170,10 +170,11 @@ fn problem<T: CaseElement>(tensors: &mut Tensors, metadata: &HashMap<String, Str
     let layer = layer_of(metadata)?;
     let first_expert = parsed(metadata, "first_expert", "a whole number")?;
     let weights = weights_of::<T>(tensors, &layer)?;
+    let weight_type = layer.routing_weight_type;
     let routing_weights = match layer.routing_weights {
-        RoutingWeightLayout::ByExpert => take::<T, _>(tensors, "routing_weights", "[B,S,E]")?,
+        RoutingWeightLayout::ByExpert => take_typed::<T, _>(tensors, "routing_weights", "[B,S,E]", weight_type)?,
         RoutingWeightLayout::BySlot => {
-            let slots = take::<T, Ix2>(tensors, "routing_weights", "[B·S,K]")?;
+            let slots = take_typed::<T, Ix2>(tensors, "routing_weights", "[B·S,K]", weight_type)?;
             let (batch, sequence, _) = hidden_states.dim();
             let shape = (batch, sequence, weights.experts());
             weights_by_expert(slots.view(), router_indices.view(), shape, first_expert.unwrap_or(0))?
@@ -252,7 +253,10 @@ fn call_tensors<T: CaseElement>(problem: &Problem<T>) -> (Tensors, HashMap<Strin
             "router_indices".to_owned(),
             Tensor::I64(problem.router_indices().to_owned().into_dyn()),
         ),
-        ("routing_weights".to_owned(), problem.stored_routing_weights().into()),
+        (
+            "routing_weights".to_owned(),
+            T::narrowed(problem.stored_routing_weights(), problem.layer().routing_weight_type),
+        ),
     ]);
     if let Some(order) = problem.explicit_order() {
         tensors.insert("sorted_indices".to_owned(), Tensor::indices(order));

@@ -75,7 +75,9 @@ fn computed(engine: &mut dyn Engine, request: &CaseRequest) -> Result<(), Answer
 
 /// The output, and the stages in PyTorch's shapes but for those with more elements.
 pub fn tensors(outcome: &Outcome, problem: &AnyProblem, most_elements: usize) -> BTreeMap<String, Tensor> {
-    let mut tensors = outcome.stages.tensors(problem, problem.element(), most_elements);
+    let mut tensors = outcome
+        .stages
+        .tensors(problem, |stage| stage.type_in(problem), most_elements);
     tensors.insert(Stage::Output.to_string(), outcome.output.clone());
     tensors
 }

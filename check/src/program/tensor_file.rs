@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use binned_experts_reference::TensorType;
 use bytemuck::{NoUninit, Pod};
 use ndarray::{Array, ArrayD, Dimension, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
@@ -92,6 +93,19 @@ pub(super) fn take<T: CaseElement, D: Dimension>(
     let tensor = tensors.remove(name).ok_or_else(|| missing(name, tensors))?;
     let array = T::array(tensor).map_err(|tensor| wrong_type(name, &T::TYPE.to_string(), &tensor))?;
     dimensions(array, name, axes)
+}
+
+/// The same of a type that a tensor of a case may have, with its values held wide.
+pub(super) fn take_typed<T: CaseElement, D: Dimension>(
+    tensors: &mut Tensors,
+    name: &str,
+    axes: &'static str,
+    tensor_type: TensorType,
+) -> Result<Array<T::Wide, D>, FileError> {
+    match tensor_type {
+        TensorType::Element => Ok(take::<T, D>(tensors, name, axes)?.mapv(T::widen)),
+        TensorType::Wide => take::<T::Wide, D>(tensors, name, axes),
+    }
 }
 
 /// Takes a tensor of bytes out of others.

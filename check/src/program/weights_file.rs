@@ -4,7 +4,7 @@ use binned_experts_reference::{ExpertWeights, Layer, Mxfp4, Problem, ProjectionL
 use ndarray::{Array3, Ix2};
 
 use super::file_error::FileError;
-use super::tensor_file::{Tensors, take, take_bytes};
+use super::tensor_file::{Tensors, take, take_bytes, take_typed};
 use crate::tensor::{CaseElement, Tensor};
 
 /// The tensors of the experts' weights.
@@ -51,7 +51,9 @@ const DOWN: ProjectionNames = ProjectionNames {
 pub(super) fn weights_of<T: CaseElement>(tensors: &mut Tensors, layer: &Layer) -> Result<ExpertWeights<T>, FileError> {
     let bias = |tensors: &mut Tensors, name, axes| {
         let has_bias = layer.has_bias;
-        has_bias.then(|| take::<T, Ix2>(tensors, name, axes)).transpose()
+        has_bias
+            .then(|| take_typed::<T, Ix2>(tensors, name, axes, layer.bias_type))
+            .transpose()
     };
     let stored = StoredWeights {
         gate_up_proj: projection(tensors, layer, &GATE_UP)?,
@@ -87,10 +89,10 @@ pub(super) fn weight_tensors<T: CaseElement>(problem: &Problem<T>) -> Tensors {
         ("gate_up_proj_bias", weights.gate_up_proj_bias),
         ("down_proj_bias", weights.down_proj_bias),
     ];
+    let layer = problem.layer();
     let biases = biases
         .into_iter()
-        .filter_map(|(name, bias)| Some((name.to_owned(), bias?.into())));
-    let layer = problem.layer();
+        .filter_map(|(name, bias)| Some((name.to_owned(), T::narrowed(bias?, layer.bias_type))));
     let projections = [(&GATE_UP, weights.gate_up_proj), (&DOWN, weights.down_proj)];
     projections
         .into_iter()

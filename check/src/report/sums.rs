@@ -50,6 +50,7 @@ fn line(estimate: &Estimate, domain: &Domain) -> String {
         Direction::Limit => (1.0, only(domain.limit.as_deref()).unwrap_or(USUAL_LIMIT), ""),
         _ if direction.is_factor() => (1.0, 1.0, ""),
         Direction::ActivationShort => (0.0, 1.0, " (1 if rounded to too few bits)"),
+        Direction::BiasesNarrowed | Direction::WeightsNarrowed => (0.0, 1.0, " (1 if rounded to the element type)"),
         _ => (0.0, 1.0, " (1 if cut)"),
     };
     let error = error * unit.abs();

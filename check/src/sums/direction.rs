@@ -23,6 +23,10 @@ named_enum! {
         Weights = "routing-weights",
         /// The output cut instead of rounded: 0 for rounded, 1 for cut.
         OutputCut = "output-cut",
+        /// Biases that are wide rounded to the element type: 0 for as they are, 1 for rounded.
+        BiasesNarrowed = "biases-narrowed",
+        /// Routing weights that are wide rounded to the element type: 0 for as they are, 1 for rounded.
+        WeightsNarrowed = "routing-weights-narrowed",
     }
 }
 
@@ -31,9 +35,12 @@ impl Direction {
     pub fn is_factor(self) -> bool {
         match self {
             Direction::Alpha | Direction::Limit | Direction::Sigmoid | Direction::Biases | Direction::Weights => true,
-            Direction::ActivationCut | Direction::ActivationShort | Direction::OperandsCut | Direction::OutputCut => {
-                false
-            }
+            Direction::ActivationCut
+            | Direction::ActivationShort
+            | Direction::OperandsCut
+            | Direction::OutputCut
+            | Direction::BiasesNarrowed
+            | Direction::WeightsNarrowed => false,
         }
     }
 }

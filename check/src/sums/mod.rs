@@ -45,6 +45,7 @@
 
 mod direction;
 mod honest;
+mod narrowed;
 mod slopes;
 mod tally;
 

@@ -4,6 +4,7 @@ use binned_experts_reference::{Activation, ActivationKind, Dims, WeightOn};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
 
 use super::Direction;
+use super::narrowed::add_narrowed;
 use crate::oracle::ActivationFunction;
 use crate::oracle::{Bounds, Definition, Expected, Inputs, Rounding, Roundings, pairs};
 
@@ -63,11 +64,11 @@ impl Slopes {
 }
 
 /// A case whose output is to be changed.
-struct Case<'a> {
-    inputs: &'a Inputs,
-    definition: &'a Definition,
-    roundings: Roundings,
-    rounds_operands: bool,
+pub(super) struct Case<'a> {
+    pub(super) inputs: &'a Inputs,
+    pub(super) definition: &'a Definition,
+    pub(super) roundings: Roundings,
+    pub(super) rounds_operands: bool,
 }
 
 impl Case<'_> {
@@ -97,8 +98,12 @@ impl Case<'_> {
         if self.inputs.layer.weight_on == WeightOn::Output {
             slopes.row_mut(Direction::Weights as usize).assign(&output);
         }
-        let cut = output.mapv(|value| cut(value, self.roundings.store));
-        slopes.row_mut(Direction::OutputCut as usize).assign(&cut);
+        // What is lost of an output that is wide is nothing beside what was rounded before.
+        if self.roundings.wide_of(self.inputs.layer.output_type).is_none() {
+            let cut = output.mapv(|value| cut(value, self.roundings.store));
+            slopes.row_mut(Direction::OutputCut as usize).assign(&cut);
+        }
+        add_narrowed(&mut slopes, self, token);
         slopes
     }
 
@@ -195,7 +200,7 @@ fn cut(value: f64, rounding: Rounding) -> f64 {
 }
 
 /// Rounded to nearest, ties to even.
-fn rounded(value: f64, rounding: Rounding) -> f64 {
+pub(super) fn rounded(value: f64, rounding: Rounding) -> f64 {
     let step = step_at(value, rounding);
     if step > 0.0 && step.is_finite() {
         (value / step).round_ties_even() * step
@@ -205,7 +210,7 @@ fn rounded(value: f64, rounding: Rounding) -> f64 {
 }
 
 /// The distance between the values next to a value.
-fn step_at(value: f64, rounding: Rounding) -> f64 {
+pub(super) fn step_at(value: f64, rounding: Rounding) -> f64 {
     const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
     let power = f64::from_bits(value.to_bits() & EXPONENT);
     (2.0 * rounding.unit * power).max(rounding.step)

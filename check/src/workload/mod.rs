@@ -70,14 +70,14 @@ impl Workload {
         let width = intermediate.saturating_mul(2);
         let weights = ExpertWeights::new(
             normals("gate_up_proj", (experts, hidden, width), OF_VALUES, key(seed, 0))?,
-            normals("gate_up_proj_bias", (experts, width), OF_BIASES, key(seed, 1))?,
+            widened::<T>(normals("gate_up_proj_bias", (experts, width), OF_BIASES, key(seed, 1))?),
             normals("down_proj", (experts, intermediate, hidden), OF_VALUES, key(seed, 2))?,
-            normals("down_proj_bias", (experts, hidden), OF_BIASES, key(seed, 3))?,
+            widened::<T>(normals("down_proj_bias", (experts, hidden), OF_BIASES, key(seed, 3))?),
         )?;
         Problem::new(
             Array3::from_elem((1, 0, hidden), T::from_f64(0.0)),
             Array2::zeros((0, top_k)),
-            Array3::from_elem((1, 0, experts), T::from_f64(0.0)),
+            Array3::from_elem((1, 0, experts), T::ZERO.widen()),
             weights,
             0,
         )
@@ -105,7 +105,7 @@ impl Workload {
             row /= sum;
         }
         let capacity = router_indices.len();
-        let routing_weights = routing_weights.mapv(T::from_f64);
+        let routing_weights = routing_weights.mapv(|weight| T::from_f64(weight).widen());
         let weights = weights.weights().clone();
         Problem::new(hidden_states, router_indices, routing_weights, weights, capacity)
     }
@@ -127,7 +127,7 @@ fn pairs<T: CaseElement>(problem: &Problem<T>) -> BTreeSet<(usize, usize)> {
     let pair = |(flat, expert): (usize, &Option<usize>)| Some((flat / top_k, (*expert)?));
     let counts = |(token, expert): &(usize, usize)| {
         let weight = problem.routing_weights()[[token / sequence, token % sequence, *expert]];
-        weight.to_f64() != 0.0
+        CaseElement::to_f64(weight) != 0.0
     };
     problem
         .expert_of()
@@ -166,6 +166,11 @@ fn normals<T: CaseElement, D: Dimension>(
 ) -> Result<Array<T, D>, Error> {
     let value = |at: usize| T::from_f64(deviation * normal(bits(key, at)));
     filled(what, shape, value)
+}
+
+/// Biases as a problem holds them.
+fn widened<T: CaseElement>(biases: Array2<T>) -> Array2<T::Wide> {
+    biases.mapv(T::widen)
 }
 
 /// An array of what a function gives for each place in row-major order.

@@ -55,7 +55,7 @@ fn rerouted<T: CaseElement>(problem: &Problem<T>, tokens: &[usize]) -> Result<Pr
     if let Some(&weighed) = tokens.last() {
         for expert in 0..experts {
             let weight = &mut routing_weights[[weighed / sequence, weighed % sequence, expert]];
-            *weight = T::from_f64(weight.to_f64() / 2.0);
+            *weight = T::from_f64(CaseElement::to_f64(*weight) / 2.0).widen();
         }
     }
     Problem::new(

@@ -154,7 +154,7 @@ fn stages_whose_arguments_do_not_fit() {
     );
 
     let scatter = |bins: &Bins, weights: usize, capacity, top_k| {
-        binned_scatter(&gathered, bins, &Array1::zeros(weights), capacity, top_k).unwrap_err()
+        binned_scatter::<_, f32, f32>(&gathered, bins, &Array1::zeros(weights), capacity, top_k).unwrap_err()
     };
     assert_eq!(scatter(&bins, 4, 2, 0), Error::ZeroTopK);
     assert_eq!(scatter(&bins, 4, 2, 3), shape("sorted_indices", &[3], &[4]));

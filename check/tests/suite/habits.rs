@@ -137,17 +137,21 @@ impl Arithmetic {
     }
 }
 
+/// A value of up to 32 bits in f32.
+fn single<T: CaseElement>(value: &T) -> f32 {
+    value.to_f64() as f32
+}
+
 impl Habitual {
     fn output<T: CaseElement>(&self, problem: &Problem<T>) -> Array3<T> {
         let arithmetic = Arithmetic::of::<T>(self.habit);
         let dims = problem.dims();
-        let wide = |value: &T| value.to_f64() as f32;
         let (alpha, limit) = (problem.activation().alpha as f32, problem.activation().limit as f32);
         let weights = problem.weights();
-        let (first, second) = (weights.gate_up_proj().map(wide), weights.down_proj().map(wide));
+        let (first, second) = (weights.gate_up_proj().map(single), weights.down_proj().map(single));
         let (first_bias, second_bias) = (
-            weights.gate_up_proj_bias().map(wide),
-            weights.down_proj_bias().map(wide),
+            weights.gate_up_proj_bias().map(single),
+            weights.down_proj_bias().map(single),
         );
         let mut taken = vec![0; dims.experts];
         let mut output = Array3::<f32>::zeros(problem.hidden_states().raw_dim());
@@ -163,7 +167,7 @@ impl Habitual {
                 .hidden_states()
                 .slice(s![at.0, at.1, ..])
                 .iter()
-                .map(wide)
+                .map(single)
                 .collect();
             let affine = |x: &[f32], matrix: &Array3<f32>, bias: ArrayView1<f32>| -> Vec<f32> {
                 let matrix = matrix.index_axis(Axis(0), expert);
@@ -178,7 +182,7 @@ impl Habitual {
                 .map(|pair| arithmetic.activated(pair[0], pair[1], alpha, limit))
                 .collect();
             let row = affine(&activated, &second, second_bias.row(expert));
-            let weight = wide(&problem.routing_weights()[[at.0, at.1, expert]]);
+            let weight = single(&problem.routing_weights()[[at.0, at.1, expert]]);
             let sums = output.slice_mut(s![at.0, at.1, ..]);
             for (sum, row) in sums.into_iter().zip(row) {
                 *sum = arithmetic.slot(*sum, row, weight);

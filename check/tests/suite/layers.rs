@@ -18,7 +18,9 @@ const LAYERS: &str = "layers = ['gpt-oss', 'mixtral', 'deepseek-v3', 'llama4', '
     { activation = 'gelu', gate_up = 'concatenated', bias = false },
     { activation = 'gelu-tanh', projections = 'out-in', scale = 0.3 },
     { activation = 'clamped-silu', routing_weights = 'by-slot', weight_on = 'input' },
-    { activation = 'relu-squared', weight_on = 'input', gate_up = 'concatenated' }]
+    { activation = 'relu-squared', weight_on = 'input', gate_up = 'concatenated' },
+    'gpt-oss-f32-biases', 'mixtral-f32-weights',
+    { bias_type = 'wide', routing_weight_type = 'wide', output_type = 'wide', scale = 0.7 }]
 ";
 const FOREIGN: &str = "foreign = ['minus-one', 'other-ranks']";
 
@@ -32,7 +34,7 @@ fn goldens() -> Vec<(String, CaseFile)> {
         .iter()
         .map(|path| (name(path), read_case(path).unwrap()))
         .collect();
-    assert_eq!(goldens.len(), 30);
+    assert_eq!(goldens.len(), 37);
     goldens
 }
 
@@ -56,13 +58,16 @@ fn goldens_have_every_activation_and_layout() {
         assert!(layers.iter().any(|layer| layer.activation == kind), "{kind}");
     }
     let usual = LayerSpec::default();
-    let differs: [fn(&LayerSpec, &LayerSpec) -> bool; 6] = [
+    let differs: [fn(&LayerSpec, &LayerSpec) -> bool; 9] = [
         |layer, usual| layer.gate_up != usual.gate_up,
         |layer, usual| layer.bias != usual.bias,
         |layer, usual| layer.projections != usual.projections,
         |layer, usual| layer.routing_weights != usual.routing_weights,
         |layer, usual| layer.weight_on != usual.weight_on,
         |layer, usual| layer.scale != usual.scale,
+        |layer, usual| layer.bias_type != usual.bias_type,
+        |layer, usual| layer.routing_weight_type != usual.routing_weight_type,
+        |layer, usual| layer.output_type != usual.output_type,
     ];
     for differs in differs {
         assert!(layers.iter().any(|layer| differs(layer, &usual)));
@@ -169,7 +174,7 @@ fn every_layer_of_the_domain_is_drawn_and_no_other() {
         assert_eq!(spec.to_string().parse::<CaseSpec>().unwrap(), spec);
         seen.insert(spec.layer.to_string());
     }
-    assert_eq!(seen.len(), 9, "{seen:?}");
+    assert_eq!(seen.len(), 12, "{seen:?}");
     let other = CaseSpec::from_seed(1, &self::selection("layers = ['mixtral']"));
     let outside = Domain::default().admits(&other).unwrap_err().to_string();
     assert_eq!(outside, "layers: expected layer gpt-oss, found mixtral");

@@ -27,6 +27,7 @@ mod several;
 mod sizes;
 mod snapshots;
 mod sums;
+mod types;
 mod values;
 mod views;
 

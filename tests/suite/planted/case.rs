@@ -30,20 +30,15 @@ impl Case {
     pub(super) fn new<T: CaseElement>(problem: &Problem<T>) -> Case {
         let dims = problem.dims();
         let weights = problem.weights();
-        let rows = |array: &Array3<T>, width: usize| {
-            let values = array.iter().map(|value| value.to_f64() as f32).collect();
-            Array2::from_shape_vec((dims.tokens, width), values).expect("[B,S,width] has T rows")
-        };
-        let wide = |value: &T| value.to_f64() as f32;
         Case {
             dims,
-            hidden_states: rows(problem.hidden_states(), dims.hidden),
+            hidden_states: rows(problem.hidden_states()),
             ids: problem.router_indices().iter().map(|&id| id as usize).collect(),
-            routing_weights: rows(problem.routing_weights(), dims.experts),
-            gate_up_proj: weights.gate_up_proj().map(wide),
-            gate_up_proj_bias: weights.gate_up_proj_bias().map(wide),
-            down_proj: weights.down_proj().map(wide),
-            down_proj_bias: weights.down_proj_bias().map(wide),
+            routing_weights: rows(problem.routing_weights()),
+            gate_up_proj: weights.gate_up_proj().map(single),
+            gate_up_proj_bias: weights.gate_up_proj_bias().map(single),
+            down_proj: weights.down_proj().map(single),
+            down_proj_bias: weights.down_proj_bias().map(single),
             alpha: problem.activation().alpha as f32,
             limit: problem.activation().limit as f32,
         }
@@ -61,4 +56,15 @@ impl Case {
         (&self.ids, dims.capacity, dims.hidden, dims.top_k).hash(&mut hasher);
         hasher.finish()
     }
+}
+
+/// `[B,S,width]` as `[B·S,width]`.
+fn rows<T: CaseElement>(array: &Array3<T>) -> Array2<f32> {
+    let (batch, sequence, width) = array.dim();
+    let values = array.iter().map(single).collect();
+    Array2::from_shape_vec((batch * sequence, width), values).expect("[B,S,width] has B·S rows")
+}
+
+fn single<T: CaseElement>(value: &T) -> f32 {
+    value.to_f64() as f32
 }

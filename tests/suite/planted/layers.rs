@@ -189,7 +189,7 @@ fn lowered_ups<T: CaseElement>(problem: &Problem<T>) -> Result<Problem<T>, Error
             row.iter_mut()
                 .skip(1)
                 .step_by(2)
-                .for_each(|up| *up = T::from_f64(up.to_f64() - 1.0));
+                .for_each(|up| *up = T::from_f64(CaseElement::to_f64(*up) - 1.0).widen());
         }
         let (first, second, last) = (weights.gate_up_proj(), weights.down_proj(), weights.down_proj_bias());
         ExpertWeights::new(first.clone(), bias, second.clone(), last.clone())
@@ -241,10 +241,11 @@ fn with_ids<T: CaseElement>(problem: &Problem<T>, change: impl Fn(i64, i64) -> i
     )
 }
 
-fn rebuilt<T: CaseElement>(
+/// The same case with other ids, routing weights and experts' weights.
+pub(super) fn rebuilt<T: CaseElement>(
     problem: &Problem<T>,
     ids: Array2<i64>,
-    routing_weights: Array3<T>,
+    routing_weights: Array3<T::Wide>,
     weights: std::sync::Arc<ExpertWeights<T>>,
 ) -> Result<Problem<T>, Error> {
     let (hidden_states, first) = (problem.hidden_states().clone(), problem.first_expert().unwrap_or(0));

@@ -17,6 +17,7 @@ mod layers;
 mod misbehaviour;
 mod restricted;
 mod routing;
+mod types;
 mod views;
 mod wrong;
 
@@ -29,6 +30,7 @@ pub(crate) use bug::Bug;
 pub(crate) use layers::LayerBug;
 pub(crate) use misbehaviour::Misbehaviour;
 pub(crate) use restricted::Outside;
+pub(crate) use types::TypeBug;
 pub(crate) use views::ViewBug;
 
 use engine::Planted;
@@ -47,6 +49,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         list::<LayerBug>();
         list::<BlockBug>();
         list::<ViewBug>();
+        list::<TypeBug>();
         list::<Misbehaviour>();
         return ExitCode::SUCCESS;
     };
@@ -59,6 +62,8 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     } else if let Ok(bug) = BlockBug::from_str(name, false) {
         WrongEngine(bug).serve()
     } else if let Ok(bug) = ViewBug::from_str(name, false) {
+        WrongEngine(bug).serve()
+    } else if let Ok(bug) = TypeBug::from_str(name, false) {
         WrongEngine(bug).serve()
     } else if let Ok(misbehaviour) = Misbehaviour::from_str(name, false) {
         misbehaviour.serve(arguments.get(1).map(AsRef::as_ref))

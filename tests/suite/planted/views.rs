@@ -66,9 +66,9 @@ impl ViewBug {
         };
         let weights = StoredWeights {
             gate_up_proj: shaped(array("gate_up_proj")?)?,
-            gate_up_proj_bias: Some(shaped(array("gate_up_proj_bias")?)?),
+            gate_up_proj_bias: Some(shaped(array("gate_up_proj_bias")?.mapv(T::widen))?),
             down_proj: shaped(array("down_proj")?)?,
-            down_proj_bias: Some(shaped(array("down_proj_bias")?)?),
+            down_proj_bias: Some(shaped(array("down_proj_bias")?.mapv(T::widen))?),
         };
         let weights = ExpertWeights::from_stored(weights, problem.layer()).map_err(Fault::refused)?;
         let (hidden_states, routing_weights) = (array("hidden_states")?, array("routing_weights")?);
@@ -79,7 +79,7 @@ impl ViewBug {
         let wrong = Problem::of_rank(
             shaped(hidden_states)?,
             shaped(ids)?,
-            shaped(routing_weights)?,
+            shaped(routing_weights.mapv(T::widen))?,
             weights,
             problem.capacity(),
             0,

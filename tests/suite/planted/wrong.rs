@@ -50,5 +50,5 @@ impl<W: Wrong> Engine for WrongEngine<W> {
 /// The output of the problem that was taken for another.
 pub(super) fn output_of<T: CaseElement>(taken: &Problem<T>) -> Result<Outcome, Fault> {
     let trace = binned_experts_ref(taken).map_err(Fault::refused)?;
-    Ok(Outcome::output(trace.output))
+    Ok(Outcome::output(T::narrowed(trace.output, taken.layer().output_type)))
 }

@@ -1,10 +1,12 @@
 //! The bound of an element of the output.
 
+use binned_experts_reference::Layer;
+
 use super::LAMBDA;
 use super::exact::ExactSum;
 use super::shift::COMMON;
 use super::terms::Terms;
-use crate::oracle::Roundings;
+use crate::oracle::{Rounding, Roundings};
 
 /// What a kept slot adds to an element: (value ± error) · weight.
 #[derive(Debug, Clone, Copy)]
@@ -31,20 +33,40 @@ impl Slot {
     }
 }
 
+/// The roundings of a sum over the slots.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SumRoundings {
+    /// Those of the precision.
+    roundings: Roundings,
+    /// The rounding of a routing weight.
+    weight: Rounding,
+    /// The rounding of the output.
+    output: Rounding,
+}
+
+impl SumRoundings {
+    pub(super) fn new(roundings: Roundings, layer: &Layer) -> SumRoundings {
+        SumRoundings {
+            roundings,
+            weight: roundings.wide_of(layer.routing_weight_type).unwrap_or(roundings.store),
+            output: roundings.output(layer),
+        }
+    }
+}
+
 /// The bound of value = scale · Σ row · weight over the kept slots of a token, those of one expert next to each other.
-pub(super) fn scaled_bound(slots: &[Slot], value: f64, scale: f64, roundings: Roundings) -> f64 {
+pub(super) fn scaled_bound(slots: &[Slot], value: f64, scale: f64, sum: SumRoundings) -> f64 {
     if scale == 1.0 {
-        return combination_bound(slots, value, roundings);
+        return combination_bound(slots, value, sum);
     }
     let terms = || slots.iter().map(|slot| slot.value * slot.weight);
-    let bound = scale.abs() * combination_bound(slots, terms().sum(), roundings);
+    let bound = scale.abs() * combination_bound(slots, terms().sum(), sum);
     if !value.is_finite() || bound == f64::INFINITY {
         return bound;
     }
-    let store = roundings.store;
     let root = terms().map(|term| term * term).sum::<f64>().sqrt();
-    let bound = bound + 3.0 * store.error(value) + LAMBDA * store.unit * scale.abs() * root;
-    if value.abs() + bound <= 0.5 * roundings.max {
+    let bound = bound + 3.0 * sum.output.error(value) + LAMBDA * sum.weight.unit * scale.abs() * root;
+    if value.abs() + bound <= 0.5 * sum.roundings.max {
         bound
     } else {
         f64::INFINITY
@@ -52,16 +74,11 @@ pub(super) fn scaled_bound(slots: &[Slot], value: f64, scale: f64, roundings: Ro
 }
 
 /// The bound of value = Σ row · weight over the kept slots of a token, those of one expert next to each other.
-pub(super) fn combination_bound(slots: &[Slot], value: f64, roundings: Roundings) -> f64 {
-    let Roundings {
-        between,
-        combine,
-        store,
-        ..
-    } = roundings;
-    if is_exact(slots, value, roundings) {
+pub(super) fn combination_bound(slots: &[Slot], value: f64, sum: SumRoundings) -> f64 {
+    if is_exact(slots, value, sum) {
         return 0.0;
     }
+    let roundings = sum.roundings;
     let mut terms = Terms::new(roundings);
     for slot in slots {
         terms.add(slot.value, slot.error, slot.shifted(roundings), slot.weight);
@@ -70,10 +87,18 @@ pub(super) fn combination_bound(slots: &[Slot], value: f64, roundings: Roundings
     for rows in of_experts.filter(|rows| rows.len() > 1) {
         terms.repeat(rows.iter().map(|slot| slot.weighted_error(roundings)));
     }
-    let products = LAMBDA.min((slots.len() as f64).sqrt()) * between.unit * terms.root;
-    let stored = products + slots.len() as f64 * between.step + store.error(value) + lost_weights(slots, roundings);
+    let (between, number) = (roundings.between, slots.len() as f64);
+    let products = LAMBDA.min(number.sqrt()) * between.unit * terms.root + number * between.step;
+    let stored = products + sum.output.error(value) + lost_weights(slots, roundings);
     let stored = stored + shifted(slots, roundings);
-    terms.bound(value, slots.len(), stored, roundings.spread(), combine, roundings)
+    terms.bound(
+        value,
+        slots.len(),
+        stored,
+        roundings.spread(),
+        roundings.combine,
+        roundings,
+    )
 }
 
 /// What the shift of the products leaves in the sum, where operands are cut.
@@ -93,20 +118,17 @@ fn lost_weights(slots: &[Slot], Roundings { flushes, store, .. }: Roundings) -> 
 }
 
 /// Whether neither a product nor the sum is rounded.
-fn is_exact(slots: &[Slot], value: f64, roundings: Roundings) -> bool {
+fn is_exact(slots: &[Slot], value: f64, sum: SumRoundings) -> bool {
     let Roundings {
-        between,
-        combine,
-        store,
-        ..
-    } = roundings;
+        between, combine, max, ..
+    } = sum.roundings;
     let is_stored = |slot: &Slot| slot.error * slot.weight == 0.0 && between.represents(slot.value * slot.weight);
     if !value.is_finite() || !slots.iter().all(is_stored) {
         return false;
     }
-    let mut sum = ExactSum::EMPTY;
-    slots.iter().for_each(|slot| sum.add(slot.value, slot.weight));
-    sum.fits(combine, roundings.max) && store.represents(value)
+    let mut exact = ExactSum::EMPTY;
+    slots.iter().for_each(|slot| exact.add(slot.value, slot.weight));
+    exact.fits(combine, max) && sum.output.represents(value)
 }
 
 #[cfg(test)]
@@ -124,7 +146,7 @@ mod tests {
             weight,
             shifts: [0.0; 2],
         };
-        let of = |slots: &[Slot]| combination_bound(slots, 0.0, EXACT);
+        let of = |slots: &[Slot]| combination_bound(slots, 0.0, SumRoundings::new(EXACT, &Layer::GPT_OSS));
         let opposite = [
             slot(0, 0.5, 3.0),
             slot(0, 0.5, 4.0),

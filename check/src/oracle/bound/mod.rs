@@ -69,6 +69,16 @@
 //! product and the factor, or the weights times the factor in place of them: 3 · u_store · |value|, or
 //! λ · u_store · |factor| · r.
 //!
+//! **Wide types.** A bias of a wide type is an exact term like any other, and its sum with the product is rounded to the
+//! element type. Beside a wide routing weight PyTorch rounds the product of a row and the weight to the wide type; serving
+//! kernels round it to the element type, in place of the row. Both are right, so the products have the same term as beside a
+//! weight of the element type. An engine that rounds the weight itself has no term of its own.
+//!
+//! The output is rounded to its own type. An engine that rounds a wide output to the element type on the way returns fewer
+//! bits than it was asked for, and has no term either. Whether an element shows it depends on the room that the roundings
+//! before it have; where the rows are exact it does. Since products that are rounded to the element type overflow near its
+//! largest value, any result is right there, although a wide sum goes on.
+//!
 //! # Modifiers
 //!
 //! What an engine does in another way than its preset says changes a rounding, or adds one:
@@ -98,8 +108,8 @@
 //!
 //! - the terms carry no error: their factors are inputs, or have a bound of 0;
 //! - rounding the operands leaves them as they are;
-//! - each stored result is one of the element type: the sum and the sum with its bias; over the slots, each row times its
-//!   weight, and the sum;
+//! - each stored result is one of its type: the sum and the sum with its bias; over the slots, each row times its weight,
+//!   which is to be one of the element type beside a wide weight too, and the sum;
 //! - the row of the first factor has few quanta, Σ|x| ≤ 2^11 · q_x. This is not needed, but tells at once that most rows
 //!   cannot be exact. It also lets an engine emulate products of f32 by tensor cores: x is then one operand of TF32, and
 //!   no product of low parts is left out.
@@ -124,13 +134,15 @@ mod shift;
 mod terms;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod type_tests;
 
 use binned_experts_reference::WeightOn;
 use ndarray::{Array1, Array2, Axis};
 
 use self::activation::{EVALUATION, activation_bound};
 use self::affine::Affine;
-use self::combination::{Slot, scaled_bound};
+use self::combination::{Slot, SumRoundings, scaled_bound};
 pub(super) use self::shift::Shift;
 use super::{ActivationFunction, Definition, Inputs, Roundings, pairs};
 use crate::stage::Stage;
@@ -285,27 +297,23 @@ impl Bounds {
             return;
         }
         let mut terms = Vec::with_capacity(slots.len());
+        let sum = SumRoundings::new(roundings, &inputs.layer);
         for (column, bound) in self.output.row_mut(token).iter_mut().enumerate() {
             terms.clear();
             terms.extend(slots.iter().map(|&(expert, flat, weight)| {
                 let value = definition.expert_output[[flat, column]];
                 let error = self.expert_output[[flat, column]];
-                let sum = value - inputs.down_proj_bias[[expert, column]];
+                let product = value - inputs.down_proj_bias[[expert, column]];
                 let shift = shifts[flat].as_ref().filter(|_| 0.0 < error && error < f64::INFINITY);
                 Slot {
                     expert,
                     value,
                     error,
                     weight,
-                    shifts: shift.map_or([0.0; 2], |shift| [shift.expert_output[column], sum]),
+                    shifts: shift.map_or([0.0; 2], |shift| [shift.expert_output[column], product]),
                 }
             }));
-            *bound = scaled_bound(
-                &terms,
-                definition.output[[token, column]],
-                inputs.layer.scale,
-                roundings,
-            );
+            *bound = scaled_bound(&terms, definition.output[[token, column]], inputs.layer.scale, sum);
         }
     }
 }

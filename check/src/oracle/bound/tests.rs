@@ -23,6 +23,7 @@ pub(super) const EXACT: Roundings = Roundings {
     activated: Rounding::NONE,
     combine: Rounding::NONE,
     store: Rounding::NONE,
+    wide: None,
     flushes: false,
     max: f64::MAX,
     sigmoid_step: 0.0,
@@ -326,7 +327,7 @@ fn operands_that_are_rounded_are_not_exact() {
 }
 
 /// A token of zeros leaves the biases of its experts, whose sum no rounding in f32 changes.
-fn zero_token(second_biases: [f64; 3], weights: [f64; 3]) -> Inputs {
+pub(super) fn zero_token(second_biases: [f64; 3], weights: [f64; 3]) -> Inputs {
     Inputs {
         dims: Dims {
             tokens: 1,
@@ -398,7 +399,7 @@ fn inputs() -> Inputs {
     }
 }
 
-fn bounds(inputs: &Inputs, roundings: Roundings) -> (Definition, Bounds) {
+pub(super) fn bounds(inputs: &Inputs, roundings: Roundings) -> (Definition, Bounds) {
     let definition = Definition::new(inputs);
     let bounds = Bounds::new(inputs, &definition, roundings);
     (definition, bounds)

@@ -87,7 +87,10 @@ unsafe impl Machine for Failing {
     }
 }
 
-fn expect_recovery<T: PathElement + CaseElement>(path: &'static Path<T>, [small, large]: [Problem<T>; 2]) {
+fn expect_recovery<T: PathElement + CaseElement<WideElement = f32>>(
+    path: &'static Path<T>,
+    [small, large]: [Problem<T>; 2],
+) {
     let emulator = emulator(1);
     let left = Rc::new(Cell::new(None));
     let machine = Failing {

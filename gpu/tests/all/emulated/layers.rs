@@ -25,13 +25,17 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// On the portable path and on the fastest one.
-fn check<T: CaseElement + PathElement>(problem: &Problem<T>, portable: &'static Path<T>, what: &str) {
+fn check<T: CaseElement<WideElement = f32> + PathElement>(
+    problem: &Problem<T>,
+    portable: &'static Path<T>,
+    what: &str,
+) {
     for path in [portable, T::fastest()] {
         expect_stages(problem, &stages(problem, path), &format!("{what}, {path:?}"));
     }
 }
 
-fn stages<T: CaseElement + PathElement>(problem: &Problem<T>, path: &'static Path<T>) -> Stages<T> {
+fn stages<T: CaseElement<WideElement = f32> + PathElement>(problem: &Problem<T>, path: &'static Path<T>) -> Stages<T> {
     let mut pipeline = Pipeline::with_path(problem.weights().clone(), emulator(1), path).unwrap();
     pipeline.forward_with_stages(problem).unwrap()
 }
@@ -150,7 +154,7 @@ fn a_rank_may_have_no_experts() {
 fn without_experts<T: CaseElement>(problem: &Problem<T>) -> Problem<T> {
     let [tokens, hidden, intermediate, ..] = SIZES;
     let zeros = |shape| Array3::from_elem(shape, T::ZERO);
-    let no_bias = |width| Array2::from_elem((0, width), T::ZERO);
+    let no_bias = |width| Array2::from_elem((0, width), T::ZERO.widen());
     let weights = ExpertWeights::new(
         zeros((0, hidden, 2 * intermediate)),
         no_bias(2 * intermediate),
@@ -158,7 +162,7 @@ fn without_experts<T: CaseElement>(problem: &Problem<T>) -> Problem<T> {
         no_bias(hidden),
     );
     let tokens_alone = problem.hidden_states().clone();
-    let no_weights = zeros((1, tokens, 0));
+    let no_weights = Array3::from_elem((1, tokens, 0), T::ZERO.widen());
     Problem::of_rank(tokens_alone, ids(tokens, 8), no_weights, weights.unwrap(), 9, 0).unwrap()
 }
 
