@@ -73,6 +73,18 @@ pub(super) fn affine<const N: usize>(
     systematic: f64,
     roundings: Roundings,
 ) -> f64 {
+    affine_beside(x, column, bias, systematic, None, roundings)
+}
+
+/// The same, where x has a shift.
+pub(super) fn affine_beside<const N: usize>(
+    x: [(f64, f64); N],
+    column: [f64; N],
+    bias: f64,
+    systematic: f64,
+    shift: Option<&Shift>,
+    roundings: Roundings,
+) -> f64 {
     let (values, errors) = (x.map(|(value, _)| value), x.map(|(_, error)| error));
     let matrix = Array2::from_shape_fn((N, 1), |(row, _)| column[row]);
     let value = values.iter().zip(column).map(|(x, weight)| x * weight).sum::<f64>() + bias;
@@ -85,7 +97,7 @@ pub(super) fn affine<const N: usize>(
         value: array![value].view(),
         spread: roundings.spread(),
         systematic,
-        shift: None,
+        shift,
         roundings,
     }
     .bound(bound.view_mut());
@@ -370,7 +382,7 @@ fn biases_that_cancel_over_the_slots_are_met_exactly() {
 }
 
 /// T = 2, H = 2, I = 2, E = 2, K = 2, nothing dropped.
-fn inputs() -> Inputs {
+pub(super) fn inputs() -> Inputs {
     Inputs {
         dims: Dims {
             tokens: 2,
@@ -457,6 +469,21 @@ fn each_stage_takes_the_bounds_of_the_one_before() {
                 assert_close(bounds.output[[token, column]], expected);
             }
         }
+    }
+}
+
+#[test]
+fn a_stage_has_bounds_of_its_own_unless_it_is_met_exactly() {
+    let (_, bounds) = bounds(&inputs(), stored(unit(1.0 / 256.0)));
+    for (stage, expected) in [
+        (Stage::GateUp, Some(&bounds.gate_up)),
+        (Stage::Activated, Some(&bounds.activated)),
+        (Stage::ExpertOutput, Some(&bounds.expert_output)),
+        (Stage::Output, Some(&bounds.output)),
+        (Stage::SortedIndices, None),
+        (Stage::Gathered, None),
+    ] {
+        assert_eq!(bounds.of(stage), expected, "{stage}");
     }
 }
 
