@@ -208,4 +208,19 @@ mod tests {
             4.0 * 1.5 / 1024.0 * 3.0,
         );
     }
+
+    #[test]
+    fn slots_whose_products_and_sum_are_stored_as_they_are_are_exact() {
+        let roundings = Roundings {
+            between: unit(1.0 / 16.0),
+            ..EXACT
+        };
+        // Of a weight of 0 no error is left.
+        assert_eq!(
+            combination_bound(&[slot(5.0, 0.0, 3.0), slot(1.0, 0.5, 0.0)], 15.0, roundings),
+            0.0
+        );
+        assert!(combination_bound(&[slot(5.0, 0.0, 7.0)], 35.0, roundings) > 0.0);
+        assert!(combination_bound(&[slot(5.0, 0.5, 3.0)], 15.0, roundings) > 0.0);
+    }
 }

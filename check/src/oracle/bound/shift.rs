@@ -74,13 +74,14 @@ fn of_activation((gate, gate_sum): (f64, f64), (up, up_sum): (f64, f64), activat
 
 #[cfg(test)]
 mod tests {
-    use binned_experts_reference::{ActivationKind, Layer};
+    use binned_experts_reference::{Activation, ActivationKind, Layer};
     use ndarray::{Slice, array};
 
     use super::super::combination::{Slot, scaled_bound};
     use super::super::tests::{COLUMN, EXACT, X, affine_beside, assert_close, inputs, unit};
     use super::*;
     use crate::oracle::Bounds;
+    use crate::tensor::power_of_two;
 
     const CUT: Roundings = Roundings {
         operand: unit(1.0 / 1024.0),
@@ -151,5 +152,22 @@ mod tests {
             }
         }
         assert!(exact >= 2, "{exact}");
+    }
+
+    /// What is beyond the limit does not move with its sum.
+    #[test]
+    fn the_shift_of_an_activation_is_its_change_where_gate_and_up_shrink() {
+        let activation = Activation { alpha: 1.5, limit: 7.0 };
+        let swiglu = ActivationFunction::new(ActivationKind::ClampedSwiglu, activation);
+        let (gate_sum, up_sum) = (1.25, -0.75);
+        for gate in [-9.0, -0.5, 2.0, 9.0] {
+            for up in [-9.0, -0.5, 2.0, 9.0] {
+                let step = power_of_two(-20);
+                let shrunk = swiglu.value(gate - step * gate_sum, up - step * up_sum);
+                let change = (swiglu.value(gate, up) - shrunk) / step;
+                let found = of_activation((gate, gate_sum), (up, up_sum), &swiglu);
+                assert!((found - change).abs() <= 1e-5, "{gate} {up}: {found}, {change}");
+            }
+        }
     }
 }
