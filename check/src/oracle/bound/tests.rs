@@ -281,12 +281,29 @@ fn the_terms_of_one_sign_overflow_together() {
         // An error adds to both sides.
         assert!(!finite(&[(600.0, 0.0, sign), (-10.0, 500.0, sign)], 590.0 * sign));
         assert!(!finite(&[(600.0, 500.0, sign)], 600.0 * sign));
+        assert!(!finite(&[(400.0, 150.0, 2.0 * sign)], 800.0 * sign));
     }
     assert!(finite(&[(1023.5, 0.0, 1.0)], 1023.5));
     assert!(terms(&[(3.0, 4.0, 1.0)], 3.0, Roundings { max: 10.0, ..EXACT }) < INF);
     assert!(terms(&[(1.5, 2.0, 4.0)], 6.0, Roundings { max: 15.0, ..EXACT }) < INF);
     // A NaN is right whatever the other terms are.
     assert_eq!(terms(&[(600.0, 0.0, 2.0), (NAN, 0.0, 1.0)], NAN, small), 0.0);
+}
+
+#[test]
+fn what_may_be_flushed_beside_an_infinity_leaves_anything_right() {
+    let flush = Roundings {
+        store: step(0.5),
+        flushes: true,
+        ..EXACT
+    };
+    assert_eq!(terms(&[(0.25, 0.0, INF)], INF, flush), INF);
+    assert_eq!(terms(&[(INF, 0.0, 0.25)], INF, flush), INF);
+    // Neither the smallest normal value nor 0 is flushed, and nothing without the modifier.
+    assert_eq!(terms(&[(0.5, 0.0, INF), (INF, 0.0, 0.5)], INF, flush), 0.0);
+    assert_eq!(terms(&[(0.0, 0.0, INF)], NAN, flush), 0.0);
+    assert_eq!(terms(&[(0.25, 0.0, INF), (INF, 0.0, 0.25)], INF, EXACT), 0.0);
+    assert!(terms(&[(1.0, 0.0, 0.25)], 0.25, flush) < INF);
 }
 
 #[test]
