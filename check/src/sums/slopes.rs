@@ -212,6 +212,9 @@ fn step_at(value: f64, rounding: Rounding) -> f64 {
 }
 
 #[cfg(test)]
+mod by_hand;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::CaseSpec;
