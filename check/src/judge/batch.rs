@@ -132,12 +132,11 @@ mod tests {
     use crate::stage::Stages;
     use crate::tensor::Tensor;
 
-    /// A problem of sizes that add up to `tokens + hidden + 1 + experts + 1`.
-    fn problem(hidden: usize, experts: usize, routing: &[usize], capacity: usize) -> Problem<f32> {
-        let routing: Vec<[usize; 1]> = routing.iter().map(|expert| [*expert]).collect();
+    /// A problem of sizes that add up to `tokens + hidden + 1 + experts + K`.
+    fn problem<const K: usize>(hidden: usize, experts: usize, routing: &[[usize; K]], capacity: usize) -> Problem<f32> {
         let text = format!(
             "element = 'f32'\nbatch = 1\nsequence = {}\nhidden = {hidden}\nintermediate = 1\nexperts = {experts}\n\
-             top_k = 1\ncapacity = {capacity}\nalpha = 1.702\nlimit = 7.0\nseed = 5\nrouting = {routing:?}\n\
+             top_k = {K}\ncapacity = {capacity}\nalpha = 1.702\nlimit = 7.0\nseed = 5\nrouting = {routing:?}\n\
              values = 'gentle'\nweights = 'normalised'",
             routing.len(),
         );
@@ -159,7 +158,7 @@ mod tests {
         let hidden = (1..=3)
             .find(|hidden| (tokens + hidden + 1 + 1 + 1) % 3 == kind)
             .unwrap();
-        let batch = batch_of(problem(hidden, 1, &vec![0; tokens], tokens), domain).unwrap();
+        let batch = batch_of(problem(hidden, 1, &vec![[0]; tokens], tokens), domain).unwrap();
         assert_eq!(batch.problem.output_shape(), [1, batch.tokens.len(), hidden]);
         batch.tokens
     }
@@ -192,11 +191,11 @@ mod tests {
 
     #[test]
     fn a_batch_has_the_rows_of_tokens_of_which_nothing_is_dropped() {
-        // Each expert keeps one: the first two tokens are whole. The sizes add up to 13, which asks for all.
-        let routing = [1, 0, 0, 0, 1];
-        let case = problem(4, 2, &routing, 1);
+        // The first expert keeps the first token whole, the other one the last. The sizes add up to 10, which asks for all.
+        let routing = [[0, 0], [0, 0], [1, 1]];
+        let case = problem(2, 2, &routing, 2);
         let Batch { problem: batch, tokens } = batch_of(case.clone(), "tokens = { min = 7 }").unwrap();
-        assert_eq!(tokens, [1, 0, 1, 0, 1, 0, 1]);
+        assert_eq!(tokens, [2, 0, 2, 0, 2, 0, 2]);
         let AnyProblem::F32(batch) = batch else { panic!() };
         for (position, &token) in tokens.iter().enumerate() {
             let of = |rows: &Array3<f32>, token: usize| rows.index_axis(Axis(1), token).to_owned();
@@ -204,16 +203,16 @@ mod tests {
             assert_eq!(of(batch.routing_weights(), position), of(case.routing_weights(), token));
             assert_eq!(batch.router_indices().row(position), case.router_indices().row(token));
         }
-        // The first expert has four rows there.
-        assert_eq!(batch.capacity(), 4);
-        assert!(batch_of(case, "tokens = { min = 7 }\ncapacity = { max = 3 }").is_none());
-        assert!(batch_of(problem(4, 2, &routing, 0), "").is_none());
+        // The last token has eight rows there.
+        assert_eq!(batch.capacity(), 8);
+        assert!(batch_of(case, "tokens = { min = 7 }\ncapacity = { max = 7 }").is_none());
+        assert!(batch_of(problem(2, 2, &routing, 0), "").is_none());
     }
 
     /// The mismatch of the last two of three tokens, whose rows are `there` in the batch and `here` in the case.
     fn mismatch(here: [[f32; 3]; 3], there: [[f32; 3]; 2]) -> Option<Mismatch> {
         // The sizes add up to 9, which asks for one.
-        let batch = batch_of(problem(3, 1, &[0, 0, 0], 3), "tokens = { min = 2 }").unwrap();
+        let batch = batch_of(problem(3, 1, &[[0], [0], [0]], 3), "tokens = { min = 2 }").unwrap();
         assert_eq!(batch.tokens, [1, 2]);
         let outcome = |rows: Array2<f32>| Outcome {
             output: Tensor::F32(rows.insert_axis(Axis(0)).into_dyn()),
@@ -257,7 +256,7 @@ mod tests {
 
     #[test]
     fn another_shape_is_told() {
-        let batch = batch_of(problem(3, 1, &[0, 0, 0], 3), "").unwrap();
+        let batch = batch_of(problem(3, 1, &[[0], [0], [0]], 3), "").unwrap();
         let outcome = Outcome {
             output: Tensor::F32(ndarray::ArrayD::zeros(vec![1, 3, 3])),
             stages: Stages::default(),
