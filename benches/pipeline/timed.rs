@@ -89,8 +89,8 @@ unsafe impl<M: Machine> Machine for Timed<M> {
         self.machine.download(buffer, first, bytes)
     }
 
-    fn discard(&mut self, buffer: &mut M::Buffer) -> Result<(), GpuError> {
-        self.machine.discard(buffer)
+    fn discard(&mut self, buffer: &mut M::Buffer, used: usize) -> Result<(), GpuError> {
+        self.machine.discard(buffer, used)
     }
 
     fn capabilities(&self) -> Capabilities {

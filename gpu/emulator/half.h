@@ -4,54 +4,53 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 namespace simt {
 
-// The nearest f16, ties to even; beyond the largest one infinity.
-inline uint16_t to_half(float value) {
+inline uint32_t bits_of(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+inline float float_of(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// The nearest f16, ties to even; beyond the largest one infinity.
+inline uint16_t to_half(float value) {
+    const uint32_t bits = bits_of(value);
     const uint16_t sign = uint16_t(bits >> 16 & 0x8000);
     const float magnitude = std::fabs(value);
     if (magnitude != magnitude) return sign | 0x7fff;
     if (magnitude >= 65520.0f) return sign | 0x7c00;
-    // The distance of f16 at this magnitude: 2^-24 below 2^-14, else 2^(exponent - 10).
+    // The distance of f16 at this magnitude is 2^-24 below 2^-14, else 2^(exponent - 10). From 2^(exponent + 13) on it is
+    // that of f32, so that the sum is rounded to it.
     const int exponent = std::max(int(bits >> 23 & 255) - 127, -14);
-    const float steps = std::nearbyint(std::ldexp(magnitude, 10 - exponent));
+    const uint32_t zero = uint32_t(exponent + 13 + 127) << 23;
+    const uint32_t steps = bits_of(magnitude + float_of(zero)) - zero;
     // `steps` counts from zero below 2^-14, and has its leading bit at 2^10 from there on.
-    return uint16_t(sign | (((exponent + 14) << 10) + int(steps)));
-}
-
-inline float from_half_slowly(uint16_t half) {
-    const int exponent = half >> 10 & 31, fraction = half & 1023;
-    float magnitude = std::ldexp(float(exponent ? fraction | 1024 : fraction), (exponent ? exponent : 1) - 25);
-    if (exponent == 31) magnitude = fraction ? NAN : INFINITY;
-    return half & 0x8000 ? -magnitude : magnitude;
+    return uint16_t(sign | ((uint32_t(exponent + 14) << 10) + steps));
 }
 
 inline float from_half(uint16_t half) {
-    static const std::vector<float> values = [] {
-        std::vector<float> all(65536);
-        for (uint32_t bits = 0; bits < 65536; bits++) all[bits] = from_half_slowly(uint16_t(bits));
-        return all;
-    }();
-    return values[half];
+    const uint32_t sign = uint32_t(half & 0x8000) << 16, magnitude = uint32_t(half & 0x7fff) << 13;
+    if ((half & 0x7c00) == 0x7c00) return float_of(sign | 0x7f800000 | magnitude);
+    // An exponent in f32 counts from 112 more.
+    return float_of(sign | magnitude) * 0x1p112f;
 }
 
 // The nearest bf16, ties to even; beyond the largest one infinity.
 inline uint16_t to_bf16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
+    const uint32_t bits = bits_of(value);
     if (value != value) return 0x7fff;
     return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 inline float from_bf16_bits(uint16_t half) {
-    const uint32_t bits = uint32_t(half) << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return float_of(uint32_t(half) << 16);
 }
 
 }  // namespace simt

@@ -32,12 +32,12 @@ pub unsafe trait Machine {
     /// [`GpuError::Transfer`] if the buffer is smaller, or what a launch before it reports.
     fn download(&mut self, buffer: &Self::Buffer, first: usize, bytes: &mut [u8]) -> Result<(), GpuError>;
 
-    /// Declares the contents of a buffer undefined. A machine that looks for reads of undefined memory fills it with
-    /// values that show.
+    /// Declares the contents of a buffer undefined, of which launches will be given the first `used` bytes. A machine that
+    /// looks for reads of undefined memory fills what they can reach with values that show.
     ///
     /// # Errors
-    /// [`GpuError::Driver`].
-    fn discard(&mut self, buffer: &mut Self::Buffer) -> Result<(), GpuError>;
+    /// [`GpuError::Driver`], [`GpuError::Transfer`] if the buffer is smaller.
+    fn discard(&mut self, buffer: &mut Self::Buffer, used: usize) -> Result<(), GpuError>;
 
     /// What the machine runs kernels with.
     fn capabilities(&self) -> Capabilities;

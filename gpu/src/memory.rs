@@ -77,7 +77,7 @@ impl<M: Machine> Memory<M> {
             }
             if let Some(region) = self.regions.get_mut(&id) {
                 region.bytes = bytes;
-                machine.discard(&mut region.buffer)?;
+                machine.discard(&mut region.buffer, bytes)?;
                 if zeroed {
                     machine.upload(&mut region.buffer, &vec![0; bytes])?;
                 }

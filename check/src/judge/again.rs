@@ -34,3 +34,53 @@ pub(crate) fn judge_again(engine: &mut dyn Engine, trial: &Trial, earlier: &Outc
         ..Judgement::of(verdict)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::Domain;
+    use crate::engine::{Fault, Reference};
+    use crate::oracle::Precision;
+    use crate::{AnyProblem, CaseSpec, ElementType, Selection};
+
+    /// The reference after some time.
+    struct Slow;
+
+    const TIME: Duration = Duration::from_millis(50);
+
+    impl Engine for Slow {
+        fn name(&self) -> &str {
+            "slow"
+        }
+
+        fn domain(&self) -> Domain {
+            Domain::default()
+        }
+
+        fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+            std::thread::sleep(TIME);
+            Reference.forward(problem)
+        }
+    }
+
+    #[test]
+    fn the_time_of_the_engine_and_of_the_comparison_are_told_apart() {
+        let selection = Selection {
+            elements: vec![ElementType::F32],
+            ..Selection::small()
+        };
+        let trial = Trial::from_spec(&CaseSpec::from_seed(1, &selection), &[Precision::FP32]).unwrap();
+        let earlier = Reference.forward(trial.problem()).unwrap();
+        let start = Instant::now();
+        let judgement = judge_again(&mut Slow, &trial, &earlier);
+        let all = start.elapsed();
+        assert!(matches!(judgement.verdict, Verdict::Agree { .. }), "{judgement:?}");
+        assert!(judgement.engine >= TIME && judgement.comparing > Duration::ZERO);
+        assert!(
+            judgement.engine + judgement.comparing <= all,
+            "{judgement:?} in {all:?}"
+        );
+    }
+}

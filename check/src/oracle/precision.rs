@@ -309,6 +309,18 @@ mod tests {
     }
 
     #[test]
+    fn the_loosest_claim_admits_every_other_of_its_preset() {
+        let loosest = Precision::BF16.loosest();
+        assert_eq!(
+            loosest.to_string(),
+            "bf16+slots-in-element+sums-in-element+absolute-sigmoid+flush"
+        );
+        for modifier in Modifier::ALL {
+            assert!(loosest.admits(Precision::BF16.with(*modifier).unwrap()), "{modifier}");
+        }
+    }
+
+    #[test]
     fn a_claim_admits_those_that_it_loosens() {
         let admits = |looser: &str, sharper: &str| -> bool {
             let precision = |text: &str| text.parse::<Precision>().unwrap();

@@ -203,3 +203,51 @@ static F16: Honest = Honest {
         shown(0.06, 0.11),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::Modifier;
+
+    fn range(precision: Precision, direction: Direction, activation: ActivationKind) -> (f64, f64) {
+        let Range { middle, shift } = Honest::of(precision).unwrap().range(direction, activation);
+        (middle, shift)
+    }
+
+    #[test]
+    fn an_estimate_may_lie_to_either_side_as_far_as_the_table_says() {
+        let (own, other) = (ActivationKind::ClampedSwiglu, ActivationKind::Silu);
+        let (tf32, bf16) = (Rounding::TF32.unit, Rounding::BF16.unit);
+        // 3 units below and 0.3 above; of other activations 3 to both sides.
+        let limit = |activation| range(Precision::TF32, Direction::Limit, activation);
+        assert_eq!(limit(own), (0.5 * (0.3 - 3.0) * tf32, 0.5 * (0.3 + 3.0) * tf32));
+        assert_eq!(limit(other), (0.0, 3.0 * tf32));
+        // 0.4 below and 8 above, and no units: it counts from 0 to 1.
+        let cut = |activation| range(Precision::TF32, Direction::ActivationCut, activation);
+        assert_eq!(cut(own), (0.5 * (8.0 - 0.4), 0.5 * (8.0 + 0.4)));
+        assert_eq!(cut(other), (0.0, 8.0));
+        // The same to both sides, and more of other activations.
+        let limit = |activation| range(Precision::BF16, Direction::Limit, activation);
+        assert_eq!(limit(own), (0.0, 0.07 * bf16));
+        assert_eq!(limit(other), (0.0, 0.25 * bf16));
+    }
+
+    #[test]
+    fn one_case_tells_a_thirty_second_of_a_unit_at_most() {
+        let most = |direction| Honest::of(Precision::BF16).unwrap().most_of_a_case(direction);
+        // A spread of 0.01 over the root of it.
+        assert_eq!(0.01 / most(Direction::Alpha).sqrt(), Rounding::BF16.unit / 32.0);
+        assert_eq!(0.01 / most(Direction::OutputCut).sqrt(), 1.0 / 32.0);
+    }
+
+    #[test]
+    fn a_claim_without_a_table_is_none_of_another() {
+        for precision in [Precision::FP32, Precision::TF32, Precision::BF16, Precision::F16] {
+            assert!(Honest::of(precision).is_some());
+            assert!(Honest::of(precision.with(Modifier::Flush).unwrap()).is_none());
+        }
+        assert!(Honest::of(Precision::FP64).is_none());
+        let spread = |precision| Honest::of(precision).unwrap().spread(Direction::Alpha);
+        assert_eq!((spread(Precision::FP32), spread(Precision::F16)), (0.18, 0.09));
+    }
+}

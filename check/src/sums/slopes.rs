@@ -217,6 +217,9 @@ pub(super) fn step_at(value: f64, rounding: Rounding) -> f64 {
 }
 
 #[cfg(test)]
+mod by_hand;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::CaseSpec;
@@ -295,6 +298,7 @@ mod tests {
         // Between 1 and 2 the values of bf16 lie 2^-7 apart.
         assert_eq!((cut(1.1, bf16), cut(-1.1, bf16)), (-0.00390625, 0.00390625));
         assert_eq!((cut(3.0, bf16), cut(0.0, bf16)), (0.0, 0.0));
+        assert_eq!((rounded(0.0, Rounding::NONE), rounded(0.1, Rounding::NONE)), (0.0, 0.1));
         assert_eq!((rounded(1.1, bf16), rounded(-0.0, bf16)), (1.1015625, 0.0));
         assert_eq!(rounded(rounded(1.1, bf16), short_of(bf16)), 1.09375);
         assert_eq!(short_of(Rounding::F32).unit, 16.0 * Rounding::F32.unit);

@@ -157,3 +157,181 @@ impl Sums {
         is_coarse || self.estimates().iter().any(|estimate| estimate.is_biased)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use binned_experts_reference::ActivationKind;
+
+    use super::super::Projection;
+    use super::*;
+
+    const ALPHA: usize = Direction::Alpha as usize;
+    const LIMIT: usize = Direction::Limit as usize;
+
+    fn none(precision: Precision) -> Sums {
+        Sums {
+            precision,
+            cases: 0,
+            elements: 0,
+            mean_squares: 0.0,
+            along: Default::default(),
+        }
+    }
+
+    fn case(error: f64, information: f64) -> CaseSums {
+        let mut case = CaseSums {
+            activation: ActivationKind::ClampedSwiglu,
+            elements: 4,
+            squares: 8.0,
+            along: Default::default(),
+        };
+        case.along[LIMIT] = Projection { error, information };
+        case
+    }
+
+    #[test]
+    fn a_case_counts_half_at_the_most_information() {
+        let honest = Honest::of(Precision::TF32).unwrap();
+        let range = honest.range(Direction::Limit, ActivationKind::ClampedSwiglu);
+        let most = honest.most_of_a_case(Direction::Limit);
+        let mut sums = none(Precision::TF32);
+        for _ in 0..2 {
+            sums.add(&case(-3.0, most));
+        }
+        assert_eq!((sums.cases, sums.elements, sums.mean_squares), (2, 8, 4.0));
+        let expected = Sum {
+            cases: 2,
+            numerator: -3.0,
+            denominator: most,
+            squares: 4.5,
+            middle: most * range.middle,
+            shift: most * range.shift,
+        };
+        assert_eq!(sums.along[LIMIT], expected);
+        assert_eq!(sums.along[ALPHA], Sum::default());
+    }
+
+    #[test]
+    fn what_says_nothing_does_not_count() {
+        let mut sums = none(Precision::TF32);
+        sums.add(&CaseSums {
+            elements: 0,
+            ..case(1.0, 1.0)
+        });
+        assert_eq!(sums, none(Precision::TF32));
+        for information in [0.0, f64::INFINITY, f64::NAN] {
+            sums.add(&case(1.0, information));
+        }
+        assert_eq!((sums.cases, sums.along[LIMIT]), (3, Sum::default()));
+        // No honest engine of the claim is known.
+        let mut sums = none(Precision::FP64);
+        sums.add(&case(1.0, 1.0));
+        assert_eq!(sums, none(Precision::FP64));
+        assert!(Sums::new(Precision::FP64).is_none() && sums.estimates().is_empty());
+        assert_eq!(Sums::new(Precision::BF16), Some(none(Precision::BF16)));
+    }
+
+    #[test]
+    fn sums_of_shares_add_up() {
+        let of = |times: f64| {
+            let mut sums = none(Precision::BF16);
+            (sums.cases, sums.elements, sums.mean_squares) = (times as usize, 2 * times as usize, 3.0 * times);
+            sums.along[LIMIT] = Sum {
+                cases: 4 * times as usize,
+                numerator: 5.0 * times,
+                denominator: 6.0 * times,
+                squares: 7.0 * times,
+                middle: 8.0 * times,
+                shift: 9.0 * times,
+            };
+            sums
+        };
+        let mut sums = of(2.0);
+        sums.merge(&of(3.0));
+        assert_eq!(sums, of(5.0));
+    }
+
+    /// Sums along the limit and alpha; bf16's spreads are 0.06 and 0.07.
+    fn along(limit: Sum, alpha: Sum) -> Sums {
+        let mut sums = none(Precision::BF16);
+        (sums.along[LIMIT], sums.along[ALPHA]) = (limit, alpha);
+        sums
+    }
+
+    const SUM: Sum = Sum {
+        cases: LEAST_CASES,
+        numerator: -3.0,
+        denominator: 4.0,
+        squares: 0.25,
+        middle: -0.5,
+        shift: 0.5,
+    };
+
+    #[test]
+    fn an_estimate_deviates_by_what_is_beyond_the_shift() {
+        let few = Sum {
+            cases: LEAST_CASES - 1,
+            ..SUM
+        };
+        let found = along(SUM, few).estimates();
+        let expected = Estimate {
+            direction: Direction::Limit,
+            found: -0.75,
+            error: 0.06 / 2.0,
+            deviations: (2.5 - 0.5) / 4.0 / (0.06 / 2.0),
+            is_biased: true,
+        };
+        assert_eq!(found, [expected]);
+        // Within the shift nothing deviates.
+        let within = Sum { numerator: -1.0, ..SUM };
+        let found = along(within, few).estimates();
+        assert_eq!((found[0].deviations, found[0].is_biased), (0.0, false));
+        // The most deviating comes first.
+        let order = |limit, alpha| {
+            along(limit, alpha)
+                .estimates()
+                .iter()
+                .map(|one| one.direction)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(order(SUM, within), [Direction::Limit, Direction::Alpha]);
+        assert_eq!(order(within, SUM), [Direction::Alpha, Direction::Limit]);
+    }
+
+    #[test]
+    fn a_kernel_is_biased_beyond_both_deviations() {
+        let is_biased = |sum: Sum| along(sum, Sum::default()).is_biased();
+        // Two beyond the shift: four of its own standard errors of ½, and three of ⅔.
+        assert!(is_biased(SUM));
+        assert!(!is_biased(Sum {
+            squares: 4.0 / 9.0,
+            ..SUM
+        }));
+        // Six standard errors of 0.06, and a little more.
+        let beyond = |numerator: f64| Sum {
+            numerator,
+            denominator: 1.0,
+            squares: 1e-4,
+            middle: 0.0,
+            shift: 0.0,
+            ..SUM
+        };
+        assert!(!is_biased(beyond(6.0 * 0.06)));
+        assert!(is_biased(beyond(-6.001 * 0.06)));
+    }
+
+    #[test]
+    fn a_kernel_is_biased_where_its_errors_are_larger_than_honest_ones() {
+        let of = |cases: usize, share: f64| Sums {
+            cases,
+            mean_squares: cases as f64 * share * share,
+            ..none(Precision::BF16)
+        };
+        let honest = of(1, 0.0).honest_share();
+        assert_eq!((of(25, 0.5).share(), of(0, 0.0).share(), honest), (0.5, 0.0, 0.08));
+        assert_eq!(none(Precision::FP64).honest_share(), f64::INFINITY);
+        assert!(of(LEAST_CASES, 0.081).is_biased());
+        assert!(!of(LEAST_CASES, 0.079).is_biased());
+        assert!(!of(LEAST_CASES - 1, 0.5).is_biased());
+    }
+}

@@ -95,6 +95,11 @@ fn a_row_that_depends_on_its_neighbours_is_caught_where_the_claim_is_made() {
         "{summary}"
     );
     assert!(shrunk.spec.tokens() <= 8, "{summary}");
+    // A large case is tried beside a small batch.
+    let is_large: fn(&AnyProblem) -> bool = |problem| problem.dims().tokens > 128;
+    let summary = check_engine(&mut kernel(true, "", is_large), &plan);
+    assert!(is_not_invariant(&summary.failures[0].verdict), "{summary}");
+    assert!(summary.kinds[0].cases >= 5, "{summary}");
 }
 
 /// Whatever is dropped, a token of which nothing is dropped is tried in another batch.

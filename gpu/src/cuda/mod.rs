@@ -300,7 +300,8 @@ unsafe impl Machine for Cuda {
         self.stream.synchronize().map_err(driver)
     }
 
-    fn discard(&mut self, buffer: &mut CudaBuffer) -> Result<(), GpuError> {
+    /// Fills the whole buffer: a launch may read beyond what it is given.
+    fn discard(&mut self, buffer: &mut CudaBuffer, _used: usize) -> Result<(), GpuError> {
         let Some(poison) = self.poison else { return Ok(()) };
         // The pipeline's arrays are made of words of 32 bits.
         let words = buffer.bytes / size_of::<u32>();

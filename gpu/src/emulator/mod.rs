@@ -184,9 +184,10 @@ unsafe impl Machine for Emulator {
         Ok(())
     }
 
-    /// Fills the buffer with the schedule's poison.
-    fn discard(&mut self, buffer: &mut EmulatorBuffer) -> Result<(), GpuError> {
-        buffer.words.fill(Cell::new(self.fill()));
+    /// Fills what is used with the schedule's poison: no launch can reach the rest, since it checks every index.
+    fn discard(&mut self, buffer: &mut EmulatorBuffer, used: usize) -> Result<(), GpuError> {
+        buffer.expect(used)?;
+        buffer.words[..used.div_ceil(size_of::<u64>())].fill(Cell::new(self.fill()));
         Ok(())
     }
 

@@ -36,7 +36,9 @@ pub(crate) fn experts_bf16(call: &Call, gathered_panels: usize) -> Planned {
     let tiles = most_panels(call).saturating_mul(line_tiles);
     let blocks = tiles.min(call.multiprocessors);
     // A block that draws the last tile draws once more, and finds nothing; so does each of two warps that draw rows.
-    let draws = tiles.saturating_add(blocks).max(call.max_rows().saturating_add(2 * blocks));
+    let draws = tiles
+        .saturating_add(blocks)
+        .max(call.max_rows().saturating_add(2 * blocks));
     if draws >= INDEX_LIMIT {
         return Err(GpuError::TooManyBlocks {
             kernel: "experts_bf16",

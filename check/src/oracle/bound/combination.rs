@@ -133,8 +133,24 @@ fn is_exact(slots: &[Slot], value: f64, sum: SumRoundings) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{EXACT, assert_close};
+    use super::super::tests::{EXACT, assert_close, unit};
     use super::*;
+    use crate::oracle::Rounding;
+
+    const fn slot(value: f64, error: f64, weight: f64) -> Slot {
+        Slot {
+            expert: 0,
+            value,
+            error,
+            weight,
+            shifts: [0.0; 2],
+        }
+    }
+
+    /// Those of the layer of gpt-oss.
+    fn usual(roundings: Roundings) -> SumRoundings {
+        SumRoundings::new(roundings, &Layer::GPT_OSS)
+    }
 
     /// Two experts, each in slots whose weights have one sign: their rows err as a whole, to any side.
     #[test]
@@ -146,7 +162,7 @@ mod tests {
             weight,
             shifts: [0.0; 2],
         };
-        let of = |slots: &[Slot]| combination_bound(slots, 0.0, SumRoundings::new(EXACT, &Layer::GPT_OSS));
+        let of = |slots: &[Slot]| combination_bound(slots, 0.0, usual(EXACT));
         let opposite = [
             slot(0, 0.5, 3.0),
             slot(0, 0.5, 4.0),
@@ -157,5 +173,83 @@ mod tests {
         assert_close(of(&opposite), 3.5 * 2f64.sqrt());
         // Of weights that cancel the errors may still be of their own.
         assert_close(of(&[slot(0, 0.5, 3.0), slot(0, 0.5, -3.0)]), 0.5 * 18f64.sqrt());
+    }
+
+    /// ⅓·9 − ⅔·3 = 1, times −2. Thirds have too many bits for the sum to be exact.
+    const SLOTS: [Slot; 2] = [slot(1.0 / 3.0, 0.0, 9.0), slot(2.0 / 3.0, 0.0, -3.0)];
+
+    #[test]
+    fn a_factor_on_the_sum_multiplies_its_bound_and_is_rounded_itself() {
+        let roundings = Roundings {
+            store: Rounding {
+                unit: 1.0 / 64.0,
+                step: 1.0 / 1024.0,
+            },
+            ..EXACT
+        };
+        let sum = 1.0 / 64.0 + 1.0 / 1024.0;
+        // The sum, the product and the factor; or each weight times the factor.
+        let factor = 3.0 * (2.0 / 64.0 + 1.0 / 1024.0) + 3.0 / 64.0 * 2.0 * 13f64.sqrt();
+        let of = |value: f64, scale: f64, max: f64| {
+            scaled_bound(&SLOTS, value, scale, usual(Roundings { max, ..roundings }))
+        };
+        assert_close(of(-2.0, -2.0, f64::MAX), 2.0 * sum + factor);
+        assert_close(of(1.0, 1.0, f64::MAX), sum);
+        // Within half of the largest value nothing overflows.
+        let largest = 2.0 + 2.0 * sum + factor;
+        assert_close(of(-2.0, -2.0, 2.001 * largest), 2.0 * sum + factor);
+        assert_eq!(of(-2.0, -2.0, 1.999 * largest), f64::INFINITY);
+        // What is not a number is met exactly.
+        let not_a_number = [SLOTS[0], slot(f64::NAN, 0.0, 1.0)];
+        assert_eq!(scaled_bound(&not_a_number, f64::NAN, 2.0, usual(roundings)), 0.0);
+    }
+
+    #[test]
+    fn weights_below_the_smallest_normal_value_may_be_lost_and_so_may_what_they_multiply() {
+        let flush = Roundings {
+            store: Rounding { unit: 0.0, step: 0.5 },
+            flushes: true,
+            ..EXACT
+        };
+        // The weight of ¼ is lost with its row of ⅔ ± ⅛, that of ½ is not; each row loses ½ times its weight. The error
+        // counts three times as a root, and once as a sum; the sum is stored.
+        let slots = [slot(1.0 / 3.0, 0.0, 0.5), slot(2.0 / 3.0, 0.125, 0.25)];
+        let lost = 0.25 * (2.0 / 3.0 + 0.125) + 0.5 * (0.5 + 0.25);
+        assert_close(
+            combination_bound(&slots, 1.0 / 3.0, usual(flush)),
+            lost + 4.0 * 0.125 * 0.25 + 0.5,
+        );
+    }
+
+    #[test]
+    fn the_shift_of_a_row_is_multiplied_by_its_weight() {
+        let roundings = Roundings {
+            operand: unit(1.0 / 1024.0),
+            ..EXACT
+        };
+        let shifted = Slot {
+            error: 1.5 / 1024.0 * 3.0,
+            shifts: [1.0, 2.0],
+            ..slot(1.0 / 3.0, 0.0, 4.0)
+        };
+        assert_close(
+            combination_bound(&[shifted], 4.0 / 3.0, usual(roundings)),
+            4.0 * 1.5 / 1024.0 * 3.0,
+        );
+    }
+
+    #[test]
+    fn slots_whose_products_and_sum_are_stored_as_they_are_are_exact() {
+        let roundings = Roundings {
+            between: unit(1.0 / 16.0),
+            ..EXACT
+        };
+        // Of a weight of 0 no error is left.
+        assert_eq!(
+            combination_bound(&[slot(5.0, 0.0, 3.0), slot(1.0, 0.5, 0.0)], 15.0, usual(roundings)),
+            0.0
+        );
+        assert!(combination_bound(&[slot(5.0, 0.0, 7.0)], 35.0, usual(roundings)) > 0.0);
+        assert!(combination_bound(&[slot(5.0, 0.5, 3.0)], 15.0, usual(roundings)) > 0.0);
     }
 }

@@ -96,6 +96,9 @@ fn quantum(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::array;
+
+    use super::super::tests::{EXACT, unit};
     use super::*;
 
     #[test]
@@ -147,5 +150,45 @@ mod tests {
         assert!(!fits(&[(odd, odd)], Rounding::NONE));
         // Finite alone, but not in every order.
         assert!(!fits(&[(f64::MAX, 1.0), (-f64::MAX, 1.0)], Rounding::NONE));
+    }
+
+    #[test]
+    fn a_sum_has_the_magnitude_and_the_quantum_of_its_products() {
+        let mut sum = ExactSum::EMPTY;
+        sum.add(3.0, -0.75);
+        assert_eq!((sum.magnitude, sum.quantum), (2.25, 0.25));
+        sum.add(0.5, 0.25);
+        assert_eq!((sum.magnitude, sum.quantum), (2.375, 0.125));
+        let fits = |max: f64| sum.fits(Rounding::NONE, max);
+        assert!(fits(4.75) && !fits(4.7));
+    }
+
+    #[test]
+    fn a_row_of_few_quanta_has_exact_columns() {
+        let of = |x: [f64; 2], operand: Rounding| {
+            let roundings = Roundings { operand, ..EXACT };
+            let matrix = array![[0.75, 1.0], [0.5, 0.0]];
+            let columns = exact_columns(
+                array![x[0], x[1]].view(),
+                matrix.view(),
+                array![0.0, 8.0].view(),
+                roundings,
+            );
+            columns.map(|columns| {
+                columns
+                    .iter()
+                    .map(|sum| (sum.magnitude, sum.quantum))
+                    .collect::<Vec<_>>()
+            })
+        };
+        let exact = Rounding::NONE;
+        // 3 · ¾ and ½ · ½; 3 and a bias of 8.
+        assert_eq!(of([3.0, 0.5], exact), Some(vec![(2.5, 0.25), (11.0, 1.0)]));
+        // 2,048 quanta are few, one more is not.
+        assert!(of([1023.5, 0.5], exact).is_some());
+        assert!(of([1024.0, 0.5], exact).is_none());
+        // 5 is rounded, as is a weight of ¾.
+        assert!(of([5.0, 0.0], unit(0.25)).is_none());
+        assert_eq!(of([2.0, 1.0], unit(0.5)), Some(vec![(0.5, 0.0), (10.0, 2.0)]));
     }
 }

@@ -72,6 +72,7 @@ fn each_modifier_has_a_place() {
         assert_eq!(rounding.step, smallest_normal);
     }
     assert_eq!((flush.partial, flush.activated), (Rounding::NONE, Rounding::NONE));
+    assert!(flush.flushes && !plain.flushes);
     // What another modifier stores is flushed as well.
     assert_eq!(bf16("fused+flush").activated.step, smallest_normal);
     assert_eq!(bf16("partials-in-element+flush").partial.step, smallest_normal);
@@ -113,6 +114,11 @@ fn the_sums_of_parts_are_rounded_as_steps_of_a_short_sum() {
     assert_close(affine(X, COLUMN, 0.0, 0.0, roundings), of_four);
     let many = affine([(0.1, 0.0); 40], [1.0; 40], 0.0, 0.0, roundings);
     assert_close(many, 3.0 * 4.0 * (4.0 + 0.4f64.sqrt()) / 64.0);
+    let roundings = Roundings {
+        partial: Rounding { unit: 0.0, step: 0.125 },
+        ..EXACT
+    };
+    assert_close(affine(X, COLUMN, 0.0, 0.0, roundings), 3.0 * 2.0 * 0.125);
 }
 
 /// Four terms of half a step each are lost together.
@@ -152,6 +158,10 @@ fn a_fused_kernel_rounds_the_activation_once() {
         ..EXACT
     };
     assert_close(swiglu_bound((0.5, 0.0), (-3.0, 0.0), 8.0, TWO, fused), 8.0 / 1024.0);
+    // What an error of the gate leaves is rounded with the activation.
+    let moved = swiglu_bound((0.5, 0.25), (-3.0, 0.0), 8.0, TWO, EXACT);
+    let rounded = swiglu_bound((0.5, 0.25), (-3.0, 0.0), 8.0, TWO, fused);
+    assert_close(rounded, moved + (8.0 + moved) / 1024.0);
     // Nothing that leaves a product is rounded, and of the slots only their sum.
     assert_close(affine(X, COLUMN, 5.0, 0.0, fused), 0.0);
     let slot = Slot {
@@ -177,6 +187,11 @@ fn what_is_flushed_is_lost_to_one_side() {
     assert_close(affine([(0.25, 0.0), (2.0, 0.0)], [3.0, 0.125], 0.0, 0.0, flush), 1.0);
     // An x that may be below ½ loses at most ½, besides what its own error makes, three times as a root.
     assert_close(affine([(0.75, 0.5)], [2.0], 0.0, 0.0, flush), 3.0 + 1.0 + 0.5 * 2.0);
+    // A weight that is lost takes an x of 2 ± ½ with it.
+    assert_close(
+        affine([(2.0, 0.5)], [0.125], 0.0, 0.0, flush),
+        4.0 * 0.5 * 0.125 + 0.125 * 2.5,
+    );
     let flush = Roundings {
         accumulate: step(0.125),
         flushes: true,

@@ -74,6 +74,18 @@ pub(super) fn affine<const N: usize>(
     systematic: f64,
     roundings: Roundings,
 ) -> f64 {
+    affine_beside(x, column, bias, systematic, None, roundings)
+}
+
+/// The same, where x has a shift.
+pub(super) fn affine_beside<const N: usize>(
+    x: [(f64, f64); N],
+    column: [f64; N],
+    bias: f64,
+    systematic: f64,
+    shift: Option<&Shift>,
+    roundings: Roundings,
+) -> f64 {
     let (values, errors) = (x.map(|(value, _)| value), x.map(|(_, error)| error));
     let matrix = Array2::from_shape_fn((N, 1), |(row, _)| column[row]);
     let value = values.iter().zip(column).map(|(x, weight)| x * weight).sum::<f64>() + bias;
@@ -86,7 +98,7 @@ pub(super) fn affine<const N: usize>(
         value: array![value].view(),
         spread: roundings.spread(),
         systematic,
-        shift: None,
+        shift,
         roundings,
     }
     .bound(bound.view_mut());
@@ -270,12 +282,29 @@ fn the_terms_of_one_sign_overflow_together() {
         // An error adds to both sides.
         assert!(!finite(&[(600.0, 0.0, sign), (-10.0, 500.0, sign)], 590.0 * sign));
         assert!(!finite(&[(600.0, 500.0, sign)], 600.0 * sign));
+        assert!(!finite(&[(400.0, 150.0, 2.0 * sign)], 800.0 * sign));
     }
     assert!(finite(&[(1023.5, 0.0, 1.0)], 1023.5));
     assert!(terms(&[(3.0, 4.0, 1.0)], 3.0, Roundings { max: 10.0, ..EXACT }) < INF);
     assert!(terms(&[(1.5, 2.0, 4.0)], 6.0, Roundings { max: 15.0, ..EXACT }) < INF);
     // A NaN is right whatever the other terms are.
     assert_eq!(terms(&[(600.0, 0.0, 2.0), (NAN, 0.0, 1.0)], NAN, small), 0.0);
+}
+
+#[test]
+fn what_may_be_flushed_beside_an_infinity_leaves_anything_right() {
+    let flush = Roundings {
+        store: step(0.5),
+        flushes: true,
+        ..EXACT
+    };
+    assert_eq!(terms(&[(0.25, 0.0, INF)], INF, flush), INF);
+    assert_eq!(terms(&[(INF, 0.0, 0.25)], INF, flush), INF);
+    // Neither the smallest normal value nor 0 is flushed, and nothing without the modifier.
+    assert_eq!(terms(&[(0.5, 0.0, INF), (INF, 0.0, 0.5)], INF, flush), 0.0);
+    assert_eq!(terms(&[(0.0, 0.0, INF)], NAN, flush), 0.0);
+    assert_eq!(terms(&[(0.25, 0.0, INF), (INF, 0.0, 0.25)], INF, EXACT), 0.0);
+    assert!(terms(&[(1.0, 0.0, 0.25)], 0.25, flush) < INF);
 }
 
 #[test]
@@ -371,7 +400,7 @@ fn biases_that_cancel_over_the_slots_are_met_exactly() {
 }
 
 /// T = 2, H = 2, I = 2, E = 2, K = 2, nothing dropped.
-fn inputs() -> Inputs {
+pub(super) fn inputs() -> Inputs {
     Inputs {
         dims: Dims {
             tokens: 2,
@@ -458,6 +487,21 @@ fn each_stage_takes_the_bounds_of_the_one_before() {
                 assert_close(bounds.output[[token, column]], expected);
             }
         }
+    }
+}
+
+#[test]
+fn a_stage_has_bounds_of_its_own_unless_it_is_met_exactly() {
+    let (_, bounds) = bounds(&inputs(), stored(unit(1.0 / 256.0)));
+    for (stage, expected) in [
+        (Stage::GateUp, Some(&bounds.gate_up)),
+        (Stage::Activated, Some(&bounds.activated)),
+        (Stage::ExpertOutput, Some(&bounds.expert_output)),
+        (Stage::Output, Some(&bounds.output)),
+        (Stage::SortedIndices, None),
+        (Stage::Gathered, None),
+    ] {
+        assert_eq!(bounds.of(stage), expected, "{stage}");
     }
 }
 

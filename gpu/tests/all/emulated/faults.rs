@@ -69,9 +69,9 @@ unsafe impl Machine for Failing {
         self.emulator.download(buffer, first, bytes)
     }
 
-    fn discard(&mut self, buffer: &mut EmulatorBuffer) -> Result<(), GpuError> {
+    fn discard(&mut self, buffer: &mut EmulatorBuffer, used: usize) -> Result<(), GpuError> {
         self.call(driver)?;
-        self.emulator.discard(buffer)
+        self.emulator.discard(buffer, used)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -127,7 +127,7 @@ fn an_index_out_of_bounds_is_reported_with_buffer_index_and_length() {
     let mut emulator = emulator(seeded(1));
     let values = [1.0f32; 40];
     let mut results = emulator.alloc(32 * 4).unwrap();
-    emulator.discard(&mut results).unwrap();
+    emulator.discard(&mut results, 32 * 4).unwrap();
     for (index, bad) in [(9, "values[40] of length 40"), (-1, "values[-1] of length 40")] {
         let more = [("results", Arg::Buffer(&results, 32 * 4)), ("index", Arg::I64(index))];
         let report = report(run(&mut emulator, "selftest_read", (1, 32), &values, &more));
@@ -183,11 +183,15 @@ fn memory_starts_poisoned() {
             .unwrap();
         assert_eq!(words, [poison; 5]);
         emulator.upload(&mut buffer, &[0; 20]).unwrap();
-        emulator.discard(&mut buffer).unwrap();
-        emulator
-            .download(&buffer, 0, bytemuck::cast_slice_mut(&mut words))
-            .unwrap();
-        assert_eq!(words, [poison; 5]);
+        for (used, expected) in [(8, [poison, poison, 0, 0, 0]), (20, [poison; 5])] {
+            emulator.discard(&mut buffer, used).unwrap();
+            emulator
+                .download(&buffer, 0, bytemuck::cast_slice_mut(&mut words))
+                .unwrap();
+            assert_eq!(words, expected, "{used}");
+        }
+        let expected = GpuError::Transfer { bytes: 20, found: 21 };
+        assert_eq!(emulator.discard(&mut buffer, 21), Err(expected));
     }
 }
 
