@@ -48,16 +48,6 @@ class CudaClock:
         beside = perf_counter() - ended
         return Timed(found, seconds + (beside if beside > BESIDE else 0.0), self.host)
 
-    def rehearse(self, call, memories, earlier):
-        """Makes a call with earlier values, so that the caches of the host hold its code. Then those of now are there
-        again."""
-        for memory, values in zip(memories, earlier):
-            memory.there.copy_(values)
-        call()
-        for memory in memories:
-            memory.there.copy_(memory.kept)
-        torch.cuda.synchronize(self.device)
-
     def between_events(self, call):
         """What a call returned, the seconds between events before and after it, and those until it returned."""
         stream = torch.cuda.current_stream(self.device)
