@@ -71,29 +71,31 @@ def sizes(tiny):
     return 2880, 4, (32, 128), (1, 8, 64, 512, 4096, 16384)
 
 
-def draw(shape, deviation, device):
-    return torch.randn(shape, device=device, dtype=torch.bfloat16).mul_(deviation)
+def weights_of(width, experts, device, dtype=torch.bfloat16):
+    def draw(deviation, *shape):
+        return torch.randn(shape, device=device, dtype=dtype).mul_(deviation)
 
-
-def weights_of(width, experts, device):
     scale = width**-0.5
     return Weights(
-        draw((experts, width, 2 * width), 3 * scale, device),
-        draw((experts, 2 * width), 0.1, device),
-        draw((experts, width, width), scale, device),
-        draw((experts, width), 0.1, device),
+        draw(3 * scale, experts, width, 2 * width),
+        draw(0.1, experts, 2 * width),
+        draw(scale, experts, width, width),
+        draw(0.1, experts, width),
     )
 
 
-def inputs_of(workload, weights):
-    device = workload.device
-    scores = torch.rand(workload.tokens, workload.experts, device=device)
+def inputs_of(workload, weights, skew=0.0):
+    """In the type of the weights. Expert i is drawn with a weight of (i + 1)^-skew."""
+    device, dtype = workload.device, weights.down.dtype
+    shape = workload.tokens, workload.experts
+    scores = -torch.rand(shape, device=device).log()
+    scores = -scores.log() - skew * torch.arange(1, workload.experts + 1, device=device).log()
     experts = scores.topk(workload.top_k, dim=1).indices
-    routing_weights = draw((workload.tokens, workload.experts), 0.5, device)
+    routing_weights = torch.randn(shape, device=device, dtype=dtype).mul_(0.5)
     return Inputs(
         workload,
         weights,
-        draw((workload.tokens, workload.hidden), 1.0, device),
+        torch.randn(workload.tokens, workload.hidden, device=device, dtype=dtype),
         experts,
         routing_weights,
         routing_weights.gather(1, experts),

@@ -4,7 +4,7 @@
 
 Needs the package `binned-experts` and a GPU. Prints Markdown: for each kernel the microseconds from the start of the layer
 until it starts and ends, by torch's profiler, median of some calls. A kernel starts before the one ahead of it has ended.
-The floor is what must be read and written at 3.11 TB/s or multiplied at 774 TFLOP/s, whichever is more.
+The floor is what must be read and written, or multiplied, at the rates of `rates.py`, whichever is more.
 """
 
 import argparse
@@ -13,11 +13,12 @@ from statistics import median
 import torch
 from bf16 import Workload, inputs_of, sizes, weights_of
 from peers import binned_experts
+from rates import BYTES_A_SECOND, OPERATIONS_A_SECOND
 from torch.profiler import ProfilerActivity, profile
 
 CALLS = 9
-BYTES_A_MICROSECOND = 3.11e6
-OPERATIONS_A_MICROSECOND = 774e6
+BYTES_A_MICROSECOND = BYTES_A_SECOND / 1e6
+OPERATIONS_A_MICROSECOND = OPERATIONS_A_SECOND / 1e6
 WIDTH = 2  # bytes of an element
 
 

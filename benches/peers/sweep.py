@@ -24,9 +24,10 @@ from statistics import median
 import peers
 import timing
 import torch
-from bf16 import MOST_ERROR, Inputs, Weights, Workload, error
+from bf16 import MOST_ERROR, Workload, error, inputs_of, weights_of
 from curves import curves
 from packages import Unavailable, triton_kernels
+from rates import BYTES_A_SECOND, OPERATIONS_A_SECOND
 from timing import Uncapturable, capture, clock_of, first_line
 
 # Ours first.
@@ -40,10 +41,9 @@ PEERS = {
 }
 ON_CPU = {name: {"torch loop": peers.loop(peers.Plain)} for name in PEERS}
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-# Bytes and operations a millisecond of an H100 with 80 GB of HBM3: what a kernel reached that only reads, and cuBLAS
-# with a bf16 product in short bursts. fp32 takes three 16-bit products.
-BYTES_A_MS = 3.11e9
-OPERATIONS_A_MS = {"bf16": 774e9, "fp32": 774e9 / 3}
+# Bytes and operations a millisecond; fp32 takes three 16-bit products.
+BYTES_A_MS = BYTES_A_SECOND / 1e3
+OPERATIONS_A_MS = {"bf16": OPERATIONS_A_SECOND / 1e3, "fp32": OPERATIONS_A_SECOND / 3e3}
 REST_SECONDS = 0.5
 
 
@@ -100,28 +100,8 @@ def sweeps(tiny):
     ]
 
 
-def weights_of(point, precision, device):
-    def draw(deviation, *shape):
-        return torch.randn(shape, device=device, dtype=DTYPES[precision]).mul_(deviation)
-
-    width, experts, scale = point.width, point.experts, point.width**-0.5
-    return Weights(
-        draw(3 * scale, experts, width, 2 * width),
-        draw(0.1, experts, 2 * width),
-        draw(scale, experts, width, width),
-        draw(0.1, experts, width),
-    )
-
-
-def inputs_of(point, weights, precision, device):
-    """Each token has K different experts."""
-    workload = Workload(point.tokens, point.width, point.width, point.experts, point.top_k, device)
-    ranks = torch.arange(1, point.experts + 1, device=device)
-    uniform = torch.rand(point.tokens, point.experts, device=device)
-    experts = (-point.skew * ranks.log() - (-uniform.log()).log()).topk(point.top_k, dim=1).indices
-    scales = torch.randn(point.tokens, point.experts, device=device, dtype=DTYPES[precision]).mul_(0.5)
-    tokens = torch.randn(point.tokens, point.width, device=device, dtype=DTYPES[precision])
-    return Inputs(workload, weights, tokens, experts, scales, scales.gather(1, experts))
+def workload_of(point, device):
+    return Workload(point.tokens, point.width, point.width, point.experts, point.top_k, device)
 
 
 def ready(build, inputs, precision):
@@ -139,12 +119,12 @@ def ready(build, inputs, precision):
 
 def swept(sweep, device, said):
     """The times of all peers at the points of a sweep."""
-    found, weights, of = [], None, None
+    found, weights, of, dtype = [], None, None, DTYPES[sweep.precision]
     for at, point in sweep.points.items():
         if (point.width, point.experts) != of:
             weights = None
-            weights, of = weights_of(point, sweep.precision, device), (point.width, point.experts)
-        inputs = inputs_of(point, weights, sweep.precision, device)
+            weights, of = weights_of(point.width, point.experts, device, dtype), (point.width, point.experts)
+        inputs = inputs_of(workload_of(point, device), weights, point.skew)
         matrix = 3 * point.width**2
         read = inputs.experts.unique().numel() * matrix * weights.down.element_size()
         operations = 2.0 * inputs.workload.rows * matrix
@@ -161,7 +141,7 @@ def swept(sweep, device, said):
 def loaded(tokens, device, said):
     """Milliseconds of a forward right after so many seconds of such forwards, at E 32 and K 4."""
     point = Point(tokens, 2880, 32, 4)
-    inputs = inputs_of(point, weights_of(point, "bf16", device), "bf16", device)
+    inputs = inputs_of(workload_of(point, device), weights_of(point.width, point.experts, device))
     found = []
     for name, build in of_device(device)["bf16"].items():
         try:

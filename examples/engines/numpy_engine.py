@@ -21,8 +21,11 @@ GELU_TANH = {"activation": "gelu-tanh", "projections": "out-in", "routing_weight
 CLAMPED_SILU = {"activation": "clamped-silu", "gate_up": "concatenated", "weight_on": "input"}
 # Routing weights, biases and the output in f32 beside bf16 and f16.
 WIDE = {"routing_weight_type": "wide", "bias_type": "wide", "output_type": "wide"}
-NAMED = ["gpt-oss", "gpt-oss-mxfp4", "gpt-oss-f32-biases", "mixtral", "mixtral-f32-weights", "deepseek-v3", "llama4", "nemotron-h"]
-LAYERS = [*NAMED, GELU, GELU_TANH, CLAMPED_SILU, WIDE]
+LAYERS = [
+    *("gpt-oss", "gpt-oss-mxfp4", "gpt-oss-f32-biases", "mixtral", "mixtral-f32-weights"),
+    *("deepseek-v3", "llama4", "nemotron-h"),
+    *(GELU, GELU_TANH, CLAMPED_SILU, WIDE),
+]
 # Every case of them, of any element type, in any order, and with ids of experts that are not here.
 VIEWS = ["strided", "stepped", "offset", "transposed"]
 DOMAIN = {"tie_order": "given", "layers": LAYERS, "foreign": ["minus-one", "other-ranks"], "views": VIEWS}

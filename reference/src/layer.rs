@@ -75,8 +75,9 @@ named! {
 /// A kind of layer. The default is that of gpt-oss, the PyTorch function `binned_experts_ref`.
 ///
 /// A [`Problem`](crate::Problem) holds its tensors in one layout, that of the default, and biases and routing weights in one
-/// type, the wide one. `gate_up`, `projections`, `routing_weights` and the types say how files and kernels have them; see [`Problem::stored_weights`](crate::Problem::stored_weights)
-/// and [`Problem::stored_routing_weights`](crate::Problem::stored_routing_weights).
+/// type, the wide one. `gate_up`, `projections`, `routing_weights` and the types say how files and kernels have them;
+/// see [`Problem::stored_weights`](crate::Problem::stored_weights) and
+/// [`Problem::stored_routing_weights`](crate::Problem::stored_routing_weights).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Layer {
     /// The activation.
