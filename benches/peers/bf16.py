@@ -16,6 +16,7 @@ import torch
 
 import packages
 import peers
+import serving
 from check import ALPHA, LIMIT
 from packages import Unavailable
 from timing import Uncapturable, capture, first_line
@@ -26,6 +27,9 @@ PEERS = (
     ("torch grouped_mm + Triton", peers.grouped_mm),
     ("transformers grouped_mm", peers.transformers_experts("grouped_mm")),
     ("triton_kernels", packages.triton_kernels),
+    ("quack", packages.quack),
+    ("vLLM", serving.vllm),
+    ("SGLang", serving.sglang),
 )
 BURSTS = 7
 LOAD_SECONDS = 0.3

@@ -1,8 +1,11 @@
-"""Peers of two packages of Triton kernels, which are called where they can be imported."""
+"""Peers of packages of kernels, in Triton and in the CuTe DSL, which are called where they can be imported."""
+
+from functools import partial
 
 import torch
 
 from check import ALPHA, LIMIT
+from pointwise import Fused
 from routing import sort_by_expert
 
 
@@ -42,6 +45,32 @@ def triton_kernels(inputs, precision):
             precision_config=config, gammas=data.gate_scal,
         )
         return output.view(workload.tokens, workload.hidden)
+
+    return call
+
+
+def quack(inputs, precision):
+    """A product with gathered rows that ends in the activation, and another one; tuned by the package in the first call.
+
+    The package's activation of this name has no limit unless it is told one.
+    """
+    _require_gpu(inputs)
+    from quack import activation
+    from quack.gemm_interface import gemm, gemm_gated
+
+    name = "swiglu_oai"
+    activation.gate_fn_map[name] = partial(activation.swiglu_oai, limit=LIMIT)
+    weights, zero = inputs.weights, torch.zeros(1, dtype=torch.int32, device=inputs.workload.device)
+
+    def call():
+        routing = sort_by_expert(inputs)
+        ends = torch.cat([zero, routing.ends])
+        _, activated = gemm_gated(
+            inputs.tokens, weights.gate_up, bias=weights.gate_up_bias, activation=name, cu_seqlens_m=ends,
+            A_idx=routing.token.int(), store_preact=False,
+        )
+        rows = gemm(activated, weights.down, bias=weights.down_bias, cu_seqlens_m=ends)
+        return Fused.combine(rows, routing.inverse, inputs.scales)
 
     return call
 

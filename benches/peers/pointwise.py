@@ -90,9 +90,10 @@ class Fused:
     """One Triton kernel each. The arguments are those of Plain; all tensors are contiguous, indices int64."""
 
     @staticmethod
-    def activate(hidden, bias=None, expert=None):
+    def activate(hidden, bias=None, expert=None, output=None):
         R, I = hidden.shape[0], hidden.shape[1] // 2
-        output = torch.empty(R, I, dtype=hidden.dtype, device=hidden.device)
+        if output is None:
+            output = torch.empty(R, I, dtype=hidden.dtype, device=hidden.device)
         if R > 0:
             has_bias = bias is not None
             grid = (R, triton.cdiv(I, 1024))

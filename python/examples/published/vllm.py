@@ -36,6 +36,10 @@ def no(*arguments, **options):
     return False
 
 
+def device_name():
+    return torch.cuda.get_device_name().replace(" ", "_")
+
+
 def element_name(dtype, **options):
     return "float32" if dtype == torch.float32 else None
 
@@ -47,6 +51,7 @@ CUDA = SimpleNamespace(
     get_device_capability=lambda *device: torch.cuda.get_device_capability(),
 )
 OPERATIONS = SimpleNamespace(moe_align_block_size=align_tiles, moe_sum=sum_over_slots)
+ENVIRONMENT = SimpleNamespace(VLLM_BATCH_INVARIANT=False, VLLM_TUNED_CONFIG_FOLDER=None)
 MODULAR = SimpleNamespace(adjust_N_for_activation=staticmethod(lambda width, activation: width // 2))
 UNQUANTISED = {
     "moe_kernel_quantize_input": lambda A, **options: (A, None),
@@ -54,15 +59,15 @@ UNQUANTISED = {
     "warn_if_moe_use_td_ineffective": no,
     "enable_swap_ab": no,
 }
-stand_in("vllm", envs=SimpleNamespace(VLLM_BATCH_INVARIANT=False), _custom_ops=OPERATIONS)
-stand_in("vllm.envs", VLLM_BATCH_INVARIANT=False)
+stand_in("vllm", envs=ENVIRONMENT, _custom_ops=OPERATIONS)
+stand_in("vllm.envs", **vars(ENVIRONMENT))
 stand_in("vllm._custom_ops", **vars(OPERATIONS))
 stand_in("vllm.logger", init_logger=lambda name: SimpleNamespace(warning_once=no, info_once=no, debug=no))
 stand_in("vllm.platforms", current_platform=CUDA)
 stand_in("vllm.triton_utils", tl=triton.language, triton=triton)
 stand_in("vllm.triton_utils.allocation", set_triton_allocator=no)
 stand_in("vllm.utils.math_utils", next_power_of_2=triton.next_power_of_2, round_up=lambda x, y: -(-x // y) * y)
-stand_in("vllm.utils.platform_utils", get_device_name_as_file_name=torch.cuda.get_device_name)
+stand_in("vllm.utils.platform_utils", get_device_name_as_file_name=device_name)
 stand_in("vllm.utils.torch_utils", direct_register_custom_op=no)
 stand_in(EXPERTS, get_config=lambda: None)
 stand_in(f"{EXPERTS}.modular_kernel", FusedMoEExpertsModular=MODULAR)
@@ -76,8 +81,8 @@ stand_in(f"{EXPERTS}.utils", **UNQUANTISED)
 for name in ("moe_align_block_size", "fused_moe", "moe_fused_mul_sum"):
     load(f"{EXPERTS}.{name}", source(PROJECT, f"{EXPERTS.replace('.', '/')}/{name}.py"))
 file = sys.modules[f"{EXPERTS}.fused_moe"]
-# No tuned sizes, and weights that lie on the device.
-file.get_moe_configs, file._weights_host_resident = lambda *arguments: None, no
+# The weights lie on the device.
+file._weights_host_resident = no
 moe_fused_mul_sum = sys.modules[f"{EXPERTS}.moe_fused_mul_sum"].moe_fused_mul_sum
 
 

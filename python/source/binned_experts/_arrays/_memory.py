@@ -19,6 +19,8 @@ class Memory:
         self.size = len(data)
         self.bytes = bytearray(GUARD + self.size + GUARD)
         self.array = None
+        # A copy of it on another device.
+        self.kept = None
         self.write(data)
 
     def holds(self, dtype, shape, data, strides=None, offset=0):

@@ -44,7 +44,7 @@ class Torch:
     def update(self, memory):
         if self.device.type != "cpu":
             memory.there.copy_(torch.frombuffer(memory.bytes, dtype=torch.uint8))
-            memory.kept.copy_(memory.there)
+            memory.kept = memory.there.clone()
         return memory.array
 
     def written(self, memory):

@@ -63,7 +63,7 @@ class Observed:
 
 
 class Drawn:
-    """The values of a call, and their seed."""
+    """The seed of the values of a call, and they."""
 
     def __init__(self, seed, call):
         self.seed = seed
@@ -157,6 +157,7 @@ class Session:
     def made(self, kind, tokens=()):
         """A call with the values in use, judged at some tokens and those drawn now."""
         drawn, tensors = self.drawn, self.drawn.tensors
+        self.caller.rehearses = kind == "timed"
         assignments = len(tensors["router_indices"][2]) // 8
         answered, content = self.caller({**tensors, **self.tensors}, {**NUMBERS, "expert_capacity": assignments})
         if answered == "broken":
