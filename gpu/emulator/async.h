@@ -62,6 +62,8 @@ inline void bulk_copy(Address target, Global<const uint64> source, int64 first, 
     simt::start_copy(target, from, words * sizeof(uint64), barrier);
 }
 
+inline void fence() {}
+
 inline void publish() {
     simt::current->emulator->accesses.publish_words();
 }

@@ -15,6 +15,9 @@
 // The other two warps of the producer gather the rows that no kernel before has gathered, in the order of the panels, while
 // others multiply. They draw rows one by one, and wait for nothing.
 //
+// Few assignments are counted by each block here, while route_gather_bf16 gathers their rows: that kernel lets this one
+// start once everything before it is there and `progress` is cleared. Then only the copies of rows wait for it.
+//
 // A tile waits only for tiles drawn before it, by blocks that run, and for rows that any block can draw, so the kernel
 // ends on any number of blocks. Every sum has one order, so two runs give the same bits.
 #include "finish_bf16.cuh"
@@ -212,7 +215,8 @@ __device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks,
 //   hidden_states    [T, H]                                     read
 //   assignment_of    [R]                                        read; null if all panels are gathered
 //   packed_rows      [lines, k_blocks, LINE_WORDS]              read, the first gathered_panels; the others written and read
-//   row_starts       [E + 1]                                    read
+//   row_starts       [E + 1]                                    read; null if this kernel counts
+//   router_indices   [assignments]                              read; null if this kernel does not count
 //   gate_up_packed   [E, line_tiles, k_blocks, MATRIX_WORDS]    read; from pack_weights_bf16
 //   gate_up_bias     [E, line_tiles · MATRIX_LINES]   f32       read; from pack_weights_bf16
 //   down_packed      [E, line_tiles, k_blocks, MATRIX_WORDS]    read; from pack_weights_bf16
@@ -223,18 +227,19 @@ __device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks,
 // Requirements: H and I are multiples of 8, E <= LARGEST_EXPERTS.
 KERNEL_ALONE(EXPERTS_THREADS)
 experts_bf16(Global<const Bf16> hidden_states, Global<const int> assignment_of, Global<uint64> packed_rows,
-             Global<const int> row_starts, Global<const uint64> gate_up_packed, Global<const uint64> gate_up_bias,
-             Global<const uint64> down_packed, Global<const uint64> down_bias, Global<int> progress,
-             Global<uint64> activated, Global<Bf16> expert_output, int64 hidden, int64 intermediate, int64 n_experts,
-             int64 top_k, int64 gathered_panels, float alpha, float limit, float up_offset) {
+             Global<const int> row_starts, Global<const int64> router_indices, Global<const uint64> gate_up_packed,
+             Global<const uint64> gate_up_bias, Global<const uint64> down_packed, Global<const uint64> down_bias,
+             Global<int> progress, Global<uint64> activated, Global<Bf16> expert_output, int64 hidden,
+             int64 intermediate, int64 n_experts, int64 top_k, int64 assignments, int64 first_expert, int64 capacity,
+             int64 gathered_panels, float alpha, float limit, float up_offset) {
     let_next_kernel_start();
     LARGE_SHARED_ARRAY(uint64, ring, RING_BYTES / 8);
     SHARED_ARRAY(uint64, slot_barriers, 2 * MOST_SLOTS);
     SHARED_ARRAY(uint64, tile_barriers, 2 * TILES_AHEAD);
     SHARED_ARRAY(int, words, TILES_AHEAD * TILE_WORDS);
     ALIGNED_SHARED_ARRAY(float, biases, TILES_AHEAD * MATRIX_LINES);
+    SHARED_ARRAY(int, starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
-    SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
     ALIGNED_SHARED_ARRAY(uint64, buffers, 3 * BUFFERS * BUFFER_BYTES / 8);
     Ring<TILES_AHEAD> tiles = {shared_address(tile_barriers), TILES_AHEAD};
     Slots slots = {{shared_address(slot_barriers), MOST_SLOTS}, shared_address(ring), 0};
@@ -243,8 +248,16 @@ experts_bf16(Global<const Bf16> hidden_states, Global<const int> assignment_of, 
         tiles.init(1, CONSUMER_WARPS * WARP + 1);
         barrier_init_fence();
     }
-    wait_for_earlier_kernels();
-    const Work work = {find_rows(row_starts, panel_starts, line_starts, int(n_experts)),
+    const int experts = int(n_experts);
+    if (row_starts) {
+        wait_for_earlier_kernels();
+        for (int expert = threadIdx.x; expert <= experts; expert += EXPERTS_THREADS)
+            starts[expert] = row_starts[expert];
+        __syncthreads();
+    } else {
+        count_rows(router_indices, int(assignments), first_expert, capacity, experts, panel_starts, starts);
+    }
+    const Work work = {find_rows(Shared<const int>(starts), panel_starts, experts),
                        {line_tiles_of_gate_up(intermediate), int(ceil_div(hidden, K_BLOCK))},
                        {line_tiles_of_down(hidden), int(ceil_div(intermediate, K_BLOCK))}};
     slots.bytes = MATRIX_BYTES + work.rows.most_lines * LINE_BYTES;
@@ -282,6 +295,7 @@ experts_bf16(Global<const Bf16> hidden_states, Global<const int> assignment_of, 
                             tile.panels > 1 ? again : once);
             }
         } else if (threadIdx.x == WARP) {
+            wait_for_earlier_kernels();
             for (;; tiles.next()) {
                 barrier_wait(tiles.full(), tiles.parity);
                 const int word = tiles.slot * TILE_WORDS, kind = words[word + KIND];

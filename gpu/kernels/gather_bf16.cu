@@ -59,9 +59,8 @@ gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices
     wait_for_earlier_kernels();
     clear(progress, progress_words);
     SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
-    SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(Line, lines, EXPERTS_THREADS);
-    const auto all = find_rows(row_starts, panel_starts, line_starts, int(n_experts));
+    const auto all = find_rows(row_starts, panel_starts, int(n_experts));
     const int lane = threadIdx.x % WARP, first = int(threadIdx.x) / WARP * WARP;
     const int end_row = first_row_of(all, gathered_panels);
     const int64 k_blocks = ceil_div(hidden, K_BLOCK), warps = int64(gridDim.x) * (EXPERTS_THREADS / WARP);
@@ -95,20 +94,20 @@ KERNEL(EXPERTS_THREADS)
 route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices, Global<int> row_starts,
                   Global<int> row_of, Global<uint64> packed, Global<int> progress, int64 tokens, int64 hidden,
                   int64 n_experts, int64 top_k, int64 first_expert, int64 capacity, int64 progress_words) {
-    let_next_kernel_start();
     SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
-    SHARED_ARRAY(int, line_starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(int, starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(int, counts, LARGEST_EXPERTS);
     SHARED_ARRAY(int, ranks, WARP);
     SHARED_ARRAY(int, own_experts, WARP);
-    SHARED_ARRAY(int, sums, EXPERTS_THREADS / WARP);
     SHARED_ARRAY(Line, lines, WARP);
     const int experts = int(n_experts), assignments = int(tokens * top_k), own = int(blockIdx.x * top_k);
-    for (int expert = threadIdx.x; expert < experts; expert += EXPERTS_THREADS) counts[expert] = 0;
     if (threadIdx.x < WARP) ranks[threadIdx.x] = 0;
     wait_for_earlier_kernels();
     clear(progress, progress_words);
+    fence();
+    __syncthreads();
+    // experts_bf16 begins to count without waiting for this kernel.
+    let_next_kernel_start();
     const auto expert_of = [&](int assignment) {
         return local_expert(router_indices[assignment], first_expert, n_experts);
     };
@@ -117,28 +116,14 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
     for (int first = 0; first < assignments; first += EXPERTS_THREADS) {
         const int assignment = first + int(threadIdx.x);
         const int expert = assignment < assignments ? expert_of(assignment) : -1;
-        if (expert >= 0) atomicAdd(&counts[expert], 1);
         for (int slot = 0; slot < top_k; slot++) {
             const bool is_earlier = assignment < own + slot && expert == own_experts[slot];
             const unsigned earlier = __ballot_sync(ALL_LANES, is_earlier);
             if (earlier && threadIdx.x % WARP == 0) atomicAdd(&ranks[slot], __popc(earlier));
         }
     }
-    __syncthreads();
-
-    const int share = (experts + EXPERTS_THREADS - 1) / EXPERTS_THREADS;
-    const int first = int(smaller(experts, int64(threadIdx.x) * share)), end = int(smaller(experts, first + share));
-    int kept = 0;
-    for (int expert = first; expert < end; expert++) kept += int(smaller(counts[expert], capacity));
-    int all_kept;
-    int start = sum_before(kept, sums, all_kept);
-    for (int expert = first; expert < end; expert++) {
-        starts[expert] = start;
-        start += int(smaller(counts[expert], capacity));
-    }
-    if (threadIdx.x == 0) starts[experts] = all_kept;
-    __syncthreads();
-    const auto all = find_rows(Shared<const int>(starts), panel_starts, line_starts, experts);
+    count_rows(router_indices, assignments, first_expert, capacity, experts, counts, starts);
+    const auto all = find_rows(Shared<const int>(starts), panel_starts, experts);
     const int64 k_blocks = ceil_div(hidden, K_BLOCK);
     if (blockIdx.x == 0) {
         for (int expert = threadIdx.x; expert <= experts; expert += EXPERTS_THREADS)

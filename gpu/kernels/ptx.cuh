@@ -8,7 +8,7 @@
 #ifdef __CUDACC__
 
 // Where the device can start a kernel before the one ahead of it in the stream has ended: waits until everything that
-// the earlier ones wrote is there. Each kernel begins with it.
+// the earlier ones wrote is there. Each kernel begins with it, but for experts_bf16 where it counts assignments.
 __device__ __forceinline__ void wait_for_earlier_kernels() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -117,6 +117,11 @@ __device__ __forceinline__ void bulk_copy(Address target, Global<const uint64> s
 // follows.
 __device__ __forceinline__ void publish() {
     asm volatile("fence.proxy.async.global;" ::: "memory");
+}
+
+// What this thread wrote before comes before what any thread does that learns of what this one does next.
+__device__ __forceinline__ void fence() {
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }
 
 // Counts up once. What this thread wrote, and what others wrote that it has met, is there for whoever sees the count.

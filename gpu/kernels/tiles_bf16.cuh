@@ -44,7 +44,7 @@ struct Tile {
 template <class RowStarts>
 struct Rows {
     RowStarts row_starts;
-    Shared<const int> panel_starts, line_starts;  // [E + 1]
+    Shared<const int> panel_starts;  // [E + 1]
     int experts, panels;
     int most_lines;  // of a panel
 };
@@ -62,12 +62,6 @@ __device__ __forceinline__ int panels_of(int rows) {
 __device__ __forceinline__ int panel_height(int rows) {
     const int panels = panels_of(rows);
     return panels ? lines_of((rows + panels - 1) / panels) : 0;
-}
-
-// Lines of all panels of an expert.
-__device__ __forceinline__ int lines_of_expert(int rows) {
-    const int panels = panels_of(rows), height = panel_height(rows);
-    return panels ? (panels - 1) * height + lines_of(rows - (panels - 1) * height) : 0;
 }
 
 // The sum of one value a thread over the threads before this one, and in `total` over all.
@@ -102,38 +96,37 @@ __device__ __forceinline__ int largest_of(int value, Shared<int> of_warps) {
     return value;
 }
 
-// Writes panel_starts and line_starts. All EXPERTS_THREADS threads of the block call it.
+// The first line of an expert's panels. Only its last panel is padded, so each expert before it that has rows takes up to
+// LINES_UNIT - 1 lines more than it has.
 template <class RowStarts>
-__device__ __forceinline__ Rows<RowStarts> find_rows(RowStarts row_starts, Shared<int> panel_starts,
-                                                     Shared<int> line_starts, int experts) {
+__device__ __forceinline__ int first_line_of(const Rows<RowStarts> &all, int expert) {
+    const int row = all.row_starts[expert];
+    return lines_of(row + int(smaller(expert, row)) * (LINES_UNIT - 1));
+}
+
+// Writes panel_starts. All EXPERTS_THREADS threads of the block call it.
+template <class RowStarts>
+__device__ __forceinline__ Rows<RowStarts> find_rows(RowStarts row_starts, Shared<int> panel_starts, int experts) {
     SHARED_ARRAY(int, panel_sums, EXPERTS_THREADS / WARP);
-    SHARED_ARRAY(int, line_sums, EXPERTS_THREADS / WARP);
     SHARED_ARRAY(int, largest, EXPERTS_THREADS / WARP);
     const int share = (experts + EXPERTS_THREADS - 1) / EXPERTS_THREADS;
     const int first = int(smaller(experts, int64(threadIdx.x) * share)), end = int(smaller(experts, first + share));
-    int panels = 0, lines = 0, most = 0;
+    int panels = 0, most = 0;
     for (int expert = first; expert < end; expert++) {
         const int rows = row_starts[expert + 1] - row_starts[expert], height = panel_height(rows);
         panels += panels_of(rows);
-        lines += lines_of_expert(rows);
         if (height > most) most = height;
     }
     most = largest_of(most, largest);
-    int all_panels, all_lines;
-    int panel = sum_before(panels, panel_sums, all_panels), line = sum_before(lines, line_sums, all_lines);
+    int all_panels;
+    int panel = sum_before(panels, panel_sums, all_panels);
     for (int expert = first; expert < end; expert++) {
-        const int rows = row_starts[expert + 1] - row_starts[expert];
         panel_starts[expert] = panel;
-        line_starts[expert] = line;
-        panel += panels_of(rows);
-        line += lines_of_expert(rows);
+        panel += panels_of(row_starts[expert + 1] - row_starts[expert]);
     }
-    if (threadIdx.x == 0) {
-        panel_starts[experts] = all_panels;
-        line_starts[experts] = all_lines;
-    }
+    if (threadIdx.x == 0) panel_starts[experts] = all_panels;
     __syncthreads();
-    return {row_starts, panel_starts, line_starts, experts, all_panels, most};
+    return {row_starts, panel_starts, experts, all_panels, most};
 }
 
 // The word of a panel's images of so many k-blocks where a chunk of a line begins.
@@ -149,7 +142,7 @@ struct Product {
 
 // What all blocks do.
 struct Work {
-    Rows<Global<const int>> rows;
+    Rows<Shared<const int>> rows;
     Product gate_up, down;
 
     // An array would stand in memory.
@@ -196,7 +189,7 @@ __device__ __forceinline__ void locate(Tile &tile, const Work &work, int number)
     tile.line_tile = in_group / in_this_group;
     tile.first_row = first_row + panel * height;
     tile.rows = int(smaller(height, rows - panel * height));
-    tile.first_line = all.line_starts[expert] + panel * height;
+    tile.first_line = first_line_of(all, expert) + panel * height;
     tile.lines = lines_of(tile.rows);
 }
 

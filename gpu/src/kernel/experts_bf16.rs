@@ -1,5 +1,6 @@
 //! `kernels/experts_bf16.cu`: both products in bf16 on Hopper's tensor cores.
 
+use super::gather_bf16::routes_at_once;
 use super::tiles_bf16::{EXPERTS_THREADS, line_tiles_of_down, line_tiles_of_gate_up, most_panels};
 use super::{Planned, buffer, buffer_if, float, int, named, step};
 use crate::error::INDEX_LIMIT;
@@ -9,13 +10,15 @@ use crate::{GpuError, Launch};
 
 const RING_BYTES: usize = 209 * 1024;
 
-/// `gathered_panels` are gathered before; this kernel gathers the rows of the others.
+/// `gathered_panels` are gathered before; this kernel gathers the rows of the others. It counts few assignments itself.
 pub(crate) fn experts_bf16(call: &Call, gathered_panels: usize) -> Planned {
+    let counts = routes_at_once(call);
     let args = [
         buffer(HIDDEN_STATES),
         buffer_if(gathered_panels < most_panels(call), ASSIGNMENT_OF),
         named("packed_rows", PACKED_TOKENS),
-        buffer(ROW_STARTS),
+        buffer_if(!counts, ROW_STARTS),
+        buffer_if(counts, ROUTER_INDICES),
         buffer(GATE_UP_PACKED),
         named("gate_up_bias", GATE_UP_PACKED_BIAS),
         buffer(DOWN_PACKED),
@@ -27,6 +30,9 @@ pub(crate) fn experts_bf16(call: &Call, gathered_panels: usize) -> Planned {
         int("intermediate", call.dims.intermediate),
         int("n_experts", call.dims.experts),
         int("top_k", call.dims.top_k),
+        int("assignments", call.assignments()),
+        int("first_expert", call.first_expert),
+        int("capacity", call.dims.capacity),
         int("gathered_panels", gathered_panels),
         float("alpha", call.activation.alpha),
         float("limit", call.activation.limit),

@@ -92,7 +92,7 @@ fn every_kernel_waits_for_the_earlier_ones_before_it_uses_an_array() {
     for head in heads() {
         let (_, kernel) = texts.split_once(&format!("\n{}(", head.kernel)).unwrap();
         let (_, body) = kernel.split_once(") {\n").unwrap();
-        let (before, _) = body.split_once("    wait_for_earlier_kernels();\n").unwrap();
+        let (before, _) = body.split_once("wait_for_earlier_kernels();\n").unwrap();
         assert!(
             !before.contains("\n}\n"),
             "{}: the wait is that of another kernel",
@@ -100,7 +100,10 @@ fn every_kernel_waits_for_the_earlier_ones_before_it_uses_an_array() {
         );
         let words: Vec<&str> = before.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
         for (name, kind) in head.parameters {
-            let uses = kind == Kind::Buffer && words.contains(&name);
+            // What chooses whether experts_bf16 waits: without row_starts it counts while route_gather_bf16 goes on, which
+            // lets it start once all that it needs for that is there.
+            let chooses = (head.kernel, name) == ("experts_bf16", "row_starts");
+            let uses = kind == Kind::Buffer && !chooses && words.contains(&name);
             assert!(!uses, "{}: {name} is used before the wait", head.kernel);
         }
     }

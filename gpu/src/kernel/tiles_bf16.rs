@@ -38,10 +38,14 @@ pub(crate) fn most_panels(call: &Call) -> usize {
     max_rows.min(max_rows.div_ceil(PANEL_ROWS) + call.dims.experts)
 }
 
-/// The most lines of all panels: the last panel of an expert is padded.
+/// The most lines of all panels.
 pub(crate) fn most_lines(call: &Call) -> usize {
-    let max_rows = call.max_rows();
-    max_rows + max_rows.min(call.dims.experts) * (LINES_UNIT - 1)
+    first_line(call.dims.experts, call.max_rows())
+}
+
+/// The first line of an expert's panels, after so many rows. The last panel of each expert before it may be padded.
+fn first_line(expert: usize, first_row: usize) -> usize {
+    (first_row + expert.min(first_row) * (LINES_UNIT - 1)).next_multiple_of(LINES_UNIT)
 }
 
 /// The part of a panel's image that has rows: lines of 128 bytes for a k-block.
@@ -56,12 +60,12 @@ pub(crate) struct Image {
 /// The images of the rows of all experts; none if the first rows of the experts do not ascend.
 pub(crate) fn images(row_starts: &[i32], width: usize) -> Option<Vec<Image>> {
     let mut images = Vec::new();
-    let mut first_line = 0;
-    for pair in row_starts.windows(2) {
+    for (expert, pair) in row_starts.windows(2).enumerate() {
         let (first, rows) = (usize::try_from(pair[0]).ok()?, pair[1].checked_sub(pair[0])?);
         let rows = usize::try_from(rows).ok()?;
         let panels = rows.div_ceil(PANEL_ROWS);
         let height = rows.div_ceil(panels.max(1)).next_multiple_of(LINES_UNIT);
+        let mut first_line = first_line(expert, first);
         for panel in 0..panels {
             let of_panel = height.min(rows - panel * height);
             let lines = of_panel.next_multiple_of(LINES_UNIT);

@@ -136,7 +136,7 @@ impl Exact {
         let value = if self.is_bf16 { 2 } else { 4 };
         let packed = |depth: u128| depth.next_multiple_of(64) * value;
         let packed_rows = if self.is_bf16 {
-            rows + rows.min(experts) * 15
+            (rows + rows.min(experts) * 15).next_multiple_of(16)
         } else {
             self.panels() * 128
         };
