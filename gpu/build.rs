@@ -26,7 +26,10 @@ mod emulator {
             .include("kernels")
             .include("emulator")
             .flag_if_supported("-ffp-contract=off")
-            .flag_if_supported("-Wno-unknown-pragmas");
+            .flag_if_supported("-Wno-unknown-pragmas")
+            // Each access asks for the running thread, a variable of each thread of the operating system. It is linked
+            // into the program, so its place is known when that starts, and no call has to look for it.
+            .flag_if_supported("-ftls-model=initial-exec");
         if env::var_os("CARGO_FEATURE_SELFTEST").is_some() {
             build.define("SIMT_SELFTEST", None);
         }

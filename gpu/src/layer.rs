@@ -98,7 +98,7 @@ impl CallLayer {
                 limit: f64::INFINITY,
                 up_offset: 0.0,
             }),
-            ActivationKind::Gelu | ActivationKind::GeluTanh | ActivationKind::ReluSquared => Err(GpuError::Layer {
+            _ => Err(GpuError::Layer {
                 expected: "the activation clamped-swiglu, silu or clamped-silu",
                 found: self.kind.to_string(),
             }),

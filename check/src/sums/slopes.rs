@@ -1,6 +1,6 @@
 //! What each direction does to the output of a case.
 
-use binned_experts_reference::{Activation, ActivationKind, Dims, WeightOn};
+use binned_experts_reference::{Activation, Dims, WeightOn};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
 
 use super::Direction;
@@ -153,11 +153,7 @@ impl Case<'_> {
             let (gate_bias, up_bias) = biases[i];
             change[Direction::Alpha as usize] = quotient(of(&alphas[0]), of(&alphas[1]));
             change[Direction::Limit as usize] = quotient(of(&limits[0]), of(&limits[1]));
-            change[Direction::Sigmoid as usize] = if kind == ActivationKind::ReluSquared {
-                0.0
-            } else {
-                value
-            };
+            change[Direction::Sigmoid as usize] = if plain.has_sigmoid() { value } else { 0.0 };
             change[Direction::Biases as usize] = along(gate_bias, up_bias);
             change[Direction::ActivationCut as usize] = cut(value, kept);
             let stored = rounded(value, kept);

@@ -34,7 +34,7 @@ fn goldens() -> Vec<(String, CaseFile)> {
         .iter()
         .map(|path| (name(path), read_case(path).unwrap()))
         .collect();
-    assert_eq!(goldens.len(), 37);
+    assert!(goldens.len() >= 37, "{}", goldens.len());
     goldens
 }
 

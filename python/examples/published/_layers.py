@@ -6,3 +6,5 @@ OUT_IN = "mixtral"
 # The layer of gpt-oss with a routing weight for each slot, and with projections [out,in] too.
 GPT_OSS_BY_SLOT = {"routing_weights": "by-slot"}
 GPT_OSS_OUT_IN = {"routing_weights": "by-slot", "projections": "out-in"}
+# The same with MXFP4 projections, as gpt-oss is published.
+GPT_OSS_MXFP4_BY_SLOT = {"routing_weights": "by-slot", "projections": "mxfp4"}

@@ -1,6 +1,6 @@
 """transformers: the experts of gpt-oss, ``GptOssExperts``, by each of its implementations (package transformers).
 
-Domain. Alpha and limit are set in its constructor. It has no capacity. "grouped_mm" wants rows of a multiple of 16
+Domain. Alpha and limit are those of its configuration. It has no capacity. "grouped_mm" wants rows of a multiple of 16
 bytes, so H and I are multiples of 8, and fewer than 1,024 groups. "eager" adds up the slots with ``index_add_``: on a
 GPU its atomics take subnormal sums as 0 in fp32, and in bf16 each slot rounds. Its products are PyTorch's, which may
 store parts of a sum in bf16. The second claim says both.
@@ -8,10 +8,10 @@ The whole layer is the project's own.
 """
 
 from functools import partial
-from types import SimpleNamespace
 
 import torch
 import transformers
+from transformers.models.gpt_oss import GptOssConfig
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
 
 from ._checks import Check
@@ -36,7 +36,8 @@ def moe(
     implementation="eager",
 ):
     experts, intermediate, hidden = down_proj.shape
-    config = SimpleNamespace(num_local_experts=experts, hidden_size=hidden, intermediate_size=intermediate)
+    sizes = {"num_local_experts": experts, "hidden_size": hidden, "intermediate_size": intermediate}
+    config = GptOssConfig(**sizes, num_hidden_layers=1)
     config._experts_implementation = implementation
     with torch.device("meta"):
         module = GptOssExperts(config)

@@ -13,8 +13,8 @@ use crate::tensor::{ElementType, power_of_two};
 /// At a gate of −d the activation is about 2^(−d · this): 1.702 / ln 2 and 1 / ln 2, rounded.
 const OF_SWIGLU: f64 = 2.4555;
 const OF_SILU: f64 = std::f64::consts::LOG2_E;
-/// 1 + erf and 1 + tanh cancel, which leaves less than 2^(− this).
-const OF_GELU: f64 = 24.0;
+/// Of others less than 2^(− this) is left: 1 + erf and 1 + tanh cancel, and max(gate, 0) is 0.
+const OF_OTHERS: f64 = 24.0;
 
 pub(super) struct LowGates {
     gentle: Gentle,
@@ -59,7 +59,7 @@ impl Values for LowGates {
         let bits = match self.activation {
             ActivationKind::ClampedSwiglu => OF_SWIGLU * self.depth(e),
             ActivationKind::Silu | ActivationKind::ClampedSilu => OF_SILU * self.depth(e),
-            ActivationKind::Gelu | ActivationKind::GeluTanh | ActivationKind::ReluSquared => OF_GELU,
+            _ => OF_OTHERS,
         };
         let size = power_of_two(-bits as i32);
         self.gentle.down_bias(e, h) * (half_of_experts(self.scale, e) * size)

@@ -21,6 +21,10 @@ impl GateFunction for Gelu {
         gate * phi(gate)
     }
 
+    fn has_sigmoid(&self) -> bool {
+        true
+    }
+
     fn slope(&self, gate: f64) -> f64 {
         let density = 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * (-0.5 * gate * gate).exp();
         phi(gate) + gate * density

@@ -17,6 +17,10 @@ impl GateFunction for GeluTanh {
         gate * share(gate)
     }
 
+    fn has_sigmoid(&self) -> bool {
+        true
+    }
+
     fn slope(&self, gate: f64) -> f64 {
         let share = share(gate);
         let inner = TWICE_ROOT * (1.0 + 3.0 * CUBED * gate * gate);

@@ -20,6 +20,9 @@ pub(super) trait GateFunction {
     /// f at a gate.
     fn value(&self, gate: f64) -> f64;
 
+    /// Whether f is the gate times a sigmoid, which may be Φ.
+    fn has_sigmoid(&self) -> bool;
+
     /// f' at a gate.
     fn slope(&self, gate: f64) -> f64;
 
@@ -83,6 +86,11 @@ impl ActivationFunction {
     /// The clamp; +∞ where there is none.
     pub(super) fn limit(&self) -> f64 {
         self.limit
+    }
+
+    /// Whether there is a sigmoid, which an engine may have too large.
+    pub(crate) fn has_sigmoid(&self) -> bool {
+        self.gate.has_sigmoid()
     }
 
     /// Whether there are ups.
@@ -160,13 +168,23 @@ mod tests {
     fn bad_numbers_are_those_of_pytorch() {
         for &kind in ActivationKind::ALL {
             assert!(of(kind, f64::NAN, 1.0).is_nan(), "{kind}");
-            assert_eq!(of(kind, f64::NEG_INFINITY, 1.0).is_nan(), kind.has_up(), "{kind}");
+            // −∞ times a sigmoid of 0.
+            let has_sigmoid = ActivationFunction::new(kind, Activation::GPT_OSS).has_sigmoid();
+            assert_eq!(of(kind, f64::NEG_INFINITY, 1.0).is_nan(), has_sigmoid, "{kind}");
             assert!(of(kind, f64::INFINITY, 1.0) > 2.0, "{kind}");
             assert_eq!(of(kind, 1.0, f64::NAN).is_nan(), kind.has_up(), "{kind}");
         }
     }
 
-    /// Near an argument, and far from it.
+    #[test]
+    fn a_sigmoid_lets_a_part_of_the_gate_pass() {
+        for &kind in ActivationKind::ALL {
+            let function = ActivationFunction::new(kind, Activation::GPT_OSS);
+            assert_eq!(function.has_sigmoid(), function.gate().value(1.0) < 1.0, "{kind}");
+        }
+    }
+
+    /// Near an argument, and far from it; not at 0, where a function may have a bend.
     #[test]
     fn slopes_and_moves_hold_everywhere() {
         for &kind in ActivationKind::ALL {
@@ -178,7 +196,7 @@ mod tests {
                 },
             );
             let gate = function.gate();
-            for at in (-1200..=1200).map(|at| f64::from(at) / 50.0) {
+            for at in (-1200..=1200).map(|at| (f64::from(at) + 0.5) / 50.0) {
                 let step = 1e-6;
                 let quotient = (gate.value(at + step) - gate.value(at - step)) / (2.0 * step);
                 assert!(

@@ -14,6 +14,10 @@ impl GateFunction for ReluSquared {
         positive * positive
     }
 
+    fn has_sigmoid(&self) -> bool {
+        false
+    }
+
     fn slope(&self, gate: f64) -> f64 {
         2.0 * gate.max(0.0)
     }

@@ -28,6 +28,10 @@ impl GateFunction for Swish {
         gate * self.sigmoid(gate)
     }
 
+    fn has_sigmoid(&self) -> bool {
+        true
+    }
+
     fn slope(&self, gate: f64) -> f64 {
         let sigmoid = self.sigmoid(gate);
         sigmoid * (1.0 + self.alpha * gate * (1.0 - sigmoid))

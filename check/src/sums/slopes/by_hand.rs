@@ -1,6 +1,6 @@
 //! What each direction does to an output of one token, one feature and one activation, worked by hand.
 
-use binned_experts_reference::Layer;
+use binned_experts_reference::{ActivationKind, Layer};
 use ndarray::{Array3, array};
 
 use super::*;
