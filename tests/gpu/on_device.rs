@@ -118,15 +118,22 @@ fn same_bits_on_device<T: PathElement>(problem: &Problem<T>) -> Result<bool, Fai
     Ok(true)
 }
 
-/// A tensor on the device that is given away.
+/// A tensor on the device that is given away while the stream still writes it.
 fn given<T: PathElement>(stream: &Arc<CudaStream>, values: impl Iterator<Item = T>) -> Result<CudaSlice<T>, Failed> {
     let bytes = bytes_of(values);
     let elements = bytes.len() / size_of::<T>();
     // The driver has no memory of no bytes.
-    let uploaded = stream.clone_htod(if bytes.is_empty() { &[0u8][..] } else { &bytes })?;
+    let room = stream.alloc_zeros::<u8>(bytes.len().max(1))?;
     #[expect(unsafe_code, reason = "cudarc does not know bf16 without a feature")]
     // SAFETY: it is an allocation of the stream's of that many elements, of which bytes of any value make one.
-    let given = unsafe { stream.upgrade_device_ptr(uploaded.leak(), elements) };
+    let mut given: CudaSlice<T> = unsafe { stream.upgrade_device_ptr(room.leak(), elements) };
+    if !bytes.is_empty() {
+        #[expect(unsafe_code, reason = "cudarc does not know bf16 without a feature")]
+        // SAFETY: an element has no other bytes.
+        let view = unsafe { given.transmute_mut::<u8>(bytes.len()) };
+        // Through the tensor itself, which then knows that it is written.
+        stream.memcpy_htod(&bytes, &mut view.expect("as many bytes as the elements have"))?;
+    }
     Ok(given)
 }
 
