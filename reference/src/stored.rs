@@ -7,8 +7,8 @@ use crate::memory::try_filled;
 use crate::problem::{expect_shape, local_expert};
 use crate::{Element, Error, ExpertWeights, Layer, Problem, ProjectionLayout, RoutingWeightLayout};
 
-/// The experts' weights in the layout of a [`Layer`]. Those that are stored in blocks are here values, from which
-/// [`Mxfp4`](crate::Mxfp4) makes blocks.
+/// The experts' weights in the layout of a [`Layer`]; those of the shared experts are as those of one expert. Those that are
+/// stored in blocks are here values, from which [`Mxfp4`](crate::Mxfp4) makes blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredWeights<T: Element> {
     /// `[E,H,2I]` or `[E,2I,H]`; I in place of 2I where the activation has no ups.
@@ -22,7 +22,7 @@ pub struct StoredWeights<T: Element> {
 }
 
 impl<T: Element> ExpertWeights<T> {
-    /// The weights in the layout of a layer.
+    /// The weights in the layout of a layer, without those of [shared experts](ExpertWeights::shared).
     pub fn stored(&self, layer: &Layer) -> StoredWeights<T> {
         let columns = layer.gate_up_columns(self.intermediate());
         let projection = |inner: Array3<T>| match layer.projections {
@@ -82,6 +82,11 @@ impl<T: Element> Problem<T> {
     /// The experts' weights in the layout of its layer.
     pub fn stored_weights(&self) -> StoredWeights<T> {
         self.weights().stored(self.layer())
+    }
+
+    /// The shared experts' weights in the layout of its layer.
+    pub fn stored_shared_weights(&self) -> Option<StoredWeights<T>> {
+        Some(self.weights().shared()?.stored(self.layer()))
     }
 
     /// The routing weights in the layout of its layer: `[B,S,E]`, or `[T,K]`, where a slot whose expert is not local has

@@ -161,6 +161,7 @@ impl From<LayerSpec> for Layer {
             bias_type: spec.bias_type,
             routing_weight_type: spec.routing_weight_type,
             output_type: spec.output_type,
+            shared_experts: 0,
         }
     }
 }
