@@ -4,7 +4,7 @@
     tools/transformers_goldens.py [FOLDER]      (default: tests/layers)
 
 The files are like those of layer_goldens.py. The modules get the ids and the weights of a routing; the router of a model
-and its shared experts are left out. They have no capacity, so nothing is dropped. Needs the packages torch, safetensors
+and its shared experts are left out; see shared_goldens.py. They have no capacity, so nothing is dropped. Needs the packages torch, safetensors
 and transformers; the files were written with transformers 5.24.
 """
 

@@ -1,7 +1,8 @@
 //! Shared experts, worked by hand.
 
 use binned_experts_reference::{
-    Element, Error, ExpertWeights, Layer, Problem, ProjectionLayout, TensorType, Trace, WeightOn, binned_experts_ref,
+    ActivationKind, Element, Error, ExpertWeights, Layer, Problem, ProjectionLayout, TensorType, Trace, WeightOn,
+    binned_experts_ref,
 };
 use half::bf16;
 use ndarray::{Array1, Array2, Array3, array};
@@ -11,7 +12,7 @@ const HALF: f32 = 1.0 / 256.0;
 
 /// The layer of a problem whose weights have no ups, two shared experts, and no wide tensor.
 const LAYER: Layer = Layer {
-    activation: binned_experts_reference::ActivationKind::ReluSquared,
+    activation: ActivationKind::ReluSquared,
     shared_experts: 2,
     ..Layer::GPT_OSS
 };
@@ -180,6 +181,26 @@ fn shared_weights_are_stored_in_the_layout_of_the_layer() {
     assert_eq!(stored.gate_up_proj, array![[[1.0], [2.0]]]);
     assert_eq!(stored.down_proj, array![[[3.0, 4.0]]]);
     assert_eq!(stored.down_proj_bias, Some(array![[5.0]]));
-    let read = ExpertWeights::from_stored(stored, &out_in).unwrap();
-    assert_eq!(read, expert(|value| value, &[1.0, 2.0], &[3.0, 4.0], 5.0));
+    let routed = || expert(|value| value, &[1.0], &[1.0], 0.0);
+    let mut wrong = stored.clone();
+    wrong.down_proj = Array3::zeros((1, 2, 1));
+    let error = routed().with_stored_shared(wrong, &out_in).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "shared_down_proj: expected shape [1, 1, 2], found [1, 2, 1]"
+    );
+    let with_ups = Layer {
+        activation: ActivationKind::Silu,
+        ..out_in
+    };
+    let mut odd = stored.clone();
+    odd.gate_up_proj = Array3::zeros((1, 3, 1));
+    let error = routed().with_stored_shared(odd, &with_ups).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "shared_gate_up_proj: expected a multiple of 2, found 3"
+    );
+    let read = routed().with_stored_shared(stored, &out_in).unwrap();
+    let expected = expert(|value| value, &[1.0, 2.0], &[3.0, 4.0], 5.0);
+    assert_eq!(read.shared(), Some(&expected));
 }
