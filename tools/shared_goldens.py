@@ -3,8 +3,8 @@
 
     tools/shared_goldens.py [FOLDER]      (default: tests/layers)
 
-The files are like those of layer_goldens.py. In place of its router a layer gets the ids and the weights of a routing; those
-that DeepSeek's router gives have its factor already. Nothing is dropped. Needs the packages torch, safetensors and
+The files are like those of layer_goldens.py. In place of its router a layer gets the ids and the weights of a routing;
+those that DeepSeek's router gives have its factor already. Nothing is dropped. Needs the packages torch, safetensors and
 transformers; the files were written with transformers 5.24.
 """
 

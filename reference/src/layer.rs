@@ -102,8 +102,8 @@ pub struct Layer {
     /// The type of the output.
     pub output_type: TensorType,
     /// Experts that every token passes through besides those of its slots, without a routing weight and whatever the
-    /// capacity. Together they are one expert whose intermediate size is so many times I. What comes out of it is rounded to
-    /// the element type and added to the sum over the slots, after the factor.
+    /// capacity. Together they are one expert whose intermediate size is so many times I. What comes out of it is
+    /// rounded to the element type and added to the sum over the slots, after the factor.
     pub shared_experts: usize,
 }
 

@@ -50,9 +50,10 @@ pub struct Problem<T: Element> {
 
 impl<T: Element> Problem<T> {
     /// Takes `hidden_states` `[B,S,H]`, `router_indices` `[B·S,K]`, the dense `routing_weights` `[B,S,E]`, the experts'
-    /// weights and the capacity C. The layer is [`Layer::GPT_OSS`], with relu² where the weights have no ups, with the shared
-    /// experts of the weights, and with wide routing weights and biases where a value is not one of the element type; alpha
-    /// and limit are [`Activation::GPT_OSS`], and equal experts keep ascending flat index, unless set otherwise.
+    /// weights and the capacity C. The layer is [`Layer::GPT_OSS`], with relu² where the weights have no ups, with the
+    /// shared experts of the weights, and with wide routing weights and biases where a value is not one of the element
+    /// type; alpha and limit are [`Activation::GPT_OSS`], and equal experts keep ascending flat index, unless set
+    /// otherwise.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::ZeroTopK`], [`Error::ExpertOutOfRange`], [`Error::TooLarge`] if a size beyond 2^20 has
@@ -181,11 +182,11 @@ impl<T: Element> Problem<T> {
     /// Replaces the kind of layer. The tensors of the problem stay as they are, whatever its layout.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the width of `gate_up_proj` is not that of the activation, [`Error::SharedExperts`] if the weights
-    /// are not those of its shared experts, [`Error::Bias`] if the layer has no biases and the weights have one that is not 0,
-    /// [`Error::NotOfElement`] if it has biases or routing weights of the element type and a value is none of it,
-    /// [`Error::Scale`] if its factor is not finite, [`Error::SharedInBlocks`] if it stores projections in blocks beside shared
-    /// experts, and the errors of [`Mxfp4::encode`] if blocks cannot hold these.
+    /// [`Error::Shape`] if the width of `gate_up_proj` is not that of the activation, [`Error::SharedExperts`] if the
+    /// weights are not those of its shared experts, [`Error::Bias`] if the layer has no biases and the weights have one
+    /// that is not 0, [`Error::NotOfElement`] if it has biases or routing weights of the element type and a value is
+    /// none of it, [`Error::Scale`] if its factor is not finite, [`Error::SharedInBlocks`] if it stores projections in
+    /// blocks beside shared experts, and the errors of [`Mxfp4::encode`] if blocks cannot hold these.
     pub fn with_layer(self, layer: Layer) -> Result<Problem<T>, Error> {
         let weights = &self.weights;
         let (experts, hidden, _) = weights.gate_up_proj().dim();

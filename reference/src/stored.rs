@@ -7,8 +7,8 @@ use crate::memory::try_filled;
 use crate::problem::{expect_shape, local_expert};
 use crate::{Element, Error, ExpertWeights, Layer, Problem, ProjectionLayout, RoutingWeightLayout};
 
-/// The experts' weights in the layout of a [`Layer`]; those of the shared experts are as those of one expert. Those that are
-/// stored in blocks are here values, from which [`Mxfp4`](crate::Mxfp4) makes blocks.
+/// The experts' weights in the layout of a [`Layer`]; those of the shared experts are as those of one expert. Those
+/// that are stored in blocks are here values, from which [`Mxfp4`](crate::Mxfp4) makes blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredWeights<T: Element> {
     /// `[E,H,2I]` or `[E,2I,H]`; I in place of 2I where the activation has no ups.

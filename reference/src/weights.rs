@@ -5,8 +5,8 @@ use ndarray::{Array2, Array3};
 use crate::problem::expect_shape;
 use crate::{Element, Error};
 
-/// The four weight tensors of the experts, and those of the shared experts where there are any. The biases are of the type that
-/// operations compute in, which holds those of the element type too.
+/// The four weight tensors of the experts, and those of the shared experts where there are any. The biases are of the
+/// type that operations compute in, which holds those of the element type too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpertWeights<T: Element> {
     gate_up_proj: Array3<T>,
@@ -67,8 +67,8 @@ impl<T: Element> ExpertWeights<T> {
         .fitting()
     }
 
-    /// With the weights of shared experts: those of one expert whose intermediate size is a multiple of I. A second call
-    /// replaces them.
+    /// With the weights of shared experts: those of one expert whose intermediate size is a multiple of I. A second
+    /// call replaces them.
     ///
     /// # Errors
     /// [`Error::Shape`] if they are not those of one expert with the same H, and with ups where the others have them;

@@ -81,7 +81,8 @@ impl Domain {
         })
     }
 
-    /// Whether a layer has parts that it takes: an activation, a place of the routing weight, types of tensors, shared experts.
+    /// Whether a layer has parts that it takes: an activation, a place of the routing weight, types of tensors, shared
+    /// experts.
     pub(super) fn admits_parts(&self, layer: &LayerSpec) -> Result<(), Outside> {
         listed("activation", &self.activation, layer.activation)?;
         listed("weight_on", &self.weight_on, layer.weight_on)?;

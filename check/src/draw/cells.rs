@@ -8,8 +8,8 @@ use super::numbers::Stream;
 use super::values::{Values, values};
 use crate::case::CaseSpec;
 
-/// The number, among all experts, of the one that the shared experts are as. No case has so many others. It is even and a
-/// multiple of 3, by which profiles tell experts apart.
+/// The number, among all experts, of the one that the shared experts are as. No case has so many others. It is even and
+/// a multiple of 3, by which profiles tell experts apart.
 const SHARED: usize = MAX_SIZE + 2;
 
 /// The hidden states, projections and biases of a case, by cell.

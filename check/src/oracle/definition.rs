@@ -1,8 +1,9 @@
 //! The oracle: the function by its definition, in f64.
 //!
-//! For each token and slot, the rank of the assignment among the earlier ones of its expert decides whether it is
-//! kept; a kept one adds weight · expert(x), or expert(weight · x). Shared experts are added for every token. There is no sort, there are no bins, and no code is shared with
-//! `binned-experts-reference`, which takes the steps of the PyTorch function.
+//! For each token and slot, the rank of the assignment among the earlier ones of its expert decides whether it is kept;
+//! a kept one adds weight · expert(x), or expert(weight · x). Shared experts are added for every token. There is no
+//! sort, there are no bins, and no code is shared with `binned-experts-reference`, which takes the steps of the PyTorch
+//! function.
 
 use binned_experts_reference::Dims;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};

@@ -33,8 +33,8 @@ pub struct Inputs {
     /// Flat indices of the assignments to local experts in the order in which the experts take them: ascending, or
     /// explicit.
     pub order: Vec<usize>,
-    /// The shared experts, as a case of their own: every token has them as its only expert (E = K = 1) with a weight of 1,
-    /// and nothing is dropped.
+    /// The shared experts, as a case of their own: every token has them as its only expert (E = K = 1) with a weight of
+    /// 1, and nothing is dropped.
     pub shared: Option<Box<Inputs>>,
 }
 

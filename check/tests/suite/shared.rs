@@ -11,10 +11,11 @@ use binned_experts_check::program::{case_tensors, parse_case, read_case, write_c
 use binned_experts_check::{
     AnyProblem, CaseElement, CaseSpec, CheckPlan, Domain, ElementType, Precision, Selection, Verdict, check_engine,
 };
-use binned_experts_reference::{Problem, TensorType, binned_experts_ref};
+use binned_experts_reference::{ActivationKind, Problem, TensorType, binned_experts_ref};
 use ndarray::{Array1, Array2};
 
-/// With and without biases and ups, in both layouts, with a factor, with the weight on the input, and with wide tensors.
+/// With and without biases and ups, in both layouts, with a factor, with the weight on the input, and with wide
+/// tensors.
 const LAYERS: &str = "layers = ['deepseek-v3-shared', 'llama4-shared', { shared_experts = 2 },
     { activation = 'relu-squared', bias = false, scale = 0.3, shared_experts = 3 },
     { activation = 'gelu', gate_up = 'concatenated', projections = 'out-in', shared_experts = 1 },
@@ -381,6 +382,11 @@ fn shared_experts_stay_in_a_smaller_case_only_where_they_matter() {
         shrink(&spec, verdict(), &domain, 2000, judge).spec.layer
     };
     assert_eq!(shrunk(|_| true), LayerSpec::default());
+    let silu = LayerSpec {
+        activation: ActivationKind::Silu,
+        ..LayerSpec::default()
+    };
+    assert_eq!(shrunk(|spec| spec.layer.activation == ActivationKind::Silu), silu);
     let shared = LayerSpec {
         shared_experts: 2,
         ..LayerSpec::default()

@@ -73,8 +73,8 @@ impl SharedBug {
         }
     }
 
-    /// What it multiplies the row of the shared experts with, or what goes into them, for each token; none where it computes
-    /// another case.
+    /// What it multiplies the row of the shared experts with, or what goes into them, for each token; none where it
+    /// computes another case.
     fn factors<T: CaseElement>(self, problem: &Problem<T>) -> Option<Vec<f64>> {
         let dims = problem.dims();
         let kept: Vec<usize> = (0..dims.experts)
@@ -141,8 +141,8 @@ impl SharedBug {
     }
 }
 
-/// For each column of the first product, gates and ups in turn, the one that is read for it where the gates and the ups of
-/// each shared expert are taken to be beside each other.
+/// For each column of the first product, gates and ups in turn, the one that is read for it where the gates and the ups
+/// of each shared expert are taken to be beside each other.
 fn one_by_one(layer: &Layer, inner: usize) -> Vec<usize> {
     let stored = layer.gate_up_columns(layer.shared_experts * inner);
     let place = |expert: usize, i: usize, is_up: usize| stored[2 * inner * expert + inner * is_up + i];
@@ -167,7 +167,8 @@ fn weighted<T: CaseElement>(problem: &Problem<T>, factors: &[f64]) -> Result<Pro
         .with_activation(problem.activation()))
 }
 
-/// The sum over the slots, and the row of another case's shared experts times a factor for each token, rounded as each is.
+/// The sum over the slots, and the row of another case's shared experts times a factor for each token, rounded as each
+/// is.
 fn added<T: CaseElement>(problem: &Problem<T>, other: &Problem<T>, factors: &[f64]) -> Result<Outcome, Error> {
     let routed = binned_experts_ref(&with_shared(problem, None, 0)?)?.output;
     let shared = binned_experts_ref(other)?.shared_output;

@@ -65,8 +65,8 @@ impl SumRoundings {
     }
 }
 
-/// The bound of value = scale · Σ row · weight + shared: the sum over the kept slots of a token, those of one expert next to each
-/// other, and what its shared experts give, with an error.
+/// The bound of value = scale · Σ row · weight + shared: the sum over the kept slots of a token, those of one expert
+/// next to each other, and what its shared experts give, with an error.
 pub(super) fn bound_with_shared(
     slots: &[Slot],
     (shared, error): (f64, f64),
@@ -75,14 +75,13 @@ pub(super) fn bound_with_shared(
     sum: SumRoundings,
 ) -> f64 {
     let of_slots = || slots.iter().map(|slot| slot.value * slot.weight);
-    if scale == 1.0 || slots.is_empty() {
-        let mut all = slots.to_vec();
-        all.push(Slot::plain(shared, error));
-        if is_exact(&all, value, sum) {
-            return 0.0;
-        }
-    }
     let routed = scale * of_slots().sum::<f64>();
+    let with_row = || [slots, &[Slot::plain(shared, error)]].concat();
+    // The sum over the slots is stored by itself.
+    let is_routed_exact = slots.is_empty() || (scale == 1.0 && is_exact(slots, routed, sum));
+    if is_routed_exact && is_exact(&with_row(), value, sum) {
+        return 0.0;
+    }
     let (of_routed, added) = if slots.is_empty() {
         (0.0, 0.0)
     } else {
@@ -243,6 +242,9 @@ mod tests {
         assert!(shared(&slots, (2.0, 0.5), 1.0, STORED) > 0.5);
         // 15 and 2^-10 are values of 10 bits, and their sum is none.
         assert!(shared(&slots, (1.0 / 1024.0, 0.0), 1.0, STORED) > 0.0);
+        // 1025 has eleven bits, and 1024 one.
+        let sum_of_more_bits = [slot(1024.0, 0.0, 1.0), slot(1.0, 0.0, 1.0)];
+        assert!(shared(&sum_of_more_bits, (-1.0, 0.0), 1.0, STORED) > 0.0);
         // A factor is rounded.
         assert!(shared(&slots, (2.0, 0.0), 2.0, STORED) > 0.0);
     }

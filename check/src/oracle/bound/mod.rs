@@ -69,9 +69,9 @@
 //! product and the factor, or the weights times the factor in place of them: 3 · u_store · |value|, or
 //! λ · u_store · |factor| · r.
 //!
-//! **Shared experts.** Their row has the bound of an expert's row. It is added to the sum over the slots, so that the bounds of
-//! both add up, and what is added is stored: u_store · |value|. An engine may add the slots to it one by one; each partial sum
-//! then has it as well, which adds λ · u · sqrt(K + 1) · |shared|.
+//! **Shared experts.** Their row has the bound of an expert's row. It is added to the sum over the slots, so that the
+//! bounds of both add up, and what is added is stored: u_store · |value|. An engine may add the slots to it one by one;
+//! each partial sum then has it as well, which adds λ · u · sqrt(K + 1) · |shared|.
 //!
 //! **Wide types.** A bias of a wide type is an exact term like any other, and its sum with the product is rounded to the
 //! element type. Beside a wide routing weight PyTorch rounds the product of a row and the weight to the wide type; serving
@@ -113,7 +113,8 @@
 //! - the terms carry no error: their factors are inputs, or have a bound of 0;
 //! - rounding the operands leaves them as they are;
 //! - each stored result is one of its type: the sum and the sum with its bias; over the slots, each row times its weight,
-//!   which is to be one of the element type beside a wide weight too, and the sum, with the row of shared experts as well;
+//!   which is to be one of the element type beside a wide weight too, and the sum, with and without the row of shared
+//!   experts;
 //! - the row of the first factor has few quanta, Σ|x| ≤ 2^11 · q_x. This is not needed, but tells at once that most rows
 //!   cannot be exact. It also lets an engine emulate products of f32 by tensor cores: x is then one operand of TF32, and
 //!   no product of low parts is left out.
