@@ -53,6 +53,14 @@ CASES = {
         torch.bfloat16,
         None,
     ),
+    "shared": ({"shared_experts": 2}, torch.float32, None),
+    "shared_scaled_bfloat16": (MIXTRAL | {"scale": 2.5, "shared_experts": 1}, torch.bfloat16, None),
+    "shared_relu_squared_float16": ({"activation": "relu-squared", "shared_experts": 1}, torch.float16, None),
+    "shared_wide_output_bfloat16": (
+        {"bias_type": "wide", "output_type": "wide", "projections": "out-in", "shared_experts": 2},
+        torch.bfloat16,
+        0,
+    ),
 }
 USUAL = {
     "activation": "clamped-swiglu",
@@ -65,6 +73,7 @@ USUAL = {
     "bias_type": "element",
     "routing_weight_type": "element",
     "output_type": "element",
+    "shared_experts": 0,
 }
 
 
@@ -94,6 +103,18 @@ def activate(x, layer):
     return functions[activation](gate) * up
 
 
+def expert(weights, x, layer):
+    """What an expert gives for x."""
+    dtype = x.dtype
+    for name in ("gate_up_proj", "down_proj"):
+        x = x @ (weights[name].T if layer["projections"] == "out-in" else weights[name])
+        if layer["bias"]:
+            x = (x + weights[name + "_bias"]).to(dtype)
+        if name == "gate_up_proj":
+            x = activate(x, layer)
+    return x
+
+
 def forward(case, layer, first):
     """The assignments in their order; an expert takes the first CAPACITY of its own.
 
@@ -108,30 +129,29 @@ def forward(case, layer, first):
     tokens = case["hidden_states"].reshape(TOKENS, HIDDEN)
     for token in range(TOKENS):
         for slot in range(TOP_K):
-            expert = int(case["router_indices"][token, slot]) - first
-            if not 0 <= expert < EXPERTS:
+            number = int(case["router_indices"][token, slot]) - first
+            if not 0 <= number < EXPERTS:
                 continue
-            taken[expert] += 1
-            if taken[expert] > CAPACITY:
+            taken[number] += 1
+            if taken[number] > CAPACITY:
                 continue
             by_slot = layer["routing_weights"] == "by-slot"
             weights = case["routing_weights"] if by_slot else case["routing_weights"].reshape(TOKENS, EXPERTS)
-            weight = weights[token, slot if by_slot else expert]
+            weight = weights[token, slot if by_slot else number]
             x = tokens[token]
             if on_input:
                 x = (x * weight).to(dtype)
-            for name in ("gate_up_proj", "down_proj"):
-                matrix = case[name][expert]
-                x = x @ (matrix.T if layer["projections"] == "out-in" else matrix)
-                if layer["bias"]:
-                    x = (x + case[name + "_bias"][expert]).to(dtype)
-                if name == "gate_up_proj":
-                    x = activate(x, layer)
+            own = {name: tensor[number] for name, tensor in case.items() if "proj" in name and "shared" not in name}
+            x = expert(own, x, layer)
             slots[token, slot] = x if on_input else x * weight
     output = slots.sum(dim=1, dtype=torch.promote_types(slots.dtype, output_type))
     if layer["scale"] != 1.0:
         output = output * layer["scale"]
-    return output.to(output_type).view_as(case["hidden_states"])
+    output = output.to(output_type)
+    if layer["shared_experts"] > 0:
+        shared = {name.removeprefix("shared_"): tensor for name, tensor in case.items() if name.startswith("shared_")}
+        output = output + expert(shared, tokens, layer)
+    return output.view_as(case["hidden_states"])
 
 
 def inputs(layer, dtype, first, seed):
@@ -165,6 +185,13 @@ def inputs(layer, dtype, first, seed):
         bias_type = type_of(dtype, layer["bias_type"])
         case["gate_up_proj_bias"] = normal(EXPERTS, width, dtype=bias_type)
         case["down_proj_bias"] = normal(EXPERTS, HIDDEN, dtype=bias_type)
+    shared = layer["shared_experts"]
+    if shared > 0:
+        case["shared_gate_up_proj"] = projection(HIDDEN, shared * width, 1.2)[0]
+        case["shared_down_proj"] = projection(shared * INNER, HIDDEN, 0.5)[0]
+        if layer["bias"]:
+            case["shared_gate_up_proj_bias"] = normal(shared * width, dtype=bias_type)
+            case["shared_down_proj_bias"] = normal(HIDDEN, dtype=bias_type)
     return case
 
 

@@ -3,9 +3,9 @@
 
     tools/transformers_goldens.py [FOLDER]      (default: tests/layers)
 
-The files are like those of layer_goldens.py. The modules get the ids and the weights of a routing; the router of a model
-and its shared experts are left out. They have no capacity, so nothing is dropped. Needs the packages torch, safetensors
-and transformers; the files were written with transformers 5.24.
+The files are like those of layer_goldens.py. The modules get the ids and the weights of a routing; the router of a
+model and its shared experts are left out; see shared_goldens.py. They have no capacity, so nothing is dropped. Needs
+the packages torch, safetensors and transformers; the files were written with transformers 5.24.
 """
 
 import json

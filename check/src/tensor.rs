@@ -5,8 +5,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use binned_experts_reference::{Activation, Bins, Dims, Element, Error, Layer, Problem, TensorType, Views};
-use ndarray::{Array, ArrayD, Dimension, NdFloat};
+use binned_experts_reference::{
+    Activation, Bins, Dims, Element, Error, ExpertWeights, Layer, Problem, TensorType, Views,
+};
+use ndarray::{Array, Array3, ArrayD, Dimension, NdFloat};
 use safetensors::Dtype;
 
 use crate::named::named_enum;
@@ -327,12 +329,16 @@ impl AnyProblem {
 }
 
 fn has_finite_inputs<T: CaseElement>(problem: &Problem<T>) -> bool {
-    let weights = problem.weights();
-    let values = [problem.hidden_states(), weights.gate_up_proj(), weights.down_proj()];
-    let biases = weights.gate_up_proj_bias().iter().chain(weights.down_proj_bias());
-    let mut wide = biases.chain(problem.routing_weights());
-    values.into_iter().flatten().all(|value| value.to_f64().is_finite())
-        && wide.all(|value| CaseElement::to_f64(*value).is_finite())
+    let is_finite = |value: &T::Wide| CaseElement::to_f64(*value).is_finite();
+    let is_plain = |array: &Array3<T>| array.iter().all(|value| value.to_f64().is_finite());
+    let are_plain = |weights: &ExpertWeights<T>| {
+        let mut biases = weights.gate_up_proj_bias().iter().chain(weights.down_proj_bias());
+        is_plain(weights.gate_up_proj()) && is_plain(weights.down_proj()) && biases.all(is_finite)
+    };
+    is_plain(problem.hidden_states())
+        && problem.routing_weights().iter().all(is_finite)
+        && are_plain(problem.weights())
+        && problem.weights().shared().is_none_or(are_plain)
 }
 
 /// 2^exponent, exactly, subnormal values included.

@@ -21,10 +21,12 @@ GELU_TANH = {"activation": "gelu-tanh", "projections": "out-in", "routing_weight
 CLAMPED_SILU = {"activation": "clamped-silu", "gate_up": "concatenated", "weight_on": "input"}
 # Routing weights, biases and the output in f32 beside bf16 and f16.
 WIDE = {"routing_weight_type": "wide", "bias_type": "wide", "output_type": "wide"}
+# Shared experts with biases.
+SHARED = {"shared_experts": 2}
 LAYERS = [
     *("gpt-oss", "gpt-oss-mxfp4", "gpt-oss-f32-biases", "mixtral", "mixtral-f32-weights"),
-    *("deepseek-v3", "llama4", "nemotron-h"),
-    *(GELU, GELU_TANH, CLAMPED_SILU, WIDE),
+    *("deepseek-v3", "deepseek-v3-shared", "llama4", "llama4-shared", "nemotron-h"),
+    *(GELU, GELU_TANH, CLAMPED_SILU, WIDE, SHARED),
 ]
 # Every case of them, of any element type, in any order, and with ids of experts that are not here.
 VIEWS = ["strided", "stepped", "offset", "transposed"]
@@ -42,6 +44,7 @@ USUAL = {
     "bias_type": "element",
     "routing_weight_type": "element",
     "output_type": "element",
+    "shared_experts": 0,
 }
 
 TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "U8": np.uint8}
@@ -122,11 +125,16 @@ def sort_by_expert(experts_of, experts):
     return np.argsort(experts_of, kind="stable")[: bins[-1] if experts > 0 else 0], bins
 
 
+def of_expert(case, name, expert):
+    """A tensor of an expert; None stands for the shared ones, which are as one."""
+    return case["shared_" + name] if expert is None else case[name][expert]
+
+
 def affine(case, name, expert, x, layer):
     """x times a projection of an expert, and its bias if the layer has one."""
-    matrix = case[name][expert]
+    matrix = of_expert(case, name, expert)
     product = x @ (matrix if layer["projections"] == "in-out" else matrix.T)
-    return product + case[name + "_bias"][expert] if layer["bias"] else product
+    return product + of_expert(case, name + "_bias", expert) if layer["bias"] else product
 
 
 def silu(x, alpha=1.0):
@@ -157,6 +165,12 @@ def activate(gate_up, layer, alpha, limit):
     return up * silu(gate)
 
 
+def expert_rows(case, expert, x, layer, alpha, limit):
+    """What an expert gives for each row of x."""
+    activated = activate(affine(case, "gate_up_proj", expert, x, layer), layer, alpha, limit)
+    return affine(case, "down_proj", expert, activated, layer)
+
+
 def slot_weights(case, experts_of, layer):
     """The routing weight of each slot, [T*K,1]; 0 where its expert is not here."""
     (tokens, top_k), experts = case["router_indices"].shape, len(case["gate_up_proj"])
@@ -179,10 +193,11 @@ def forward(case, capacity, layer, first, alpha, limit):
         if len(kept) > 0:
             on_input = layer["weight_on"] == "input"
             rows = x[kept // top_k] * weights[kept] if on_input else x[kept // top_k]
-            rows = activate(affine(case, "gate_up_proj", expert, rows, layer), layer, alpha, limit)
-            rows = affine(case, "down_proj", expert, rows, layer)
+            rows = expert_rows(case, expert, rows, layer, alpha, limit)
             slots[kept] = rows if on_input else rows * weights[kept]
     output = slots.reshape(tokens, top_k, x.shape[1]).sum(axis=1) * x.dtype.type(layer["scale"])
+    if layer["shared_experts"] > 0:
+        output += expert_rows(case, None, x, layer, alpha, limit)
     return output.reshape(case["hidden_states"].shape), order, bins
 
 

@@ -29,7 +29,8 @@ from torch.nn.functional import gelu, silu
 # Every layer and id; of the layers those of some models, by name, and one of each other activation, are drawn.
 LAYERS = [
     *("gpt-oss", "gpt-oss-mxfp4", "gpt-oss-f32-biases", "mixtral", "mixtral-f32-weights"),
-    *("deepseek-v3", "llama4", "nemotron-h"),
+    *("deepseek-v3", "deepseek-v3-shared", "llama4", "llama4-shared", "nemotron-h"),
+    {"shared_experts": 2},
     {"routing_weight_type": "wide", "bias_type": "wide", "output_type": "wide"},
     *({"activation": activation, "bias": False} for activation in ("gelu", "gelu-tanh", "clamped-silu")),
 ]
@@ -48,6 +49,7 @@ USUAL = {
     "bias_type": "element",
     "routing_weight_type": "element",
     "output_type": "element",
+    "shared_experts": 0,
 }
 # The values of the codes of MXFP4.
 CODES = [sign * value for sign in (1.0, -1.0) for value in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)]
@@ -73,6 +75,18 @@ def projected(case, name, x, layer):
     matrix = case[name] if layer["projections"] == "in-out" else case[name].transpose(1, 2)
     product = torch.bmm(x, matrix)
     return (product + case[name + "_bias"][:, None]).to(x.dtype) if layer["bias"] else product
+
+
+def expert_rows(case, x, layer, alpha, limit):
+    """What each expert gives for its rows of x [E,C,H]."""
+    activated = activate(projected(case, "gate_up_proj", x, layer), layer, alpha, limit)
+    return projected(case, "down_proj", activated, layer)
+
+
+def shared_experts(case):
+    """The weights of the shared experts, as those of one expert."""
+    shared = {name: tensor for name, tensor in case.items() if name.startswith("shared_")}
+    return {name.removeprefix("shared_"): tensor[None] for name, tensor in shared.items()}
 
 
 def dequantised(blocks, scales, dtype):
@@ -115,8 +129,7 @@ def forward(case, capacity, layer, first, alpha, limit):
     on_input = layer["weight_on"] == "input"
     rows = hidden_states[order // top_k]
     x[expert, row] = (rows * weights[order]).to(x.dtype) if on_input else rows
-    x = activate(projected(case, "gate_up_proj", x, layer), layer, alpha, limit)
-    x = projected(case, "down_proj", x, layer)
+    x = expert_rows(case, x, layer, alpha, limit)
 
     # Beside a wide weight a product is wide, and so is the sum; a wide output is one of rows of the element type too.
     output_type = wide_type(x.dtype) if layer["output_type"] == "wide" else x.dtype
@@ -125,7 +138,10 @@ def forward(case, capacity, layer, first, alpha, limit):
     slots[order] = rows
     output = slots.unflatten(0, (tokens, top_k)).sum(dim=1, dtype=torch.promote_types(rows.dtype, output_type))
     output = output * layer["scale"] if layer["scale"] != 1 else output
-    return output.to(output_type).view_as(case["hidden_states"])
+    output = output.to(output_type)
+    if layer["shared_experts"] > 0:
+        output = output + expert_rows(shared_experts(case), hidden_states[None], layer, alpha, limit)[0]
+    return output.view_as(case["hidden_states"])
 
 
 def read(path, device):

@@ -65,6 +65,12 @@ impl CallLayer {
                 found: "one of them wide".to_owned(),
             });
         }
+        if layer.shared_experts > 0 {
+            return Err(GpuError::Layer {
+                expected: "no shared experts",
+                found: layer.shared_experts.to_string(),
+            });
+        }
         match layer.weight_on {
             WeightOn::Output => Ok(CallLayer {
                 kind: layer.activation,
@@ -142,6 +148,24 @@ mod tests {
             let text = "layer: expected biases, routing weights and output of the element type, found one of them wide";
             assert_eq!(error.to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_layer_with_shared_experts_is_refused() {
+        let weights = || {
+            ExpertWeights::new(
+                Array3::<f32>::zeros((1, 1, 2)),
+                Array2::zeros((1, 2)),
+                Array3::zeros((1, 1, 1)),
+                Array2::zeros((1, 1)),
+            )
+            .unwrap()
+        };
+        let shared = weights().with_shared(weights()).unwrap();
+        let (x, weight) = (Array3::zeros((1, 1, 1)), Array3::ones((1, 1, 1)));
+        let problem = Problem::new(x, array![[0]], weight, shared, 1).unwrap();
+        let error = CallLayer::of(&problem).unwrap_err();
+        assert_eq!(error.to_string(), "layer: expected no shared experts, found 1");
     }
 
     #[test]

@@ -139,3 +139,41 @@ def test_a_case_has_the_types_of_its_layer():
     right = numpy.asarray(case.expected)
     assert case.compare(right.astype(numpy.float32)).agrees
     assert case.compare(right.astype(numpy.float16)).kind == "wrong-type"
+
+
+def with_shared(
+    hidden_states,
+    router_indices,
+    routing_weights,
+    gate_up_proj,
+    down_proj,
+    shared_gate_up_proj,
+    shared_gate_up_proj_bias,
+    shared_down_proj,
+    layer,
+):
+    """As mixtral, with a factor on the sum, and with shared experts, which have neither factor nor weight."""
+    routed = mixtral(hidden_states, router_indices, routing_weights, gate_up_proj, None, down_proj)
+    if "shared_experts" not in layer:
+        assert shared_gate_up_proj is None
+        return layer["scale"] * routed
+    assert shared_gate_up_proj_bias is None
+    assert len(shared_gate_up_proj) == layer["shared_experts"] * gate_up_proj.shape[1]
+    gate, up = numpy.split(hidden_states @ shared_gate_up_proj.T, 2, axis=-1)
+    shared = (gate / (1 + numpy.exp(-gate)) * up) @ shared_down_proj.T
+    return layer["scale"] * routed + shared
+
+
+def test_shared_experts_arrive_beside_the_others():
+    two = MIXTRAL | {"scale": 2.5, "shared_experts": 2}
+    layers = ["deepseek-v3", "deepseek-v3-shared", two]
+    run(with_shared, layers=layers).assert_agrees()
+    run(with_shared, cases=40, layers=layers, views=["strided", "transposed"]).assert_agrees()
+
+
+def test_a_function_that_does_not_name_shared_experts_is_wrong():
+    def without(hidden_states, router_indices, routing_weights, gate_up_proj, down_proj):
+        return mixtral(hidden_states, router_indices, 2.5 * routing_weights, gate_up_proj, None, down_proj)
+
+    run(without, cases=40, layers=["deepseek-v3"]).assert_agrees()
+    assert not run(without, cases=40, layers=["deepseek-v3-shared"]).agrees

@@ -18,6 +18,17 @@ pub struct Binned<T> {
 }
 
 impl<T: Element> Binned<T> {
+    /// The rows of one expert that has all of them.
+    pub(crate) fn of_one(rows: Array2<T>) -> Binned<T> {
+        let ends = vec![rows.nrows()];
+        Binned { rows, ends }
+    }
+
+    /// The rows of all experts.
+    pub(crate) fn into_rows(self) -> Array2<T> {
+        self.rows
+    }
+
     /// All kept rows, `[R,width]`.
     pub fn rows(&self) -> &Array2<T> {
         &self.rows

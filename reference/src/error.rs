@@ -80,6 +80,20 @@ pub enum Error {
         /// The factor, as text.
         found: String,
     },
+    /// A layer has another number of shared experts than its weights are of.
+    #[error("shared_experts: expected weights of {expected}, found those of {found}")]
+    SharedExperts {
+        /// The number of the layer.
+        expected: usize,
+        /// That of the weights.
+        found: usize,
+    },
+    /// A layer that stores projections in blocks has shared experts.
+    #[error("shared_experts: expected 0 where projections are stored in blocks, found {found}")]
+    SharedInBlocks {
+        /// Their number.
+        found: usize,
+    },
     /// A layer without biases has one that is not 0.
     #[error("{tensor}: expected 0 in a layer without biases, found another value for expert {expert}")]
     Bias {

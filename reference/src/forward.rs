@@ -21,6 +21,8 @@ pub struct Trace<T: Element> {
     pub expert_output: Binned<T>,
     /// The weight of each assignment, `[T·K]`; 0 where its expert is not local.
     pub selected_weights: Array1<T::Wide>,
+    /// What the shared experts give for every token, `[T,H]`; none where the layer has none.
+    pub shared_output: Option<Array2<T>>,
     /// The result, `[B,S,H]`, rounded to the layer's type of it.
     pub output: Array3<T::Wide>,
 }
@@ -63,7 +65,13 @@ pub fn binned_experts_ref<T: Element>(problem: &Problem<T>) -> Result<Trace<T>, 
     };
     let activated = activate(&gate_up, layer.activation, problem.activation())?;
     let expert_output = down(&activated, weights)?;
-    let output = output(&expert_output, &row_weights, problem)?
+    let shared_output = shared_output(problem)?;
+    let routed = routed_output(&expert_output, &row_weights, problem)?;
+    let output = match &shared_output {
+        None => routed,
+        Some(shared) => output_with_shared(routed, shared, layer.output_type),
+    };
+    let output = output
         .into_shape_with_order(problem.hidden_states().raw_dim())
         .map_err(|_| Error::SizeOverflow {
             what: "output",
@@ -76,12 +84,41 @@ pub fn binned_experts_ref<T: Element>(problem: &Problem<T>) -> Result<Trace<T>, 
         activated,
         expert_output,
         selected_weights,
+        shared_output,
         output,
     })
 }
 
+/// What the shared experts give for every token.
+fn shared_output<T: Element>(problem: &Problem<T>) -> Result<Option<Array2<T>>, Error> {
+    let Some(shared) = problem.weights().shared() else {
+        return Ok(None);
+    };
+    let all = Binned::of_one(rows(problem.hidden_states())?.into_owned());
+    let gate_up = gate_up(&all, shared)?;
+    let activated = activate(&gate_up, problem.layer().activation, problem.activation())?;
+    Ok(Some(down(&activated, shared)?.into_rows()))
+}
+
+/// The sum of what the slots and what the shared experts give, rounded to the type of the output.
+fn output_with_shared<T: Element>(
+    routed: Array2<T::Wide>,
+    shared: &Array2<T>,
+    output_type: TensorType,
+) -> Array2<T::Wide> {
+    let mut output = routed;
+    output.zip_mut_with(shared, |sum, shared| {
+        let wide = *sum + shared.widen();
+        *sum = match output_type {
+            TensorType::Element => T::narrow(wide).widen(),
+            TensorType::Wide => wide,
+        };
+    });
+    output
+}
+
 /// The sum over the slots, rounded to the layer's type of the output.
-fn output<T: Element>(
+fn routed_output<T: Element>(
     rows: &Binned<T>,
     weights: &Array1<T::Wide>,
     problem: &Problem<T>,

@@ -101,6 +101,10 @@ pub struct Layer {
     pub routing_weight_type: TensorType,
     /// The type of the output.
     pub output_type: TensorType,
+    /// Experts that every token passes through besides those of its slots, without a routing weight and whatever the
+    /// capacity. Together they are one expert whose intermediate size is so many times I. What comes out of it is
+    /// rounded to the element type and added to the sum over the slots, after the factor.
+    pub shared_experts: usize,
 }
 
 impl Layer {
@@ -116,6 +120,7 @@ impl Layer {
         bias_type: TensorType::Element,
         routing_weight_type: TensorType::Element,
         output_type: TensorType::Element,
+        shared_experts: 0,
     };
 
     /// The width of the first product of an intermediate size: 2·I, or I where the activation has no ups.

@@ -15,8 +15,8 @@
 //! | [`binned_scatter`] | `[T,H]` | Σ over the slots, in slot order, of row · routing weight; dropped ones are 0 |
 //!
 //! Layers of other models have another activation, no biases, the routing weight on what goes into an expert, a factor
-//! on the sum, or tensors in another layout or type: see [`Layer`]. Of the experts of other ranks of an expert-parallel program
-//! nothing is added: see [`Problem::of_rank`].
+//! on the sum, shared experts, or tensors in another layout or type: see [`Layer`]. Of the experts of other ranks of an
+//! expert-parallel program nothing is added: see [`Problem::of_rank`].
 //!
 //! [`binned_experts_ref`] runs them on a [`Problem`] and returns every intermediate result in a [`Trace`]. Rows that
 //! PyTorch pads with zeros are not stored; see [`Binned`].

@@ -50,9 +50,10 @@ pub struct Problem<T: Element> {
 
 impl<T: Element> Problem<T> {
     /// Takes `hidden_states` `[B,S,H]`, `router_indices` `[B·S,K]`, the dense `routing_weights` `[B,S,E]`, the experts'
-    /// weights and the capacity C. The layer is [`Layer::GPT_OSS`], with relu² where the weights have no ups, and with wide
-    /// routing weights and biases where a value is not one of the element type; alpha and limit are
-    /// [`Activation::GPT_OSS`], and equal experts keep ascending flat index, unless set otherwise.
+    /// weights and the capacity C. The layer is [`Layer::GPT_OSS`], with relu² where the weights have no ups, with the
+    /// shared experts of the weights, and with wide routing weights and biases where a value is not one of the element
+    /// type; alpha and limit are [`Activation::GPT_OSS`], and equal experts keep ascending flat index, unless set
+    /// otherwise.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::ZeroTopK`], [`Error::ExpertOutOfRange`], [`Error::TooLarge`] if a size beyond 2^20 has
@@ -141,6 +142,8 @@ impl<T: Element> Problem<T> {
         }
         checked_product("gathered", &[tokens, top_k, hidden, size_of::<T>()])?;
         checked_product("gate_up", &[tokens, top_k, intermediate, 2, size_of::<T>()])?;
+        let shared = weights.shared().map_or(0, ExpertWeights::intermediate);
+        checked_product("gate_up of the shared experts", &[tokens, shared, 2, size_of::<T>()])?;
         let expert_of = expert_of(router_indices.view(), experts)?;
         let activation = if weights.has_ups() {
             ActivationKind::ClampedSwiglu
@@ -159,6 +162,7 @@ impl<T: Element> Problem<T> {
                 activation,
                 bias_type: type_of(weights.has_biases_of_element()),
                 routing_weight_type: type_of(routing_weights.iter().copied().all(T::holds)),
+                shared_experts: weights.shared_experts(),
                 ..Layer::GPT_OSS
             },
             hidden_states,
@@ -178,10 +182,11 @@ impl<T: Element> Problem<T> {
     /// Replaces the kind of layer. The tensors of the problem stay as they are, whatever its layout.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the width of `gate_up_proj` is not that of the activation, [`Error::Bias`] if the layer has no
-    /// biases and the weights have one that is not 0, [`Error::NotOfElement`] if it has biases or routing weights of the
-    /// element type and a value is none of it, [`Error::Scale`] if its factor is not finite, and the errors of
-    /// [`Mxfp4::encode`] if it stores projections in blocks that cannot hold these.
+    /// [`Error::Shape`] if the width of `gate_up_proj` is not that of the activation, [`Error::SharedExperts`] if the
+    /// weights are not those of its shared experts, [`Error::Bias`] if the layer has no biases and the weights have one
+    /// that is not 0, [`Error::NotOfElement`] if it has biases or routing weights of the element type and a value is
+    /// none of it, [`Error::Scale`] if its factor is not finite, [`Error::SharedInBlocks`] if it stores projections in
+    /// blocks beside shared experts, and the errors of [`Mxfp4::encode`] if blocks cannot hold these.
     pub fn with_layer(self, layer: Layer) -> Result<Problem<T>, Error> {
         let weights = &self.weights;
         let (experts, hidden, _) = weights.gate_up_proj().dim();
@@ -191,13 +196,10 @@ impl<T: Element> Problem<T> {
             &[experts, hidden, width],
             weights.gate_up_proj().shape(),
         )?;
-        if !layer.has_bias {
-            expect_zeros("gate_up_proj_bias", weights.gate_up_proj_bias())?;
-            expect_zeros("down_proj_bias", weights.down_proj_bias())?;
-        }
-        if layer.bias_type == TensorType::Element {
-            expect_of_element::<T, _>("gate_up_proj_bias", weights.gate_up_proj_bias())?;
-            expect_of_element::<T, _>("down_proj_bias", weights.down_proj_bias())?;
+        expect_shared(&layer, weights)?;
+        expect_biases(&layer, weights, ["gate_up_proj_bias", "down_proj_bias"])?;
+        if let Some(shared) = weights.shared() {
+            expect_biases(&layer, shared, ["shared_gate_up_proj_bias", "shared_down_proj_bias"])?;
         }
         if layer.routing_weight_type == TensorType::Element {
             expect_of_element::<T, _>("routing_weights", &self.routing_weights)?;
@@ -358,6 +360,38 @@ pub(crate) fn expect_shape(tensor: &'static str, expected: &[usize], found: &[us
         expected: expected.to_vec(),
         found: found.to_vec(),
     })
+}
+
+/// Refuses weights of another number of shared experts, and shared experts beside blocks.
+fn expect_shared<T: Element>(layer: &Layer, weights: &ExpertWeights<T>) -> Result<(), Error> {
+    let expected = layer.shared_experts;
+    let inner = weights.shared().map_or(0, ExpertWeights::intermediate);
+    let is_there = weights.shared().is_some() == (expected > 0);
+    if !is_there || weights.intermediate().checked_mul(expected) != Some(inner) {
+        let found = weights.shared_experts();
+        return Err(Error::SharedExperts { expected, found });
+    }
+    if expected > 0 && layer.projections == ProjectionLayout::Mxfp4 {
+        return Err(Error::SharedInBlocks { found: expected });
+    }
+    Ok(())
+}
+
+/// Refuses biases that a layer does not have.
+fn expect_biases<T: Element>(
+    layer: &Layer,
+    weights: &ExpertWeights<T>,
+    [gate_up, down]: [&'static str; 2],
+) -> Result<(), Error> {
+    if !layer.has_bias {
+        expect_zeros(gate_up, weights.gate_up_proj_bias())?;
+        expect_zeros(down, weights.down_proj_bias())?;
+    }
+    if layer.bias_type == TensorType::Element {
+        expect_of_element::<T, _>(gate_up, weights.gate_up_proj_bias())?;
+        expect_of_element::<T, _>(down, weights.down_proj_bias())?;
+    }
+    Ok(())
 }
 
 /// Refuses a bias that is not 0.

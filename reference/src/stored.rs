@@ -7,8 +7,8 @@ use crate::memory::try_filled;
 use crate::problem::{expect_shape, local_expert};
 use crate::{Element, Error, ExpertWeights, Layer, Problem, ProjectionLayout, RoutingWeightLayout};
 
-/// The experts' weights in the layout of a [`Layer`]. Those that are stored in blocks are here values, from which
-/// [`Mxfp4`](crate::Mxfp4) makes blocks.
+/// The experts' weights in the layout of a [`Layer`]; those of the shared experts are as those of one expert. Those
+/// that are stored in blocks are here values, from which [`Mxfp4`](crate::Mxfp4) makes blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredWeights<T: Element> {
     /// `[E,H,2I]` or `[E,2I,H]`; I in place of 2I where the activation has no ups.
@@ -21,8 +21,30 @@ pub struct StoredWeights<T: Element> {
     pub down_proj_bias: Option<Array2<T::Wide>>,
 }
 
+/// What errors call the tensors.
+struct Names {
+    gate_up_proj: &'static str,
+    gate_up_proj_bias: &'static str,
+    down_proj: &'static str,
+    down_proj_bias: &'static str,
+}
+
+const ROUTED: Names = Names {
+    gate_up_proj: "gate_up_proj",
+    gate_up_proj_bias: "gate_up_proj_bias",
+    down_proj: "down_proj",
+    down_proj_bias: "down_proj_bias",
+};
+
+const SHARED: Names = Names {
+    gate_up_proj: "shared_gate_up_proj",
+    gate_up_proj_bias: "shared_gate_up_proj_bias",
+    down_proj: "shared_down_proj",
+    down_proj_bias: "shared_down_proj_bias",
+};
+
 impl<T: Element> ExpertWeights<T> {
-    /// The weights in the layout of a layer.
+    /// The weights in the layout of a layer, without those of [shared experts](ExpertWeights::shared).
     pub fn stored(&self, layer: &Layer) -> StoredWeights<T> {
         let columns = layer.gate_up_columns(self.intermediate());
         let projection = |inner: Array3<T>| match layer.projections {
@@ -44,12 +66,36 @@ impl<T: Element> ExpertWeights<T> {
     /// [`Error::OddGateUp`] if there are ups and the width of `gate_up_proj` is odd, [`Error::Shape`] if another tensor
     /// does not fit it.
     pub fn from_stored(stored: StoredWeights<T>, layer: &Layer) -> Result<ExpertWeights<T>, Error> {
+        let odd = |found| Error::OddGateUp { found };
+        ExpertWeights::read(stored, layer, &ROUTED, odd)
+    }
+
+    /// With the weights of shared experts in the layout of a layer, as those of one expert.
+    ///
+    /// # Errors
+    /// [`Error::BlockSize`] if there are ups and the width of `shared_gate_up_proj` is odd, [`Error::Shape`] if another
+    /// tensor does not fit it, and as [`with_shared`](ExpertWeights::with_shared).
+    pub fn with_stored_shared(self, stored: StoredWeights<T>, layer: &Layer) -> Result<ExpertWeights<T>, Error> {
+        let odd = |found| Error::BlockSize {
+            what: SHARED.gate_up_proj,
+            block: 2,
+            found,
+        };
+        self.with_shared(ExpertWeights::read(stored, layer, &SHARED, odd)?)
+    }
+
+    fn read(
+        stored: StoredWeights<T>,
+        layer: &Layer,
+        names: &Names,
+        odd: impl FnOnce(usize) -> Error,
+    ) -> Result<ExpertWeights<T>, Error> {
         let is_in_out = layer.projections == ProjectionLayout::InOut;
         let (experts, first, second) = stored.gate_up_proj.dim();
         let (hidden, width) = if is_in_out { (first, second) } else { (second, first) };
         let per_gate = layer.activation.columns();
         if !width.is_multiple_of(per_gate) {
-            return Err(Error::OddGateUp { found: width });
+            return Err(odd(width));
         }
         let intermediate = width / per_gate;
         let down = if is_in_out {
@@ -57,13 +103,13 @@ impl<T: Element> ExpertWeights<T> {
         } else {
             [experts, hidden, intermediate]
         };
-        expect_shape("down_proj", &down, stored.down_proj.shape())?;
+        expect_shape(names.down_proj, &down, stored.down_proj.shape())?;
         let bias = |name, found: Option<Array2<T::Wide>>, width: usize| {
             let bias = found.unwrap_or_else(|| Array2::from_elem((experts, width), T::ZERO.widen()));
             expect_shape(name, &[experts, width], bias.shape()).map(|()| bias)
         };
-        let gate_up_proj_bias = bias("gate_up_proj_bias", stored.gate_up_proj_bias, width)?;
-        let down_proj_bias = bias("down_proj_bias", stored.down_proj_bias, hidden)?;
+        let gate_up_proj_bias = bias(names.gate_up_proj_bias, stored.gate_up_proj_bias, width)?;
+        let down_proj_bias = bias(names.down_proj_bias, stored.down_proj_bias, hidden)?;
 
         let places = layer.gate_up_places(intermediate);
         let projection = |outer: Array3<T>| if is_in_out { outer } else { transposed(&outer) };
@@ -82,6 +128,11 @@ impl<T: Element> Problem<T> {
     /// The experts' weights in the layout of its layer.
     pub fn stored_weights(&self) -> StoredWeights<T> {
         self.weights().stored(self.layer())
+    }
+
+    /// The shared experts' weights in the layout of its layer.
+    pub fn stored_shared_weights(&self) -> Option<StoredWeights<T>> {
+        Some(self.weights().shared()?.stored(self.layer()))
     }
 
     /// The routing weights in the layout of its layer: `[B,S,E]`, or `[T,K]`, where a slot whose expert is not local has

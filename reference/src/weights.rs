@@ -5,8 +5,8 @@ use ndarray::{Array2, Array3};
 use crate::problem::expect_shape;
 use crate::{Element, Error};
 
-/// The four weight tensors of the experts. The biases are of the type that operations compute in, which holds those of the
-/// element type too.
+/// The four weight tensors of the experts, and those of the shared experts where there are any. The biases are of the
+/// type that operations compute in, which holds those of the element type too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpertWeights<T: Element> {
     gate_up_proj: Array3<T>,
@@ -14,6 +14,7 @@ pub struct ExpertWeights<T: Element> {
     down_proj: Array3<T>,
     down_proj_bias: Array2<T::Wide>,
     has_ups: bool,
+    shared: Option<Box<ExpertWeights<T>>>,
 }
 
 impl<T: Element> ExpertWeights<T> {
@@ -39,6 +40,7 @@ impl<T: Element> ExpertWeights<T> {
             down_proj,
             down_proj_bias,
             has_ups: true,
+            shared: None,
         }
         .fitting()
     }
@@ -60,8 +62,32 @@ impl<T: Element> ExpertWeights<T> {
             down_proj,
             down_proj_bias,
             has_ups: false,
+            shared: None,
         }
         .fitting()
+    }
+
+    /// With the weights of shared experts: those of one expert whose intermediate size is a multiple of I. A second
+    /// call replaces them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they are not those of one expert with the same H, and with ups where the others have them;
+    /// [`Error::BlockSize`] if their intermediate size is no multiple of I, or 0 where I is not.
+    pub fn with_shared(self, shared: ExpertWeights<T>) -> Result<ExpertWeights<T>, Error> {
+        let (hidden, intermediate, inner) = (self.hidden(), self.intermediate(), shared.intermediate());
+        let width = if self.has_ups { inner.saturating_mul(2) } else { inner };
+        expect_shape("shared_gate_up_proj", &[1, hidden, width], shared.gate_up_proj.shape())?;
+        if !inner.is_multiple_of(intermediate) || (inner == 0) != (intermediate == 0) {
+            return Err(Error::BlockSize {
+                what: "intermediate of the shared experts",
+                block: intermediate,
+                found: inner,
+            });
+        }
+        Ok(ExpertWeights {
+            shared: Some(Box::new(ExpertWeights { shared: None, ..shared })),
+            ..self
+        })
     }
 
     /// The weights, if the other tensors fit the first.
@@ -99,10 +125,22 @@ impl<T: Element> ExpertWeights<T> {
         &self.down_proj_bias
     }
 
+    /// The shared experts, as one expert.
+    pub fn shared(&self) -> Option<&ExpertWeights<T>> {
+        self.shared.as_deref()
+    }
+
+    /// The number of shared experts; where I is 0, 1 or none.
+    pub fn shared_experts(&self) -> usize {
+        let number = |shared: &ExpertWeights<T>| shared.intermediate().checked_div(self.intermediate()).unwrap_or(1);
+        self.shared().map_or(0, number)
+    }
+
     /// Whether every bias is a value of the element type.
     pub fn has_biases_of_element(&self) -> bool {
         let biases = self.gate_up_proj_bias.iter().chain(&self.down_proj_bias);
-        biases.copied().all(T::holds)
+        let is_of_shared = || self.shared().is_none_or(ExpertWeights::has_biases_of_element);
+        biases.copied().all(T::holds) && is_of_shared()
     }
 
     /// H.

@@ -125,6 +125,7 @@ impl<M: Machine> Engine for PipelineEngine<M> {
             bias_type: Some(vec![TensorType::Element]),
             routing_weight_type: Some(vec![TensorType::Element]),
             output_type: Some(vec![TensorType::Element]),
+            shared_experts: Some(false),
             foreign: Some(Taken::Any),
             ..Domain::default()
         }

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use libtest_mimic::Trial;
 use predicates::str::contains;
 
-use crate::planted::{BlockBug, Bug, LayerBug, Misbehaviour, TypeBug, ViewBug, name_of};
+use crate::planted::{BlockBug, Bug, LayerBug, Misbehaviour, SharedBug, TypeBug, ViewBug, name_of};
 use crate::runner::{binned_experts, check, check_program, planted};
 use crate::trials::{named, trial};
 
@@ -118,6 +118,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     for &bug in LayerBug::value_variants() {
         trials.push(named(
             format!("wrong_engines::layer_bug::{}", name_of(bug)),
+            &[],
+            move || is_found_inside(bug, bug.needs()),
+        ));
+    }
+    for &bug in SharedBug::value_variants() {
+        trials.push(named(
+            format!("wrong_engines::shared_bug::{}", name_of(bug)),
             &[],
             move || is_found_inside(bug, bug.needs()),
         ));

@@ -54,11 +54,14 @@ pub struct LayerSpec {
     /// The type of the output.
     #[serde(with = "by_name", skip_serializing_if = "is_usual")]
     pub output_type: TensorType,
+    /// Experts that every token passes through besides those of its slots. There are none beside blocks.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub shared_experts: usize,
 }
 
 impl LayerSpec {
     /// Layers of published models, as most kernels for them have the tensors.
-    pub const NAMED: [(&'static str, LayerSpec); 8] = [
+    pub const NAMED: [(&'static str, LayerSpec); 10] = [
         ("gpt-oss", LayerSpec::GPT_OSS),
         (
             "gpt-oss-mxfp4",
@@ -84,11 +87,18 @@ impl LayerSpec {
         ),
         ("deepseek-v3", LayerSpec::scaled(2.5)),
         (
-            "llama4",
+            "deepseek-v3-shared",
             LayerSpec {
-                projections: ProjectionLayout::InOut,
-                weight_on: WeightOn::Input,
-                ..LayerSpec::MIXTRAL
+                shared_experts: 1,
+                ..LayerSpec::scaled(2.5)
+            },
+        ),
+        ("llama4", LayerSpec::LLAMA4),
+        (
+            "llama4-shared",
+            LayerSpec {
+                shared_experts: 1,
+                ..LayerSpec::LLAMA4
             },
         ),
         (
@@ -112,6 +122,7 @@ impl LayerSpec {
         bias_type: TensorType::Element,
         routing_weight_type: TensorType::Element,
         output_type: TensorType::Element,
+        shared_experts: 0,
     };
 
     pub(super) const MIXTRAL: LayerSpec = LayerSpec {
@@ -121,6 +132,12 @@ impl LayerSpec {
         projections: ProjectionLayout::OutIn,
         routing_weights: RoutingWeightLayout::BySlot,
         ..LayerSpec::GPT_OSS
+    };
+
+    const LLAMA4: LayerSpec = LayerSpec {
+        projections: ProjectionLayout::InOut,
+        weight_on: WeightOn::Input,
+        ..LayerSpec::MIXTRAL
     };
 
     /// That of Mixtral with a factor on the sum.
@@ -161,6 +178,7 @@ impl From<LayerSpec> for Layer {
             bias_type: spec.bias_type,
             routing_weight_type: spec.routing_weight_type,
             output_type: spec.output_type,
+            shared_experts: spec.shared_experts,
         }
     }
 }
@@ -178,6 +196,7 @@ impl From<Layer> for LayerSpec {
             bias_type: layer.bias_type,
             routing_weight_type: layer.routing_weight_type,
             output_type: layer.output_type,
+            shared_experts: layer.shared_experts,
         }
     }
 }
@@ -201,6 +220,7 @@ impl fmt::Display for LayerSpec {
             (self.routing_weight_type != usual.routing_weight_type)
                 .then(|| format!("{} routing weights", self.routing_weight_type)),
             (self.output_type != usual.output_type).then(|| format!("{} output", self.output_type)),
+            (self.shared_experts > 0).then(|| format!("{} shared", self.shared_experts)),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(&parts.join(" + "))
@@ -237,6 +257,7 @@ struct Fields {
     routing_weight_type: TensorType,
     #[serde(with = "by_name")]
     output_type: TensorType,
+    shared_experts: usize,
 }
 
 impl Default for Fields {
@@ -252,6 +273,7 @@ impl Default for Fields {
             bias_type,
             routing_weight_type,
             output_type,
+            shared_experts,
         } = LayerSpec::GPT_OSS;
         Fields {
             activation,
@@ -264,6 +286,7 @@ impl Default for Fields {
             bias_type,
             routing_weight_type,
             output_type,
+            shared_experts,
         }
     }
 }
@@ -289,6 +312,12 @@ impl<'de> Deserialize<'de> for LayerSpec {
                         fields.scale
                     )));
                 }
+                if fields.shared_experts > 0 && fields.projections.block() > 1 {
+                    return Err(wrong(&format!(
+                        "shared_experts: expected 0 where projections are stored in blocks, found {}",
+                        fields.shared_experts
+                    )));
+                }
                 Ok(LayerSpec {
                     activation: fields.activation,
                     gate_up: fields.gate_up,
@@ -300,6 +329,7 @@ impl<'de> Deserialize<'de> for LayerSpec {
                     bias_type: fields.bias_type,
                     routing_weight_type: fields.routing_weight_type,
                     output_type: fields.output_type,
+                    shared_experts: fields.shared_experts,
                 })
             }
         }

@@ -207,6 +207,12 @@ impl CaseSpec {
         self.batch * self.sequence
     }
 
+    /// The intermediate size of the shared experts, as one; none where there are none.
+    pub(crate) fn shared_intermediate(&self) -> Option<usize> {
+        let number = self.layer.shared_experts;
+        (number > 0).then(|| number.saturating_mul(self.intermediate))
+    }
+
     /// The id of the first local expert.
     pub(crate) fn first_expert(&self) -> usize {
         self.foreign.map_or(0, |foreign| foreign.first_expert)

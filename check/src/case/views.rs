@@ -32,6 +32,10 @@ named_enum! {
         DownProjScales = "down_proj_scales",
         /// The second bias.
         DownProjBias = "down_proj_bias",
+        /// The first projection of the shared experts.
+        SharedGateUpProj = "shared_gate_up_proj",
+        /// Their second projection.
+        SharedDownProj = "shared_down_proj",
     }
 }
 
@@ -84,6 +88,7 @@ impl CaseSpec {
                 has_blocks
             }
             Viewed::GateUpProjBias | Viewed::DownProjBias => has_bias,
+            Viewed::SharedGateUpProj | Viewed::SharedDownProj => self.layer.shared_experts > 0,
         };
         Viewed::ALL.iter().copied().filter(has).collect()
     }

@@ -81,7 +81,8 @@ impl Domain {
         })
     }
 
-    /// Whether a layer has parts that it takes: an activation, a place of the routing weight, types of tensors.
+    /// Whether a layer has parts that it takes: an activation, a place of the routing weight, types of tensors, shared
+    /// experts.
     pub(super) fn admits_parts(&self, layer: &LayerSpec) -> Result<(), Outside> {
         listed("activation", &self.activation, layer.activation)?;
         listed("weight_on", &self.weight_on, layer.weight_on)?;
@@ -91,7 +92,11 @@ impl Domain {
             &self.routing_weight_type,
             layer.routing_weight_type,
         )?;
-        listed("output_type", &self.output_type, layer.output_type)
+        listed("output_type", &self.output_type, layer.output_type)?;
+        if self.shared_experts == Some(false) && layer.shared_experts > 0 {
+            return Err(outside("shared_experts", "none", layer.shared_experts));
+        }
+        Ok(())
     }
 
     fn admits_alone(&self, spec: &CaseSpec) -> Result<(), Outside> {

@@ -41,6 +41,7 @@ impl Domain {
         let square = self.intermediate.equals.is_some();
         let (tokens, experts) = (self.tokens.to(MAX_SIZE), self.experts.to(MAX_SIZE));
         let (hidden, intermediate) = (self.in_blocks(&self.hidden), self.in_blocks(&self.intermediate));
+        let intermediate = intermediate.to(self.most_intermediate());
         let both = hidden.meet(&intermediate);
         let (hidden, intermediate) = if square {
             (&both, &both)
@@ -56,7 +57,7 @@ impl Domain {
         Axes {
             tokens,
             hidden: hidden.to(MAX_SIZE).from(1),
-            intermediate: intermediate.to(MAX_SIZE).from(1),
+            intermediate: intermediate.from(1),
             experts,
             top_k,
             capacity: self.capacity.clone(),
@@ -72,6 +73,12 @@ impl Domain {
             layers: Some(Taken::Listed(vec![layer])),
             ..self.clone()
         }
+    }
+
+    /// The largest I of some layer. Its shared experts, as one, have no longer axis than others.
+    pub(super) fn most_intermediate(&self) -> usize {
+        let shared = self.drawn_layers().into_iter().map(|layer| layer.shared_experts);
+        MAX_SIZE / shared.min().unwrap_or(0).max(1)
     }
 
     /// Those sizes of H or I that some layer can have.
@@ -118,7 +125,7 @@ impl Axes {
     }
 
     /// The case of the least sizes.
-    pub(super) fn least_case(&self) -> CaseSpec {
+    pub(super) fn least_case(&self, layer: LayerSpec) -> CaseSpec {
         let least = self.least();
         CaseSpec {
             element: ElementType::F32,
@@ -141,7 +148,7 @@ impl Axes {
             warmup: None,
             order: None,
             larger: None,
-            layer: LayerSpec::default(),
+            layer,
             foreign: None,
             views: CaseViews::new(),
             sampled: false,

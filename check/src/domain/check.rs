@@ -35,7 +35,7 @@ impl Domain {
         }
         self.drawn_layers().into_iter().try_for_each(|layer| {
             self.check_layer(layer)?;
-            self.with_layer(layer).check_pairs()
+            self.with_layer(layer).check_pairs(layer)
         })
     }
 
@@ -48,6 +48,12 @@ impl Domain {
                 let found = self.sizes(axis).condition(axis.letter());
                 return Err(DomainError::new(axis.name(), expected, found));
             }
+        }
+        let most = of_layer.most_intermediate();
+        if self.intermediate.to(most).at_least(1).is_none() {
+            let expected = format!("at most {most}, for layer {layer}");
+            let found = self.intermediate.condition(Axis::Intermediate.letter());
+            return Err(DomainError::new(Axis::Intermediate.name(), expected, found));
         }
         Ok(())
     }
@@ -72,7 +78,7 @@ impl Domain {
     }
 
     /// Conditions that leave no case together.
-    fn check_pairs(&self) -> Result<(), DomainError> {
+    fn check_pairs(&self, layer: LayerSpec) -> Result<(), DomainError> {
         let axes = self.axes();
         let clash = |axis: Axis, expected: String| {
             let found = self.sizes(axis).condition(axis.letter());
@@ -101,7 +107,7 @@ impl Domain {
         // One that is too large to be judged whole is sampled.
         let least = CaseSpec {
             sampled: true,
-            ..axes.least_case()
+            ..axes.least_case(layer)
         };
         match least.check_sizes() {
             Ok(()) => Ok(()),

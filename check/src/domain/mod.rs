@@ -122,6 +122,9 @@ pub struct Domain {
     /// The types that the output of its layers may have.
     #[serde(skip_serializing_if = "Option::is_none", with = "names")]
     pub output_type: Option<Vec<TensorType>>,
+    /// `false`: its layers have no shared experts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_experts: Option<bool>,
     /// What may stand in slots whose expert is not local. Where it says nothing, every id is that of one of the E experts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Taken<ForeignIds>>,
@@ -201,6 +204,7 @@ impl Domain {
             bias_type: common(&self.bias_type, &other.bias_type),
             routing_weight_type: common(&self.routing_weight_type, &other.routing_weight_type),
             output_type: common(&self.output_type, &other.output_type),
+            shared_experts: flag(self.shared_experts, other.shared_experts, false),
             foreign: Taken::meet(&self.foreign, &other.foreign),
             views: Taken::meet(&self.views, &other.views),
             finite: flag(self.finite, other.finite, true),

@@ -60,24 +60,24 @@ impl Tensors {
         let gate = spec.layer.activation.columns() * inner;
         match special.place {
             Place::Weight => {
-                self.down_proj.index_axis_mut(Axis(0), expert).fill(0.0);
-                self.down_proj_bias.row_mut(expert).fill(0.0);
+                self.experts.down_proj.index_axis_mut(Axis(0), expert).fill(0.0);
+                self.experts.down_proj_bias.row_mut(expert).fill(0.0);
                 self.routing_weights[[b, s, expert]] = value;
             }
             Place::Expert if draw.below(2, [0, 0, 4]) == 0 => {
                 // A gate of 0 makes the activation 0.
-                let mut matrix = self.gate_up_proj.index_axis_mut(Axis(0), expert);
+                let mut matrix = self.experts.gate_up_proj.index_axis_mut(Axis(0), expert);
                 matrix.column_mut(gate).fill(0.0);
-                self.gate_up_proj_bias[[expert, gate]] = 0.0;
-                self.down_proj[[expert, inner, feature]] = value;
+                self.experts.gate_up_proj_bias[[expert, gate]] = 0.0;
+                self.experts.down_proj[[expert, inner, feature]] = value;
             }
             Place::Expert => {
                 self.hidden_states[[b, s, feature]] = 0.0;
-                self.gate_up_proj[[expert, feature, gate]] = value;
+                self.experts.gate_up_proj[[expert, feature, gate]] = value;
             }
             Place::Token | Place::DroppedToken | Place::UnusedExpert => {
                 self.hidden_states[[b, s, feature]] = value;
-                let mut matrix = self.gate_up_proj.index_axis_mut(Axis(0), expert);
+                let mut matrix = self.experts.gate_up_proj.index_axis_mut(Axis(0), expert);
                 matrix.row_mut(feature).fill(0.0);
             }
         }
@@ -94,8 +94,8 @@ impl Tensors {
             let feature = spec.draw(Stream::Special).below(spec.hidden, [0, 0, 2]);
             // Weighted, they are opposite.
             let is_turned = self.routing_weights[weight(one)] * self.routing_weights[weight(other)] < 0.0;
-            self.down_proj_bias[[one.expert, feature]] = value;
-            self.down_proj_bias[[other.expert, feature]] = if is_turned { value } else { -value };
+            self.experts.down_proj_bias[[one.expert, feature]] = value;
+            self.experts.down_proj_bias[[other.expert, feature]] = if is_turned { value } else { -value };
         }
     }
 }

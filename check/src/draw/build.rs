@@ -18,6 +18,8 @@ use crate::tensor::{AnyProblem, CaseElement};
 
 /// The largest size of an axis.
 pub(crate) const MAX_SIZE: usize = 1 << 20;
+/// The most shared experts.
+const MOST_SHARED: usize = 16;
 /// The largest number of elements of a tensor.
 const MAX_ELEMENTS: usize = 1 << 28;
 /// The same in a sampled case.
@@ -71,7 +73,10 @@ impl CaseSpec {
             at_most(what, MAX_SIZE, found)?;
         }
         at_most("tokens", MAX_SIZE, self.batch.saturating_mul(self.sequence))?;
-        let tensors: [(&str, &[usize]); 5] = [
+        let shared = self.shared_intermediate().unwrap_or(0);
+        at_most("shared_experts", MOST_SHARED, self.layer.shared_experts)?;
+        at_most("intermediate of the shared experts", MAX_SIZE, shared)?;
+        let tensors: [(&str, &[usize]); 6] = [
             ("hidden_states", &[self.tokens(), self.hidden]),
             ("router_indices", &[self.tokens(), self.top_k]),
             ("routing_weights", &[self.tokens(), self.experts]),
@@ -80,6 +85,7 @@ impl CaseSpec {
                 &[self.experts, self.hidden.max(1), 2 * self.intermediate],
             ),
             ("down_proj", &[self.experts, self.intermediate, self.hidden]),
+            ("shared_gate_up_proj", &[self.hidden.max(1), 2 * shared]),
         ];
         let most = if self.sampled {
             MAX_SAMPLED_ELEMENTS
@@ -113,6 +119,10 @@ impl CaseSpec {
             if !found.is_multiple_of(block) {
                 return Err(binned_experts_reference::Error::BlockSize { what, block, found }.into());
             }
+        }
+        if self.layer.has_blocks() && self.layer.shared_experts > 0 {
+            let found = self.layer.shared_experts;
+            return Err(binned_experts_reference::Error::SharedInBlocks { found }.into());
         }
         let viewable = self.viewable();
         if let Some(other) = self.views.keys().find(|tensor| !viewable.contains(tensor)) {
@@ -214,23 +224,10 @@ impl CaseSpec {
             (Some(special), _) => tensors.place(special, self, local, kept),
             (None, _) => {}
         }
-        if !self.layer.bias {
-            // A special value may have been put there.
-            tensors.gate_up_proj_bias.fill(0.0);
-            tensors.down_proj_bias.fill(0.0);
+        let mut weights = self.rounded_weights(tensors.experts)?;
+        if let Some(shared) = tensors.shared {
+            weights = weights.with_shared(self.rounded_weights(shared)?)?;
         }
-        let new = if self.layer.activation.has_up() {
-            ExpertWeights::new
-        } else {
-            ExpertWeights::without_ups
-        };
-        let bias = |bias| T::rounded(bias, self.layer.bias_type);
-        let weights = new(
-            tensors.gate_up_proj.mapv(T::from_f64),
-            tensors.gate_up_proj_bias.mapv(bias),
-            tensors.down_proj.mapv(T::from_f64),
-            tensors.down_proj_bias.mapv(bias),
-        )?;
         let (hidden_states, routing_weights) = (
             tensors.hidden_states.mapv(T::from_f64),
             tensors
@@ -238,6 +235,22 @@ impl CaseSpec {
                 .mapv(|weight| T::rounded(weight, self.layer.routing_weight_type)),
         );
         Ok((hidden_states, routing_weights, weights))
+    }
+
+    fn rounded_weights<T: CaseElement>(&self, drawn: Projections) -> Result<ExpertWeights<T>, SpecError> {
+        let new = if self.layer.activation.has_up() {
+            ExpertWeights::new
+        } else {
+            ExpertWeights::without_ups
+        };
+        // Without biases a special value may have been put there.
+        let bias = |bias| T::rounded(if self.layer.bias { bias } else { 0.0 }, self.layer.bias_type);
+        Ok(new(
+            drawn.gate_up_proj.mapv(T::from_f64),
+            drawn.gate_up_proj_bias.mapv(bias),
+            drawn.down_proj.mapv(T::from_f64),
+            drawn.down_proj_bias.mapv(bias),
+        )?)
     }
 }
 
@@ -248,6 +261,13 @@ type Rounded<T> = (Array3<T>, Array3<<T as Element>::Wide>, ExpertWeights<T>);
 pub(super) struct Tensors {
     pub(super) hidden_states: Array3<f64>,
     pub(super) routing_weights: Array3<f64>,
+    pub(super) experts: Projections,
+    /// Those of the shared experts, as of one.
+    pub(super) shared: Option<Projections>,
+}
+
+/// Projections and biases of some experts before rounding.
+pub(super) struct Projections {
     pub(super) gate_up_proj: Array3<f64>,
     pub(super) gate_up_proj_bias: Array2<f64>,
     pub(super) down_proj: Array3<f64>,
@@ -265,12 +285,24 @@ impl Tensors {
             ..
         } = *spec;
         let cells = Cells::new(spec);
-        let width = spec.layer.activation.columns() * intermediate;
+        let columns = spec.layer.activation.columns();
+        let of_shared = spec.shared_intermediate().zip(Cells::of_shared(spec));
         Tensors {
             hidden_states: Array3::from_shape_fn((batch, sequence, hidden), |(b, s, h)| {
                 cells.hidden(b * sequence + s, h)
             }),
             routing_weights: routing_weights(spec, router_indices, kept),
+            experts: Projections::draw(&cells, columns, [experts, hidden, intermediate]),
+            shared: of_shared.map(|(inner, cells)| Projections::draw(&cells, columns, [1, hidden, inner])),
+        }
+    }
+}
+
+impl Projections {
+    /// `columns` of the first projection for each of the intermediate size; the sizes are E, H and I.
+    fn draw(cells: &Cells, columns: usize, [experts, hidden, intermediate]: [usize; 3]) -> Projections {
+        let width = columns * intermediate;
+        Projections {
             gate_up_proj: Array3::from_shape_fn((experts, hidden, width), |(e, h, j)| cells.gate_up(e, h, j)),
             gate_up_proj_bias: Array2::from_shape_fn((experts, width), |(e, j)| cells.gate_up_bias(e, j)),
             down_proj: Array3::from_shape_fn((experts, intermediate, hidden), |(e, i, h)| cells.down(e, i, h)),

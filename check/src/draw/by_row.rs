@@ -13,13 +13,20 @@ use crate::tensor::CaseElement;
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub(super) fn weights<T: CaseElement>(spec: &CaseSpec, cells: &Cells) -> Result<ExpertWeights<T>, Error> {
-    let CaseSpec {
-        hidden,
-        intermediate,
-        experts,
-        layer,
-        ..
-    } = *spec;
+    let weights = projections(spec, cells, spec.experts, spec.intermediate)?;
+    match spec.shared_intermediate().zip(Cells::of_shared(spec)) {
+        None => Ok(weights),
+        Some((inner, cells)) => weights.with_shared(projections(spec, &cells, 1, inner)?),
+    }
+}
+
+fn projections<T: CaseElement>(
+    spec: &CaseSpec,
+    cells: &Cells,
+    experts: usize,
+    intermediate: usize,
+) -> Result<ExpertWeights<T>, Error> {
+    let CaseSpec { hidden, layer, .. } = *spec;
     let width = layer.activation.columns() * intermediate;
     let bias = |value: f64| T::rounded(if layer.bias { value } else { 0.0 }, layer.bias_type);
     let new = if layer.activation.has_up() {

@@ -3,13 +3,20 @@
 use binned_experts_reference::ProjectionLayout;
 
 use super::blocks::Blocks;
+use super::build::MAX_SIZE;
 use super::numbers::Stream;
 use super::values::{Values, values};
 use crate::case::CaseSpec;
 
+/// The number, among all experts, of the one that the shared experts are as. No case has so many others. It is even and
+/// a multiple of 3, by which profiles tell experts apart.
+const SHARED: usize = MAX_SIZE + 2;
+
 /// The hidden states, projections and biases of a case, by cell.
 pub(super) struct Cells {
     drawn: Drawn,
+    /// The number of the first expert.
+    first: usize,
     /// Of the first and the second projection; none where their values are as drawn.
     blocks: Option<[Blocks; 2]>,
 }
@@ -23,7 +30,20 @@ impl Cells {
                 ProjectionLayout::Mxfp4 => Some(drawn.blocks(spec)),
             },
             drawn,
+            first: 0,
         }
+    }
+
+    /// Those of the shared experts, as one; none where the case has none.
+    pub(super) fn of_shared(spec: &CaseSpec) -> Option<Cells> {
+        let wider = CaseSpec {
+            intermediate: spec.shared_intermediate()?,
+            ..spec.clone()
+        };
+        Some(Cells {
+            first: SHARED,
+            ..Cells::new(&wider)
+        })
     }
 
     pub(super) fn hidden(&self, token: usize, h: usize) -> f64 {
@@ -31,23 +51,23 @@ impl Cells {
     }
 
     pub(super) fn gate_up(&self, e: usize, h: usize, j: usize) -> f64 {
-        let value = self.drawn.gate_up(e, h, j);
+        let value = self.drawn.gate_up(self.first + e, h, j);
         let blocks = self.blocks.as_ref();
         blocks.map_or(value, |[blocks, _]| blocks.rounded([e, h, j], value))
     }
 
     pub(super) fn gate_up_bias(&self, e: usize, j: usize) -> f64 {
-        self.drawn.gate_up_bias(e, j)
+        self.drawn.gate_up_bias(self.first + e, j)
     }
 
     pub(super) fn down(&self, e: usize, i: usize, h: usize) -> f64 {
-        let value = self.drawn.down(e, i, h);
+        let value = self.drawn.down(self.first + e, i, h);
         let blocks = self.blocks.as_ref();
         blocks.map_or(value, |[_, blocks]| blocks.rounded([e, i, h], value))
     }
 
     pub(super) fn down_bias(&self, e: usize, h: usize) -> f64 {
-        self.drawn.values.down_bias(e, h)
+        self.drawn.values.down_bias(self.first + e, h)
     }
 }
 

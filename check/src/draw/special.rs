@@ -28,15 +28,22 @@ impl Tensors {
             }
             Place::Expert | Place::UnusedExpert => {
                 let wants_used = special.place == Place::Expert;
-                let Some(expert) = pick((0..spec.experts).filter(|e| used(*e) == wants_used).collect()) else {
+                let mut experts: Vec<usize> = (0..spec.experts).filter(|e| used(*e) == wants_used).collect();
+                // Every token has the shared experts.
+                let has_shared = self.shared.is_some() && wants_used && spec.tokens() > 0;
+                experts.extend(has_shared.then_some(spec.experts));
+                let (Some(expert), Some(tensor)) = (pick(experts), Tensor::drawn(draw, spec.layer)) else {
                     return;
                 };
-                match Tensor::drawn(draw, spec.layer) {
-                    None => {}
-                    Some(Tensor::GateUp) => value.put(self.gate_up_proj.index_axis_mut(Axis(0), expert).iter_mut()),
-                    Some(Tensor::GateUpBias) => value.put(self.gate_up_proj_bias.row_mut(expert).iter_mut()),
-                    Some(Tensor::Down) => value.put(self.down_proj.index_axis_mut(Axis(0), expert).iter_mut()),
-                    Some(Tensor::DownBias) => value.put(self.down_proj_bias.row_mut(expert).iter_mut()),
+                let (of, expert) = match &mut self.shared {
+                    Some(shared) if expert == spec.experts => (shared, 0),
+                    _ => (&mut self.experts, expert),
+                };
+                match tensor {
+                    Tensor::GateUp => value.put(of.gate_up_proj.index_axis_mut(Axis(0), expert).iter_mut()),
+                    Tensor::GateUpBias => value.put(of.gate_up_proj_bias.row_mut(expert).iter_mut()),
+                    Tensor::Down => value.put(of.down_proj.index_axis_mut(Axis(0), expert).iter_mut()),
+                    Tensor::DownBias => value.put(of.down_proj_bias.row_mut(expert).iter_mut()),
                 }
             }
             Place::Weight => {

@@ -366,7 +366,8 @@ impl Source<'_> {
 
 /// Whether a case cannot be built whole, or not be judged whole in a few seconds.
 fn is_large(spec: &CaseSpec) -> bool {
-    let sizes = [spec.tokens(), spec.top_k, 3 * spec.hidden, spec.intermediate];
+    let experts = spec.top_k.saturating_add(spec.layer.shared_experts);
+    let sizes = [spec.tokens(), experts, 3 * spec.hidden, spec.intermediate];
     let work = sizes.iter().fold(1, |work: usize, size| work.saturating_mul(*size));
     work > MOST_WHOLE_WORK || spec.check_sizes().is_err()
 }

@@ -15,7 +15,7 @@ impl Source<'_> {
         let most_experts = most_experts.max(2).min(self.selection.assignments);
         spec.experts = lowered(&axes.experts, spec.experts, most_experts);
         self.lower_weights(spec, elements);
-        let per_token = spec.top_k * spec.hidden * 3 * spec.intermediate;
+        let per_token = (spec.top_k + spec.layer.shared_experts) * spec.hidden * 3 * spec.intermediate;
         let most_tokens = (work / per_token).min(self.selection.assignments / spec.top_k);
         self.lower_tokens(spec, most_tokens.max(1));
         let most_experts = (2 * elements / spec.sequence.max(1)).max(1);

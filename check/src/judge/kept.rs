@@ -99,11 +99,23 @@ pub(super) fn with_weights_of(problem: &AnyProblem, earlier: &AnyProblem) -> imp
 fn mixed<T: CaseElement>(
     problem: &Problem<T>,
     earlier: &Arc<dyn Any + Send + Sync>,
-    [gate_up_proj, gate_up_proj_bias, down_proj, down_proj_bias]: &[bool; 4],
+    kept: &[bool; 4],
 ) -> Option<Result<AnyProblem, Error>> {
-    let later = problem.weights();
     let earlier = earlier.downcast_ref::<ExpertWeights<T>>()?;
-    let of = |kept: &bool| if *kept { earlier } else { &**later };
+    let mut weights = mixed_weights(problem.weights(), earlier, *kept)?;
+    if let (Some(later), Some(earlier)) = (problem.weights().shared(), earlier.shared()) {
+        weights = weights.with_shared(mixed_weights(later, earlier, *kept)?).ok()?;
+    }
+    Some(problem.clone().with_weights(weights).map(T::problem))
+}
+
+/// Weights of which some are those of earlier ones; none where they do not fit.
+fn mixed_weights<T: CaseElement>(
+    later: &ExpertWeights<T>,
+    earlier: &ExpertWeights<T>,
+    [gate_up_proj, gate_up_proj_bias, down_proj, down_proj_bias]: [bool; 4],
+) -> Option<ExpertWeights<T>> {
+    let of = |kept: bool| if kept { earlier } else { later };
     let parts = (
         of(gate_up_proj).gate_up_proj().clone(),
         of(gate_up_proj_bias).gate_up_proj_bias().clone(),
@@ -115,6 +127,5 @@ fn mixed<T: CaseElement>(
     } else {
         ExpertWeights::without_ups(parts.0, parts.1, parts.2, parts.3)
     };
-    let mixed = problem.clone().with_weights(mixed.ok()?);
-    Some(mixed.map(T::problem))
+    mixed.ok()
 }

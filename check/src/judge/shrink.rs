@@ -233,7 +233,8 @@ fn written_out(spec: &CaseSpec) -> Routing {
 }
 
 /// Each makes one field of a layer that of another.
-const FIELDS: [fn(&mut LayerSpec, &LayerSpec); 10] = [
+const FIELDS: [fn(&mut LayerSpec, &LayerSpec); 11] = [
+    |layer, other| layer.shared_experts = other.shared_experts,
     |layer, other| layer.output_type = other.output_type,
     |layer, other| layer.routing_weight_type = other.routing_weight_type,
     |layer, other| layer.bias_type = other.bias_type,

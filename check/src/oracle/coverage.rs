@@ -80,30 +80,24 @@ impl Coverage {
             f64::INFINITY
         };
         let kept = || (0..assignments).filter(|flat| definition.kept[*flat]);
-        let gate = |test: &dyn Fn(f64) -> bool| {
-            kept().any(|flat| pairs(kind, definition.gate_up.row(flat)).any(|(gate, _)| test(gate)))
+        let rows = || {
+            let of_shared = definition.shared.iter().flat_map(|shared| shared.gate_up.rows());
+            kept().map(|flat| definition.gate_up.row(flat)).chain(of_shared)
         };
-        let up = |test: &dyn Fn(f64) -> bool| {
-            kept().any(|flat| pairs(kind, definition.gate_up.row(flat)).any(|(_, up)| test(up)))
-        };
+        let gate = |test: &dyn Fn(f64) -> bool| rows().any(|row| pairs(kind, row).any(|(gate, _)| test(gate)));
+        let up = |test: &dyn Fn(f64) -> bool| rows().any(|row| pairs(kind, row).any(|(_, up)| test(up)));
         let token_weights = |token: usize| {
             (token * dims.top_k..(token + 1) * dims.top_k)
                 .map(|flat| inputs.selected_weight(flat))
                 .sum::<f64>()
         };
-        let [x, gate_up, down] = [
-            Sizes::new(&inputs.hidden_states),
-            Sizes::new(&inputs.gate_up_proj),
-            Sizes::new(&inputs.down_proj),
-        ];
-        let all = [
-            Sizes::new(&inputs.routing_weights),
-            Sizes::new(&inputs.gate_up_proj_bias),
-            Sizes::new(&inputs.down_proj_bias),
-            x,
-            gate_up,
-            down,
-        ];
+        let mut matrices = vec![Sizes::new(&inputs.hidden_states)];
+        let mut others = vec![Sizes::new(&inputs.routing_weights)];
+        for of in std::iter::once(inputs).chain(inputs.shared.as_deref()) {
+            matrices.extend([Sizes::new(&of.gate_up_proj), Sizes::new(&of.down_proj)]);
+            others.extend([Sizes::new(&of.gate_up_proj_bias), Sizes::new(&of.down_proj_bias)]);
+        }
+        let all = || matrices.iter().chain(&others);
         let normal = expected.element().smallest_normal();
         Coverage {
             no_tokens: dims.tokens == 0,
@@ -122,16 +116,14 @@ impl Coverage {
             gate_low: gate(&|value| value < -limit),
             up_clamped_high: up(&|value| value > limit),
             up_clamped_low: up(&|value| value < -limit),
-            special_input: all.iter().any(|sizes| sizes.special),
+            special_input: all().any(|sizes| sizes.special),
             special_output: Sizes::new(&definition.output).special,
             many_assignments: assignments > 65_535,
             many_experts: dims.experts > 256,
             weights_unnormalised: (0..dims.tokens).any(|token| (token_weights(token) - 1.0).abs() > 0.01),
             cancelling: kept().next().is_some_and(|flat| cancels(inputs, definition, flat)),
-            wide_range: [x, gate_up, down]
-                .iter()
-                .any(|sizes| sizes.largest / sizes.least >= WIDE),
-            subnormal_input: all.iter().any(|sizes| sizes.least < normal),
+            wide_range: matrices.iter().any(|sizes| sizes.largest / sizes.least >= WIDE),
+            subnormal_input: all().any(|sizes| sizes.least < normal),
             ties_reordered: reorders_ties(inputs),
             high_limit: kind.has_limit() && limit >= HIGH_LIMIT,
             foreign: inputs.order.len() < assignments,

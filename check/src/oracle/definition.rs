@@ -1,8 +1,9 @@
 //! The oracle: the function by its definition, in f64.
 //!
-//! For each token and slot, the rank of the assignment among the earlier ones of its expert decides whether it is
-//! kept; a kept one adds weight · expert(x), or expert(weight · x). There is no sort, there are no bins, and no code is shared with
-//! `binned-experts-reference`, which takes the steps of the PyTorch function.
+//! For each token and slot, the rank of the assignment among the earlier ones of its expert decides whether it is kept;
+//! a kept one adds weight · expert(x), or expert(weight · x). Shared experts are added for every token. There is no
+//! sort, there are no bins, and no code is shared with `binned-experts-reference`, which takes the steps of the PyTorch
+//! function.
 
 use binned_experts_reference::Dims;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
@@ -22,6 +23,8 @@ pub struct Definition {
     pub expert_output: Array2<f64>,
     /// The result, `[T,H]`.
     pub output: Array2<f64>,
+    /// The stages of the shared experts, with a row for each token.
+    pub shared: Option<Box<Definition>>,
 }
 
 impl Definition {
@@ -47,6 +50,7 @@ impl Definition {
         for flat in 0..tokens * top_k {
             definition.add_assignment(inputs, &activation, flat);
         }
+        definition.shared = inputs.shared.as_deref().map(|shared| Box::new(Definition::new(shared)));
         definition.combine(inputs);
         definition
     }
@@ -65,6 +69,10 @@ impl Definition {
             expert_output: Array2::zeros((kept.len(), hidden)),
             output: Array2::zeros((tokens, hidden)),
             kept,
+            shared: inputs.shared.as_deref().map(|shared| {
+                let all = vec![true; shared.dims.tokens];
+                Box::new(Definition::zeros(shared, all))
+            }),
         }
     }
 
@@ -94,7 +102,7 @@ impl Definition {
         expert_output.assign(&affine(activated.view(), matrix, bias));
     }
 
-    /// Adds up the rows of the experts.
+    /// Adds up the rows of the experts, and those of the shared ones.
     pub(super) fn combine(&mut self, inputs: &Inputs) {
         for flat in (0..self.kept.len()).filter(|flat| self.kept[*flat]) {
             let (token, _, _) = inputs.assignment(flat);
@@ -104,6 +112,9 @@ impl Definition {
                 .zip_mut_with(&self.expert_output.row(flat), |sum, value| *sum += weight * value);
         }
         self.output *= inputs.layer.scale;
+        if let Some(shared) = &self.shared {
+            self.output += &shared.expert_output;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use binned_experts_reference::{Activation, Dims, Layer, Problem, WeightOn};
+use binned_experts_reference::{Activation, Dims, ExpertWeights, Layer, Problem, TensorType, WeightOn};
 use ndarray::{Array1, Array2, Array3, ArrayView1, Axis, Slice};
 
 use crate::tensor::{AnyProblem, CaseElement};
@@ -33,6 +33,9 @@ pub struct Inputs {
     /// Flat indices of the assignments to local experts in the order in which the experts take them: ascending, or
     /// explicit.
     pub order: Vec<usize>,
+    /// The shared experts, as a case of their own: every token has them as its only expert (E = K = 1) with a weight of
+    /// 1, and nothing is dropped.
+    pub shared: Option<Box<Inputs>>,
 }
 
 impl Inputs {
@@ -52,6 +55,14 @@ impl Inputs {
         with_problem!(problem, problem => Inputs::tokens(problem, tokens, kept))
     }
 
+    /// The shared experts at some tokens of a problem.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub(super) fn of_shared(problem: &AnyProblem, tokens: &[usize]) -> Inputs {
+        with_problem!(problem, problem => Inputs::shared(problem, tokens).expect("a layer with shared experts"))
+    }
+
     /// Some assignments of one expert, as those of tokens with one slot (K = 1) to the only expert (E = 1).
     pub(super) fn of_expert(problem: &AnyProblem, expert: usize, assignments: &[usize]) -> Inputs {
         with_problem!(problem, problem => Inputs::expert(problem, expert, assignments))
@@ -67,6 +78,7 @@ impl Inputs {
             gate_up_proj_bias: weights.gate_up_proj_bias().mapv(CaseElement::to_f64),
             down_proj: standard(weights.down_proj().mapv(T::to_f64)),
             down_proj_bias: weights.down_proj_bias().mapv(CaseElement::to_f64),
+            shared: Inputs::shared(problem, &all).map(Box::new),
             ..Inputs::routing(problem)
         }
     }
@@ -93,6 +105,7 @@ impl Inputs {
             down_proj: Array3::zeros((dims.experts, 0, 0)),
             down_proj_bias: Array2::zeros((dims.experts, 0)),
             order: order(problem),
+            shared: None,
         }
     }
 
@@ -124,37 +137,76 @@ impl Inputs {
                 .filter(|flat| kept[*flat])
                 .filter_map(flat)
                 .collect(),
+            shared: weights.shared().map(|shared| {
+                Box::new(Inputs {
+                    layer: layer_of_shared(problem.layer()),
+                    ..Inputs::of_one_slot(problem, shared, tokens.len())
+                })
+            }),
         }
     }
 
     fn expert<T: CaseElement>(problem: &Problem<T>, expert: usize, assignments: &[usize]) -> Inputs {
-        let (dims, weights) = (problem.dims(), problem.weights());
-        let tokens: Vec<usize> = assignments.iter().map(|flat| flat / dims.top_k).collect();
-        let number = assignments.len();
+        let tokens: Vec<usize> = assignments.iter().map(|flat| flat / problem.dims().top_k).collect();
+        let weight = |token: &usize| CaseElement::to_f64(row(problem.routing_weights(), *token)[expert]);
+        Inputs {
+            routing_weights: tokens.iter().map(weight).collect::<Array1<f64>>().insert_axis(Axis(1)),
+            ..Inputs::alone(problem, problem.weights(), expert, &tokens)
+        }
+    }
+
+    fn shared<T: CaseElement>(problem: &Problem<T>, tokens: &[usize]) -> Option<Inputs> {
+        Some(Inputs {
+            layer: layer_of_shared(problem.layer()),
+            ..Inputs::alone(problem, problem.weights().shared()?, 0, tokens)
+        })
+    }
+
+    /// One of some experts as the only one, of tokens with one slot each, whose weight is 1.
+    fn alone<T: CaseElement>(
+        problem: &Problem<T>,
+        weights: &ExpertWeights<T>,
+        expert: usize,
+        tokens: &[usize],
+    ) -> Inputs {
         let one = |array: &Array3<T>| standard(array.slice_axis(Axis(0), Slice::from(expert..=expert)).mapv(T::to_f64));
         let bias = |array: &Array2<T::Wide>| {
             let row = array.slice_axis(Axis(0), Slice::from(expert..=expert));
             row.mapv(CaseElement::to_f64)
         };
-        let weight = |token: &usize| CaseElement::to_f64(row(problem.routing_weights(), *token)[expert]);
         Inputs {
-            dims: Dims {
-                tokens: number,
-                experts: 1,
-                top_k: 1,
-                capacity: number,
-                ..dims
-            },
-            layer: *problem.layer(),
-            activation: problem.activation(),
-            hidden_states: rows(problem.hidden_states(), &tokens),
-            router_indices: Array2::zeros((number, 1)),
-            routing_weights: tokens.iter().map(weight).collect::<Array1<f64>>().insert_axis(Axis(1)),
+            hidden_states: rows(problem.hidden_states(), tokens),
             gate_up_proj: one(weights.gate_up_proj()),
             gate_up_proj_bias: bias(weights.gate_up_proj_bias()),
             down_proj: one(weights.down_proj()),
             down_proj_bias: bias(weights.down_proj_bias()),
-            order: Vec::from_iter(0..number),
+            ..Inputs::of_one_slot(problem, weights, tokens.len())
+        }
+    }
+
+    /// Tokens with one slot each, whose weight is 1, without their values and those of the only expert, which have no
+    /// element.
+    fn of_one_slot<T: CaseElement>(problem: &Problem<T>, weights: &ExpertWeights<T>, tokens: usize) -> Inputs {
+        Inputs {
+            dims: Dims {
+                tokens,
+                hidden: weights.hidden(),
+                intermediate: weights.intermediate(),
+                experts: 1,
+                top_k: 1,
+                capacity: tokens,
+            },
+            layer: *problem.layer(),
+            activation: problem.activation(),
+            hidden_states: Array2::zeros((tokens, 0)),
+            router_indices: Array2::zeros((tokens, 1)),
+            routing_weights: Array2::ones((tokens, 1)),
+            gate_up_proj: Array3::zeros((1, 0, 0)),
+            gate_up_proj_bias: Array2::zeros((1, 0)),
+            down_proj: Array3::zeros((1, 0, 0)),
+            down_proj_bias: Array2::zeros((1, 0)),
+            order: Vec::from_iter(0..tokens),
+            shared: None,
         }
     }
 
@@ -190,6 +242,17 @@ impl Inputs {
             WeightOn::Output => self.selected_weight(flat),
             WeightOn::Input => 1.0,
         }
+    }
+}
+
+/// The layer of shared experts as a case of their own.
+fn layer_of_shared(layer: &Layer) -> Layer {
+    Layer {
+        weight_on: WeightOn::Output,
+        scale: 1.0,
+        routing_weight_type: TensorType::Element,
+        shared_experts: 0,
+        ..*layer
     }
 }
 

@@ -21,12 +21,39 @@ pub(crate) struct Sample {
     pub(crate) bounds: Bounds,
 }
 
-/// Some assignments of one expert.
+/// Some assignments of one expert, or some tokens of the shared ones.
 struct Part {
-    assignments: Vec<usize>,
+    /// The rows of the sample.
+    rows: Vec<usize>,
     definition: Definition,
     bounds: Bounds,
     shifts: Vec<Option<Shift>>,
+}
+
+impl Part {
+    fn new(rows: Vec<usize>, inputs: &Inputs, roundings: Roundings) -> Part {
+        let definition = Definition::new(inputs);
+        let (bounds, shifts) = Bounds::of_rows(inputs, &definition, roundings);
+        Part {
+            rows,
+            definition,
+            bounds,
+            shifts,
+        }
+    }
+
+    /// Copies its rows to those of the sample.
+    fn copy_to(&self, definition: &mut Definition, bounds: &mut Bounds) {
+        for (row, &to) in self.rows.iter().enumerate() {
+            let copy = |target: &mut Array2<f64>, from: &Array2<f64>| target.row_mut(to).assign(&from.row(row));
+            copy(&mut definition.gate_up, &self.definition.gate_up);
+            copy(&mut definition.activated, &self.definition.activated);
+            copy(&mut definition.expert_output, &self.definition.expert_output);
+            copy(&mut bounds.gate_up, &self.bounds.gate_up);
+            copy(&mut bounds.activated, &self.bounds.activated);
+            copy(&mut bounds.expert_output, &self.bounds.expert_output);
+        }
+    }
 }
 
 impl Sample {
@@ -49,17 +76,9 @@ impl Sample {
         };
         let parts: Vec<(usize, Vec<usize>)> = by_expert.into_iter().enumerate().flat_map(of_expert).collect();
         let in_case = |flat: &usize| tokens[flat / top_k] * top_k + flat % top_k;
-        let part = |(expert, assignments): (usize, Vec<usize>)| {
-            let of_case: Vec<usize> = assignments.iter().map(in_case).collect();
-            let part = Inputs::of_expert(problem, expert, &of_case);
-            let definition = Definition::new(&part);
-            let (bounds, shifts) = Bounds::of_rows(&part, &definition, roundings);
-            Part {
-                assignments,
-                definition,
-                bounds,
-                shifts,
-            }
+        let part = |(expert, flats): (usize, Vec<usize>)| {
+            let of_case: Vec<usize> = flats.iter().map(in_case).collect();
+            Part::new(flats, &Inputs::of_expert(problem, expert, &of_case), roundings)
         };
         let parts: Vec<Part> = parts.into_par_iter().map(part).collect();
 
@@ -67,16 +86,15 @@ impl Sample {
         let mut definition = Definition::zeros(&inputs, (0..tokens.len() * top_k).map(is_local).collect());
         let mut bounds = Bounds::zeros(&definition);
         let mut shifts: Vec<Option<Shift>> = (0..definition.kept.len()).map(|_| None).collect();
-        for part in parts {
-            for (row, (&flat, shift)) in part.assignments.iter().zip(part.shifts).enumerate() {
-                let copy = |to: &mut Array2<f64>, from: &Array2<f64>| to.row_mut(flat).assign(&from.row(row));
-                copy(&mut definition.gate_up, &part.definition.gate_up);
-                copy(&mut definition.activated, &part.definition.activated);
-                copy(&mut definition.expert_output, &part.definition.expert_output);
-                copy(&mut bounds.gate_up, &part.bounds.gate_up);
-                copy(&mut bounds.activated, &part.bounds.activated);
-                copy(&mut bounds.expert_output, &part.bounds.expert_output);
-                shifts[flat] = shift;
+        for mut part in parts {
+            part.copy_to(&mut definition, &mut bounds);
+            for (flat, shift) in part.rows.iter().zip(part.shifts.drain(..)) {
+                shifts[*flat] = shift;
+            }
+        }
+        if let (Some(definition), Some(bounds)) = (&mut definition.shared, &mut bounds.shared) {
+            for part in of_shared(problem, tokens, roundings) {
+                part.copy_to(definition, bounds);
             }
         }
         definition.combine(&inputs);
@@ -87,6 +105,17 @@ impl Sample {
             bounds,
         }
     }
+}
+
+/// The rows of the shared experts for some tokens.
+fn of_shared(problem: &AnyProblem, tokens: &[usize], roundings: Roundings) -> Vec<Part> {
+    let at_once = tokens.len().div_ceil(rayon::current_num_threads()).clamp(1, AT_ONCE);
+    let part = |(number, part): (usize, &[usize])| {
+        let first = number * at_once;
+        let rows = Vec::from_iter(first..first + part.len());
+        Part::new(rows, &Inputs::of_shared(problem, part), roundings)
+    };
+    tokens.par_chunks(at_once).enumerate().map(part).collect()
 }
 
 #[cfg(test)]
@@ -104,8 +133,18 @@ mod tests {
         one.dim() == other.dim() && one.iter().zip(other).all(equal)
     }
 
+    /// In each third case the layer has shared experts.
     fn of_seed(seed: u64) -> (AnyProblem, Expected, Roundings) {
-        let problem = CaseSpec::from_seed(seed, &Selection::default()).build().unwrap();
+        let layers = if seed.is_multiple_of(3) {
+            "layers = [{ shared_experts = 2 }, 'llama4-shared']"
+        } else {
+            ""
+        };
+        let selection = Selection {
+            domain: layers.parse().unwrap(),
+            ..Selection::default()
+        };
+        let problem = CaseSpec::from_seed(seed, &selection).build().unwrap();
         let element = problem.element();
         let expected = Expected::new(Inputs::new(&problem), problem.output_shape(), element);
         (problem, expected, Roundings::new(Precision::of(element), element))
@@ -129,6 +168,11 @@ mod tests {
                 .collect();
             let sample = Sample::new(&problem, &tokens, &definition.kept, roundings);
             let found = sample.expected.definition();
+            assert_eq!(
+                found.shared.is_some(),
+                whole.inputs().layer.shared_experts > 0,
+                "seed {seed}"
+            );
             let kept: Vec<bool> = flats.iter().map(|flat| definition.kept[*flat]).collect();
             assert_eq!(found.kept, kept, "seed {seed}");
             for (name, found, right) in [

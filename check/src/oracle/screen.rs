@@ -19,7 +19,7 @@ pub(crate) struct Screen {
     squares: Array2<f64>,
 }
 
-/// Kept assignments of one expert.
+/// Kept assignments of one expert, or tokens of the shared ones.
 struct Rows {
     expert_output: Array2<f64>,
     weights: Vec<f64>,
@@ -35,7 +35,11 @@ impl Screen {
         let dims = problem.dims();
         let of_experts = kept.chunk_by(|one, other| problem.expert_of()[*one] == problem.expert_of()[*other]);
         let parts: Vec<&[usize]> = of_experts.flat_map(|flats| flats.chunks(AT_ONCE)).collect();
-        let rows: Vec<Rows> = parts.par_iter().map(|flats| Rows::new(problem, flats)).collect();
+        let of_expert = |flats: &&[usize]| {
+            let expert = problem.expert_of()[flats[0]].unwrap_or_default();
+            Rows::new(&Inputs::of_expert(problem, expert, flats))
+        };
+        let rows: Vec<Rows> = parts.par_iter().map(of_expert).collect();
         let mut place = vec![None; dims.tokens * dims.top_k];
         for (part, flats) in parts.iter().enumerate() {
             for (row, &flat) in flats.iter().enumerate() {
@@ -52,7 +56,19 @@ impl Screen {
         let scale = problem.layer().scale;
         screen.output *= scale;
         screen.squares *= scale * scale;
+        if problem.layer().shared_experts > 0 {
+            screen.add_shared(problem);
+        }
         screen
+    }
+
+    fn add_shared(&mut self, problem: &AnyProblem) {
+        let tokens = Vec::from_iter(0..problem.dims().tokens);
+        let parts = tokens.par_chunks(AT_ONCE);
+        let rows: Vec<Rows> = parts.map(|part| Rows::new(&Inputs::of_shared(problem, part))).collect();
+        for token in tokens {
+            self.add(token, &rows[token / AT_ONCE], token % AT_ONCE);
+        }
     }
 
     fn add(&mut self, token: usize, rows: &Rows, row: usize) {
@@ -93,17 +109,17 @@ impl Screen {
 }
 
 impl Rows {
-    fn new(problem: &AnyProblem, flats: &[usize]) -> Rows {
-        let expert = problem.expert_of()[flats[0]].unwrap_or_default();
-        let inputs = Inputs::of_expert(problem, expert, flats);
+    /// Those of the only expert, of tokens with one slot each.
+    fn new(inputs: &Inputs) -> Rows {
         let kind = inputs.layer.activation;
         let activation = ActivationFunction::new(kind, inputs.activation);
-        let mut x = Array2::zeros((flats.len(), inputs.dims.hidden));
+        let number = inputs.dims.tokens;
+        let mut x = Array2::zeros((number, inputs.dims.hidden));
         for (row, mut x) in x.rows_mut().into_iter().enumerate() {
             x.assign(&inputs.expert_input(row));
         }
         let gate_up = x.dot(&inputs.gate_up_proj.index_axis(Axis(0), 0)) + &inputs.gate_up_proj_bias;
-        let mut activated = Array2::zeros((flats.len(), inputs.dims.intermediate));
+        let mut activated = Array2::zeros((number, inputs.dims.intermediate));
         for (mut activated, gate_up) in activated.rows_mut().into_iter().zip(gate_up.rows()) {
             for (activated, (gate, up)) in activated.iter_mut().zip(pairs(kind, gate_up)) {
                 *activated = activation.value(gate, up);
@@ -116,7 +132,7 @@ impl Rows {
         }
         Rows {
             expert_output: activated.dot(&down) + &inputs.down_proj_bias,
-            weights: (0..flats.len()).map(|row| inputs.output_weight(row)).collect(),
+            weights: (0..number).map(|row| inputs.output_weight(row)).collect(),
             activated: activated.map_axis(Axis(1), |row| row.dot(&row)),
             columns: columns / inputs.dims.intermediate.max(1) as f64,
         }

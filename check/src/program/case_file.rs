@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use binned_experts_reference::{Activation, Dims, Layer, Problem, RoutingWeightLayout, Views, weights_by_expert};
+use binned_experts_reference::{Activation, Layer, Problem, RoutingWeightLayout, Views, weights_by_expert};
 use ndarray::Ix2;
 
 use super::file_error::{FileError, missing, wrong_type};
@@ -194,7 +194,7 @@ fn problem<T: CaseElement>(tensors: &mut Tensors, metadata: &HashMap<String, Str
         Some(first) => Problem::of_rank(hidden_states, router_indices, routing_weights, weights, capacity, first)?,
     };
     let problem = problem.with_layer(layer)?;
-    can_be_judged(problem.dims())?;
+    can_be_judged(&problem)?;
     let problem = problem.with_activation(activation);
     Ok(match tensors.get("sorted_indices") {
         Some(tensor) => problem.with_order(positions("sorted_indices", tensor)?)?,
@@ -217,14 +217,19 @@ fn layer_of(metadata: &HashMap<String, String>) -> Result<Layer, FileError> {
 
 /// Refuses a case whose stages do not fit the memory: a few long rows and many tokens make a small file, and stages of
 /// their product.
-fn can_be_judged(dims: Dims) -> Result<(), FileError> {
+fn can_be_judged<T: CaseElement>(problem: &Problem<T>) -> Result<(), FileError> {
     // Of each stage the value, the bound, and what an engine shows of it.
     const COPIES: usize = 3;
-    let width = dims.intermediate.saturating_mul(3).saturating_add(dims.hidden);
-    let sizes = [dims.tokens, dims.top_k, width, COPIES * size_of::<f64>()];
-    let bytes = sizes
-        .iter()
-        .fold(1, |product: usize, size| product.saturating_mul(*size));
+    let dims = problem.dims();
+    let bytes = |rows: usize, intermediate: usize| {
+        let width = intermediate.saturating_mul(3).saturating_add(dims.hidden);
+        let sizes = [dims.tokens, rows, width, COPIES * size_of::<f64>()];
+        let product = |product: usize, size: &usize| product.saturating_mul(*size);
+        sizes.iter().fold(1, product)
+    };
+    let shared = problem.weights().shared();
+    let of_shared = shared.map_or(0, |shared| bytes(1, shared.intermediate()));
+    let bytes = bytes(dims.top_k, dims.intermediate).saturating_add(of_shared);
     let mut probe: Vec<u8> = Vec::new();
     probe.try_reserve_exact(bytes).map_err(|_| FileError::Memory { bytes })
 }

@@ -25,6 +25,9 @@ pub(super) fn add_narrowed(slopes: &mut Array2<f64>, case: &Case, token: usize) 
     if is_wide(layer.bias_type) {
         let mut change = slopes.row_mut(Direction::BiasesNarrowed as usize);
         kept().for_each(|flat| change.scaled_add(inputs.output_weight(flat) * layer.scale, &of_biases(case, flat)));
+        if let Some(shared) = case.shared() {
+            change += &of_biases(&shared, token);
+        }
     }
     if is_wide(layer.routing_weight_type) && layer.weight_on == WeightOn::Output {
         let mut change = slopes.row_mut(Direction::WeightsNarrowed as usize);
@@ -73,7 +76,8 @@ mod tests {
     use crate::oracle::{Definition, Inputs, Precision, Roundings};
     use crate::tensor::ElementType;
 
-    const LAYER: &str = "layers = [{ bias_type = 'wide', routing_weight_type = 'wide', output_type = 'wide' }]";
+    const LAYERS: &str = "layers = [{ bias_type = 'wide', routing_weight_type = 'wide', output_type = 'wide' },
+        { bias_type = 'wide', routing_weight_type = 'wide', output_type = 'wide', shared_experts = 1 }]";
 
     /// What the definition of rounded inputs differs by is what the slopes say, and beside f32 there is nothing to round.
     #[test]
@@ -82,7 +86,7 @@ mod tests {
         for (element, seed) in (0..150).flat_map(|seed| [(ElementType::Bf16, seed), (ElementType::F32, seed)]) {
             let selection = Selection {
                 elements: vec![element],
-                domain: LAYER.parse().unwrap(),
+                domain: LAYERS.parse().unwrap(),
                 ..Selection::default()
             };
             let spec = CaseSpec::from_seed(seed, &selection);
@@ -102,8 +106,12 @@ mod tests {
             let mut of_weights = inputs.clone();
             of_weights.routing_weights.mapv_inplace(narrow);
             let mut of_biases = inputs.clone();
-            of_biases.gate_up_proj_bias.mapv_inplace(narrow);
-            of_biases.down_proj_bias.mapv_inplace(narrow);
+            let narrow_biases = |of: &mut Inputs| {
+                of.gate_up_proj_bias.mapv_inplace(narrow);
+                of.down_proj_bias.mapv_inplace(narrow);
+            };
+            narrow_biases(&mut of_biases);
+            of_biases.shared.iter_mut().for_each(|shared| narrow_biases(shared));
             let changed = [
                 (Direction::WeightsNarrowed, Definition::new(&of_weights).output),
                 (Direction::BiasesNarrowed, Definition::new(&of_biases).output),

@@ -25,7 +25,7 @@ pub(crate) struct Slopes {
 }
 
 impl Slopes {
-    /// At tokens that are spread evenly over those that keep an assignment, as many as the work allows.
+    /// At tokens that are spread evenly over those that some expert computes, as many as the work allows.
     pub(crate) fn new(expected: &Expected, bounds: &Bounds, roundings: Roundings) -> Slopes {
         let (inputs, definition) = (expected.inputs(), expected.definition());
         let Dims {
@@ -41,11 +41,13 @@ impl Slopes {
             roundings,
             rounds_operands: roundings.operand != Rounding::NONE,
         };
+        let is_kept = |token: &usize| definition.kept[token * top_k..][..top_k].contains(&true);
         let kept: Vec<usize> = (0..tokens)
-            .filter(|token| definition.kept[token * top_k..][..top_k].contains(&true))
+            .filter(|token| inputs.shared.is_some() || is_kept(token))
             .collect();
         // A token without an element, or whose activations are none, takes no time.
-        let of_token = top_k * hidden * intermediate * INNER;
+        let of_shared = inputs.shared.as_ref().map_or(0, |shared| shared.dims.intermediate);
+        let of_token = (top_k * intermediate + of_shared) * hidden * INNER;
         let most = WORK.checked_div(of_token).unwrap_or(MOST_TOKENS).min(MOST_TOKENS);
         // A factor on the sum that is rounded moves every output of every kernel to the same side.
         let scale = inputs.layer.scale;
@@ -72,31 +74,32 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// Its shared experts.
+    pub(super) fn shared(&self) -> Option<Case<'_>> {
+        Some(Case {
+            inputs: self.inputs.shared.as_deref()?,
+            definition: self.definition.shared.as_deref()?,
+            ..*self
+        })
+    }
+
     /// `[directions,H]`.
     fn slopes(&self, token: usize) -> Array2<f64> {
         let Dims { hidden, top_k, .. } = self.inputs.dims;
         let mut slopes = Array2::zeros((Direction::ALL.len(), hidden));
         for flat in (token * top_k..(token + 1) * top_k).filter(|flat| self.definition.kept[*flat]) {
-            let (_, _, expert) = self.inputs.assignment(flat);
             let weight = self.inputs.output_weight(flat) * self.inputs.layer.scale;
-            let down = self.inputs.down_proj.index_axis(Axis(0), expert);
-            let changed = self.activations(flat).dot(&down);
-            slopes
-                .slice_axis_mut(Axis(0), Slice::from(..INNER))
-                .scaled_add(weight, &changed);
-            let bias = self.inputs.down_proj_bias.row(expert);
-            slopes.row_mut(Direction::Biases as usize).scaled_add(weight, &bias);
-            if self.rounds_operands {
-                let cuts = product_of_cuts(self.definition.activated.row(flat), down, self.roundings.operand);
-                slopes
-                    .row_mut(Direction::OperandsCut as usize)
-                    .scaled_add(weight, &cuts);
-            }
+            self.add_row(&mut slopes, flat, weight);
         }
         let output = self.definition.output.row(token);
+        let mut weighted = output.to_owned();
+        if let Some(shared) = self.shared() {
+            shared.add_row(&mut slopes, token, 1.0);
+            weighted -= &shared.definition.expert_output.row(token);
+        }
         // A weight on what goes into an expert is no factor of what comes out.
         if self.inputs.layer.weight_on == WeightOn::Output {
-            slopes.row_mut(Direction::Weights as usize).assign(&output);
+            slopes.row_mut(Direction::Weights as usize).assign(&weighted);
         }
         // What is lost of an output that is wide is nothing beside what was rounded before.
         if self.roundings.wide_of(self.inputs.layer.output_type).is_none() {
@@ -105,6 +108,24 @@ impl Case<'_> {
         }
         add_narrowed(&mut slopes, self, token);
         slopes
+    }
+
+    /// Adds what changes the row of an assignment, times a weight.
+    fn add_row(&self, slopes: &mut Array2<f64>, flat: usize, weight: f64) {
+        let (_, _, expert) = self.inputs.assignment(flat);
+        let down = self.inputs.down_proj.index_axis(Axis(0), expert);
+        let changed = self.activations(flat).dot(&down);
+        slopes
+            .slice_axis_mut(Axis(0), Slice::from(..INNER))
+            .scaled_add(weight, &changed);
+        let bias = self.inputs.down_proj_bias.row(expert);
+        slopes.row_mut(Direction::Biases as usize).scaled_add(weight, &bias);
+        if self.rounds_operands {
+            let cuts = product_of_cuts(self.definition.activated.row(flat), down, self.roundings.operand);
+            slopes
+                .row_mut(Direction::OperandsCut as usize)
+                .scaled_add(weight, &cuts);
+        }
     }
 
     /// How the activations of an assignment change in each of the first directions, `[INNER,I]`.
@@ -237,21 +258,47 @@ mod tests {
 
     #[test]
     fn slopes_are_derivatives_of_the_definition() {
+        near_derivatives("");
+    }
+
+    #[test]
+    fn slopes_are_derivatives_where_there_are_shared_experts() {
+        near_derivatives("layers = [{ shared_experts = 2, scale = 0.5 }]");
+    }
+
+    type Change = fn(&mut Inputs, f64);
+
+    /// Changes the experts, and the shared ones.
+    fn change_all(inputs: &mut Inputs, change: impl Fn(&mut Inputs)) {
+        change(inputs);
+        inputs.shared.iter_mut().for_each(|shared| change(shared));
+    }
+
+    #[track_caller]
+    fn near_derivatives(domain: &str) {
         let selection = Selection {
             elements: vec![ElementType::F32],
             // A difference of outputs says nothing of a slope that is small beside them.
             values: vec![ValueProfile::Gentle],
+            domain: domain.parse().unwrap(),
             ..Selection::default()
         };
-        type Change = fn(&mut Inputs, f64);
         let changes: [(Direction, Change); 5] = [
-            (Direction::Alpha, |inputs, factor| inputs.activation.alpha *= factor),
-            (Direction::Limit, |inputs, factor| inputs.activation.limit *= factor),
+            (Direction::Alpha, |inputs, factor| {
+                change_all(inputs, |inputs| inputs.activation.alpha *= factor)
+            }),
+            (Direction::Limit, |inputs, factor| {
+                change_all(inputs, |inputs| inputs.activation.limit *= factor)
+            }),
             // A factor on the activations is one on the second matrix.
-            (Direction::Sigmoid, |inputs, factor| inputs.down_proj *= factor),
+            (Direction::Sigmoid, |inputs, factor| {
+                change_all(inputs, |inputs| inputs.down_proj *= factor)
+            }),
             (Direction::Biases, |inputs, factor| {
-                inputs.gate_up_proj_bias *= factor;
-                inputs.down_proj_bias *= factor;
+                change_all(inputs, |inputs| {
+                    inputs.gate_up_proj_bias *= factor;
+                    inputs.down_proj_bias *= factor;
+                })
             }),
             (Direction::Weights, |inputs, factor| inputs.routing_weights *= factor),
         ];

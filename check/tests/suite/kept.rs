@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use binned_experts_check::case::Warmup;
+use binned_experts_check::domain::Taken;
 use binned_experts_check::engine::Reference;
 use binned_experts_check::{
     AnyProblem, CheckPlan, Domain, ElementType, Engine, Fault, Outcome, Precision, Selection, Summary, check_engine,
@@ -34,7 +35,10 @@ impl Engine for Keeper {
     }
 
     fn domain(&self) -> Domain {
-        Domain::of(Precision::FP32)
+        Domain {
+            layers: Some(Taken::Any),
+            ..Domain::of(Precision::FP32)
+        }
     }
 
     fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
@@ -77,19 +81,17 @@ impl Engine for Keeper {
 
 /// The result of a problem with other weights.
 fn with(problem: &Problem<f32>, weights: Arc<ExpertWeights<f32>>) -> Result<Outcome, Fault> {
-    let changed = Problem::new(
-        problem.hidden_states().clone(),
-        problem.router_indices().to_owned(),
-        problem.routing_weights().clone(),
-        weights,
-        problem.capacity(),
-    );
-    let changed = changed.map_err(Fault::refused)?.with_activation(problem.activation());
+    let changed = problem.clone().with_weights(weights).map_err(Fault::refused)?;
     Reference.forward(&AnyProblem::F32(changed))
 }
 
 /// A check of cases that have a call of the same sizes before them.
 fn checked(keeps: Keeps) -> Summary {
+    checked_inside(keeps, "")
+}
+
+/// The same of the cases of a domain.
+fn checked_inside(keeps: Keeps, domain: &str) -> Summary {
     let mut keeper = Keeper {
         keeps,
         last: None,
@@ -100,6 +102,7 @@ fn checked(keeps: Keeps) -> Summary {
         selection: Selection {
             elements: vec![ElementType::F32],
             warmups: vec![Warmup::OtherValues],
+            domain: domain.parse().unwrap(),
             ..Selection::small()
         },
         shrink_budget: 0,
@@ -132,6 +135,12 @@ fn kept_weights_are_named() {
         // Where biases alone make the output, kept weights are a kept result too.
         assert!(cases_of(&summary, RESULT) < 10, "{summary}");
     }
+}
+
+#[test]
+fn kept_weights_of_shared_experts_are_named() {
+    let summary = checked_inside(Keeps::Weights, "layers = [{ shared_experts = 1 }]");
+    assert!(cases_of(&summary, WEIGHTS) > 20, "{summary}");
 }
 
 #[test]

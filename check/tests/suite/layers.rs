@@ -34,7 +34,7 @@ fn goldens() -> Vec<(String, CaseFile)> {
         .iter()
         .map(|path| (name(path), read_case(path).unwrap()))
         .collect();
-    assert!(goldens.len() >= 37, "{}", goldens.len());
+    assert!(goldens.len() >= 45, "{}", goldens.len());
     goldens
 }
 
@@ -58,7 +58,7 @@ fn goldens_have_every_activation_and_layout() {
         assert!(layers.iter().any(|layer| layer.activation == kind), "{kind}");
     }
     let usual = LayerSpec::default();
-    let differs: [fn(&LayerSpec, &LayerSpec) -> bool; 9] = [
+    let differs: [fn(&LayerSpec, &LayerSpec) -> bool; 10] = [
         |layer, usual| layer.gate_up != usual.gate_up,
         |layer, usual| layer.bias != usual.bias,
         |layer, usual| layer.projections != usual.projections,
@@ -68,6 +68,7 @@ fn goldens_have_every_activation_and_layout() {
         |layer, usual| layer.bias_type != usual.bias_type,
         |layer, usual| layer.routing_weight_type != usual.routing_weight_type,
         |layer, usual| layer.output_type != usual.output_type,
+        |layer, usual| layer.shared_experts != usual.shared_experts,
     ];
     for differs in differs {
         assert!(layers.iter().any(|layer| differs(layer, &usual)));

@@ -24,6 +24,7 @@ mod mxfp4;
 mod orders;
 mod sampled;
 mod several;
+mod shared;
 mod sizes;
 mod snapshots;
 mod sums;

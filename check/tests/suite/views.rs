@@ -24,7 +24,7 @@ fn selection(domain: &str) -> Selection {
 
 #[test]
 fn every_view_of_every_tensor_is_drawn() {
-    let layers = format!("layers = ['gpt-oss', 'gpt-oss-mxfp4']\n{ALL}");
+    let layers = format!("layers = ['gpt-oss', 'gpt-oss-mxfp4', {{ shared_experts = 1 }}]\n{ALL}");
     let selection = selection(&layers);
     let (mut seen, mut none) = (BTreeSet::new(), 0);
     for seed in 0..400 {

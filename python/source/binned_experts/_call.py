@@ -8,12 +8,13 @@ from ._arrays._memory import Memory
 WEIGHTS = ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")
 ARRAYS = ("hidden_states", "router_indices", "routing_weights", *WEIGHTS, "sorted_indices")
 NUMBERS = ("expert_capacity", "alpha", "limit")
-# Only for a function that names them: blocks in place of projections, and what kind of case it is.
+# Only for a function that names them: blocks in place of projections, shared experts, and what kind of case it is.
 BLOCKS = ("gate_up_proj_blocks", "gate_up_proj_scales", "down_proj_blocks", "down_proj_scales")
+SHARED = ("shared_gate_up_proj", "shared_gate_up_proj_bias", "shared_down_proj", "shared_down_proj_bias")
 KINDS = ("layer", "first_expert")
-# What a call gets where its case has none: an explicit order, biases, projections of values or of blocks, another layer,
-# ids of other ranks.
-ABSENT = dict.fromkeys(ARRAYS + BLOCKS) | {"layer": {}, "first_expert": None}
+# What a call gets where its case has none: an explicit order, biases, projections of values or of blocks, shared
+# experts, another layer, ids of other ranks.
+ABSENT = dict.fromkeys(ARRAYS + BLOCKS + SHARED) | {"layer": {}, "first_expert": None}
 # Elements that are poisoned at a time, and in how many pieces small ones are: a function allocates more than one.
 MOST_POISONED = 1 << 22
 SMALL_POISONED = 1 << 12
@@ -24,7 +25,7 @@ GONE = "the device was lost in an earlier call; with isolate=True the process wo
 NO_VIEWS = "these arrays have no strides"
 
 
-def parameters_of(function, known=ARRAYS + NUMBERS, named=BLOCKS + KINDS, what="function"):
+def parameters_of(function, known=ARRAYS + NUMBERS, named=BLOCKS + SHARED + KINDS, what="function"):
     """The names of the arguments that a function takes: of those that are known, and of those that it must name.
 
     Raises ``TypeError`` where its parameters cannot be read, or it needs another one.

@@ -42,7 +42,9 @@ def check(
         ``first_expert`` (of the local experts, or ``None``). Tensors have the layout of the layer, and biases are ``None``
         where it has none. A layer of MXFP4 has ``gate_up_proj_blocks`` ``[E,2I,H/32,16]``, ``gate_up_proj_scales``
         ``[E,2I,H/32]``, ``down_proj_blocks`` ``[E,H,I/32,16]`` and ``down_proj_scales`` ``[E,H,I/32]`` (uint8), and
-        ``None`` for the projections. With ``views`` in the domain some tensors are views of larger ones.
+        ``None`` for the projections. A layer of n shared experts has ``shared_gate_up_proj`` ``[H,2nI]``,
+        ``shared_gate_up_proj_bias`` ``[2nI]``, ``shared_down_proj`` ``[nI,H]`` and ``shared_down_proj_bias`` ``[H]``;
+        the function names them. With ``views`` in the domain some tensors are views of larger ones.
 
         It returns the output ``[B,S,H]``, or a dict with ``output`` and stages by name. What it has no parameter for is
         not asked of it unless the domain says what it does: alpha is then 1.702, limit 7, nothing is dropped, and the

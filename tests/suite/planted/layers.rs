@@ -1,5 +1,7 @@
 //! Engines that are right for the layer of gpt-oss, and wrong where another layer is different.
 
+use std::sync::Arc;
+
 use binned_experts_check::domain::Taken;
 use binned_experts_check::{CaseElement, Domain, Fault, Outcome};
 use binned_experts_reference::{
@@ -246,11 +248,20 @@ pub(super) fn rebuilt<T: CaseElement>(
     problem: &Problem<T>,
     ids: Array2<i64>,
     routing_weights: Array3<T::Wide>,
-    weights: std::sync::Arc<ExpertWeights<T>>,
+    weights: Arc<ExpertWeights<T>>,
+) -> Result<Problem<T>, Error> {
+    rebuilt_as(problem, ids, routing_weights, weights, *problem.layer())
+}
+
+/// The same of another layer.
+pub(super) fn rebuilt_as<T: CaseElement>(
+    problem: &Problem<T>,
+    ids: Array2<i64>,
+    routing_weights: Array3<T::Wide>,
+    weights: Arc<ExpertWeights<T>>,
+    layer: Layer,
 ) -> Result<Problem<T>, Error> {
     let (hidden_states, first) = (problem.hidden_states().clone(), problem.first_expert().unwrap_or(0));
     let rebuilt = Problem::of_rank(hidden_states, ids, routing_weights, weights, problem.capacity(), first)?;
-    Ok(rebuilt
-        .with_layer(*problem.layer())?
-        .with_activation(problem.activation()))
+    Ok(rebuilt.with_layer(layer)?.with_activation(problem.activation()))
 }

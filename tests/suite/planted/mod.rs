@@ -17,6 +17,7 @@ mod layers;
 mod misbehaviour;
 mod restricted;
 mod routing;
+mod shared;
 mod types;
 mod views;
 mod wrong;
@@ -30,6 +31,7 @@ pub(crate) use bug::Bug;
 pub(crate) use layers::LayerBug;
 pub(crate) use misbehaviour::Misbehaviour;
 pub(crate) use restricted::Outside;
+pub(crate) use shared::SharedBug;
 pub(crate) use types::TypeBug;
 pub(crate) use views::ViewBug;
 
@@ -50,6 +52,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         list::<BlockBug>();
         list::<ViewBug>();
         list::<TypeBug>();
+        list::<SharedBug>();
         list::<Misbehaviour>();
         return ExitCode::SUCCESS;
     };
@@ -64,6 +67,8 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     } else if let Ok(bug) = ViewBug::from_str(name, false) {
         WrongEngine(bug).serve()
     } else if let Ok(bug) = TypeBug::from_str(name, false) {
+        WrongEngine(bug).serve()
+    } else if let Ok(bug) = SharedBug::from_str(name, false) {
         WrongEngine(bug).serve()
     } else if let Ok(misbehaviour) = Misbehaviour::from_str(name, false) {
         misbehaviour.serve(arguments.get(1).map(AsRef::as_ref))

@@ -22,6 +22,17 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// A row that is added as it is.
+    fn plain(value: f64, error: f64) -> Slot {
+        Slot {
+            expert: usize::MAX,
+            value,
+            error,
+            weight: 1.0,
+            shifts: [0.0; 2],
+        }
+    }
+
     /// The error times the weight, without the part that its shift is.
     fn weighted_error(&self, roundings: Roundings) -> f64 {
         (self.error - self.shifted(roundings)) * self.weight
@@ -51,6 +62,47 @@ impl SumRoundings {
             weight: roundings.wide_of(layer.routing_weight_type).unwrap_or(roundings.store),
             output: roundings.output(layer),
         }
+    }
+}
+
+/// The bound of value = scale · Σ row · weight + shared: the sum over the kept slots of a token, those of one expert
+/// next to each other, and what its shared experts give, with an error.
+pub(super) fn bound_with_shared(
+    slots: &[Slot],
+    (shared, error): (f64, f64),
+    value: f64,
+    scale: f64,
+    sum: SumRoundings,
+) -> f64 {
+    let of_slots = || slots.iter().map(|slot| slot.value * slot.weight);
+    let routed = scale * of_slots().sum::<f64>();
+    let with_row = || [slots, &[Slot::plain(shared, error)]].concat();
+    // The sum over the slots is stored by itself.
+    let is_routed_exact = slots.is_empty() || (scale == 1.0 && is_exact(slots, routed, sum));
+    if is_routed_exact && is_exact(&with_row(), value, sum) {
+        return 0.0;
+    }
+    let (of_routed, added) = if slots.is_empty() {
+        (0.0, 0.0)
+    } else {
+        let steps = sum
+            .roundings
+            .sum_error(sum.roundings.combine, slots.len() + 1, shared.abs());
+        (scaled_bound(slots, routed, scale, sum), steps)
+    };
+    let bound = of_routed + error;
+    if bound == f64::INFINITY {
+        return bound;
+    }
+    if !routed.is_finite() || !shared.is_finite() {
+        return 0.0;
+    }
+    let bound = bound + added + sum.output.error(value);
+    let size = scale.abs() * of_slots().map(f64::abs).sum::<f64>() + shared.abs();
+    if size + bound <= 0.5 * sum.roundings.max {
+        bound
+    } else {
+        f64::INFINITY
     }
 }
 
@@ -150,6 +202,73 @@ mod tests {
     /// Those of the layer of gpt-oss.
     fn usual(roundings: Roundings) -> SumRoundings {
         SumRoundings::new(roundings, &Layer::GPT_OSS)
+    }
+
+    /// The element type has steps of 2^-10, and the sum over the slots is added up in steps of 2^-20.
+    const STORED: Roundings = Roundings {
+        store: unit(1.0 / 1024.0),
+        between: unit(1.0 / 1024.0),
+        combine: unit(1.0 / 1048576.0),
+        ..EXACT
+    };
+
+    fn shared(slots: &[Slot], shared: (f64, f64), scale: f64, roundings: Roundings) -> f64 {
+        let routed: f64 = slots.iter().map(|slot| slot.value * slot.weight).sum();
+        bound_with_shared(slots, shared, scale * routed + shared.0, scale, usual(roundings))
+    }
+
+    #[test]
+    fn the_bounds_of_routed_and_shared_experts_add_up_and_their_sum_is_stored() {
+        let slots = [slot(1.0 / 3.0, 0.25, 3.0), slot(2.0 / 3.0, 0.0, 1.5)];
+        let row = 0.7;
+        for scale in [1.0, -2.0] {
+            let routed = scaled_bound(&slots, scale * 2.0, scale, usual(STORED));
+            let steps = 3.0 * 3f64.sqrt() * (1.0 / 1048576.0 + Rounding::F64.unit) * row;
+            let stored = (scale * 2.0 + row).abs() / 1024.0;
+            assert_close(
+                shared(&slots, (row, 0.125), scale, STORED),
+                routed + 0.125 + steps + stored,
+            );
+        }
+        // Where nothing is kept the row alone is stored.
+        assert_close(shared(&[], (row, 0.125), -2.0, STORED), 0.125 + row / 1024.0);
+    }
+
+    #[test]
+    fn a_sum_with_shared_experts_is_exact_where_each_part_is() {
+        let slots = [slot(5.0, 0.0, 3.0)];
+        assert_eq!(shared(&slots, (2.0, 0.0), 1.0, STORED), 0.0);
+        assert_eq!(shared(&[], (2.0, 0.0), 3.0, STORED), 0.0);
+        assert!(shared(&slots, (2.0, 0.5), 1.0, STORED) > 0.5);
+        // 15 and 2^-10 are values of 10 bits, and their sum is none.
+        assert!(shared(&slots, (1.0 / 1024.0, 0.0), 1.0, STORED) > 0.0);
+        // 1025 has eleven bits, and 1024 one.
+        let sum_of_more_bits = [slot(1024.0, 0.0, 1.0), slot(1.0, 0.0, 1.0)];
+        assert!(shared(&sum_of_more_bits, (-1.0, 0.0), 1.0, STORED) > 0.0);
+        // A factor is rounded.
+        assert!(shared(&slots, (2.0, 0.0), 2.0, STORED) > 0.0);
+    }
+
+    #[test]
+    fn a_sum_with_shared_experts_near_the_largest_value_is_open() {
+        let of = |value: f64, row: f64, max: f64| {
+            shared(&[slot(value, 0.0, 1.0)], (row, 0.0), 1.0, Roundings { max, ..STORED })
+        };
+        let third = 1.0 / 3.0;
+        assert!(of(third, -third, 2.0).is_finite());
+        // The sum is 0, but the terms are beyond half of the largest value.
+        assert_eq!(of(third, -third, 1.2), f64::INFINITY);
+        // What is not a number is met exactly, and so is an infinity.
+        for (value, row) in [
+            (f64::NAN, third),
+            (third, f64::NAN),
+            (f64::INFINITY, third),
+            (third, f64::INFINITY),
+        ] {
+            assert_eq!(of(value, row, 2.0), 0.0, "{value} {row}");
+        }
+        let open = shared(&[slot(third, f64::INFINITY, 1.0)], (f64::NAN, 0.0), 1.0, STORED);
+        assert_eq!(open, f64::INFINITY);
     }
 
     /// Two experts, each in slots whose weights have one sign: their rows err as a whole, to any side.

@@ -69,6 +69,10 @@
 //! product and the factor, or the weights times the factor in place of them: 3 · u_store · |value|, or
 //! λ · u_store · |factor| · r.
 //!
+//! **Shared experts.** Their row has the bound of an expert's row. It is added to the sum over the slots, so that the
+//! bounds of both add up, and what is added is stored: u_store · |value|. An engine may add the slots to it one by one;
+//! each partial sum then has it as well, which adds λ · u · sqrt(K + 1) · |shared|.
+//!
 //! **Wide types.** A bias of a wide type is an exact term like any other, and its sum with the product is rounded to the
 //! element type. Beside a wide routing weight PyTorch rounds the product of a row and the weight to the wide type; serving
 //! kernels round it to the element type, in place of the row. Both are right, so the products have the same term as beside a
@@ -109,7 +113,8 @@
 //! - the terms carry no error: their factors are inputs, or have a bound of 0;
 //! - rounding the operands leaves them as they are;
 //! - each stored result is one of its type: the sum and the sum with its bias; over the slots, each row times its weight,
-//!   which is to be one of the element type beside a wide weight too, and the sum;
+//!   which is to be one of the element type beside a wide weight too, and the sum, with and without the row of shared
+//!   experts;
 //! - the row of the first factor has few quanta, Σ|x| ≤ 2^11 · q_x. This is not needed, but tells at once that most rows
 //!   cannot be exact. It also lets an engine emulate products of f32 by tensor cores: x is then one operand of TF32, and
 //!   no product of low parts is left out.
@@ -142,7 +147,7 @@ use ndarray::{Array1, Array2, Axis};
 
 use self::activation::{EVALUATION, activation_bound};
 use self::affine::Affine;
-use self::combination::{Slot, SumRoundings, scaled_bound};
+use self::combination::{Slot, SumRoundings, bound_with_shared, scaled_bound};
 pub(super) use self::shift::Shift;
 use super::{ActivationFunction, Definition, Inputs, Roundings, pairs};
 use crate::stage::Stage;
@@ -161,6 +166,8 @@ pub struct Bounds {
     pub expert_output: Array2<f64>,
     /// `[T,H]`.
     pub output: Array2<f64>,
+    /// Those of the shared experts, with a row for each token; that of the output is not used.
+    pub shared: Option<Box<Bounds>>,
 }
 
 impl Bounds {
@@ -196,6 +203,9 @@ impl Bounds {
             is_kept.then(|| bounds.bound_assignment(inputs, definition, &activation, roundings, flat))?
         });
         let shifts = shifts.collect();
+        if let (Some(inputs), Some(definition)) = (&inputs.shared, &definition.shared) {
+            bounds.shared = Some(Box::new(Bounds::of_rows(inputs, definition, roundings).0));
+        }
         (bounds, shifts)
     }
 
@@ -205,6 +215,10 @@ impl Bounds {
             activated: Array2::zeros(definition.activated.raw_dim()),
             expert_output: Array2::zeros(definition.expert_output.raw_dim()),
             output: Array2::zeros(definition.output.raw_dim()),
+            shared: definition
+                .shared
+                .as_deref()
+                .map(|shared| Box::new(Bounds::zeros(shared))),
         }
     }
 
@@ -292,7 +306,8 @@ impl Bounds {
             .map(|flat| (inputs.assignment(flat).2, flat, inputs.output_weight(flat)))
             .collect();
         slots.sort_by_key(|(expert, ..)| *expert);
-        if slots.is_empty() {
+        let shared = definition.shared.as_deref().zip(self.shared.as_deref());
+        if slots.is_empty() && shared.is_none() {
             // A token whose assignments are all dropped is exactly zero.
             return;
         }
@@ -313,7 +328,20 @@ impl Bounds {
                     shifts: shift.map_or([0.0; 2], |shift| [shift.expert_output[column], product]),
                 }
             }));
-            *bound = scaled_bound(&terms, definition.output[[token, column]], inputs.layer.scale, sum);
+            let (value, scale) = (definition.output[[token, column]], inputs.layer.scale);
+            *bound = match shared {
+                None => scaled_bound(&terms, value, scale, sum),
+                Some((definition, bounds)) => {
+                    let at = [token, column];
+                    bound_with_shared(
+                        &terms,
+                        (definition.expert_output[at], bounds.expert_output[at]),
+                        value,
+                        scale,
+                        sum,
+                    )
+                }
+            };
         }
     }
 }

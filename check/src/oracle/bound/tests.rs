@@ -376,6 +376,7 @@ pub(super) fn zero_token(second_biases: [f64; 3], weights: [f64; 3]) -> Inputs {
         down_proj: Array3::from_elem((3, 1, 1), 0.9),
         down_proj_bias: Array2::from_shape_fn((3, 1), |(expert, _)| second_biases[expert]),
         order: (0..3).collect(),
+        shared: None,
     }
 }
 
@@ -425,6 +426,7 @@ pub(super) fn inputs() -> Inputs {
         down_proj: array![[[2.0, -1.0], [-3.0, 0.5]], [[1.0, 0.25], [-0.5, 4.0]]],
         down_proj_bias: array![[0.125, 0.0], [-1.0, 2.0]],
         order: (0..4).collect(),
+        shared: None,
     }
 }
 

@@ -36,6 +36,7 @@ fn inputs(layer: Layer, limit: f64) -> Inputs {
         down_proj: array![[[DOWN]]],
         down_proj_bias: array![[0.5]],
         order: vec![0],
+        shared: None,
     }
 }
 
