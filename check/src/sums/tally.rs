@@ -22,7 +22,8 @@ pub struct Sums {
     pub cases: usize,
     /// Number of elements.
     pub elements: usize,
-    /// Sum over the cases of the mean squared error, in units of the bound.
+    /// Sum over the cases of the mean squared error, in units of the bound. With another activation than that of gpt-oss the
+    /// unit is as much larger as the largest share of an honest engine is.
     pub mean_squares: f64,
     /// By direction, in the order of [`Direction::ALL`].
     pub along: [Sum; Direction::ALL.len()],
@@ -80,7 +81,8 @@ impl Sums {
         };
         self.cases += 1;
         self.elements += case.elements;
-        self.mean_squares += case.squares / case.elements as f64;
+        let unit = honest.share_of(case.activation) / honest.share;
+        self.mean_squares += case.squares / case.elements as f64 / (unit * unit);
         for ((sum, projection), direction) in self.along.iter_mut().zip(&case.along).zip(Direction::ALL) {
             let information = projection.information;
             if !(information > 0.0 && information.is_finite()) {
@@ -141,7 +143,7 @@ impl Sums {
         estimates
     }
 
-    /// The root of the mean squared error, in units of the bound; every case counts alike.
+    /// The root of [`mean_squares`](Sums::mean_squares) of a case; every case counts alike.
     pub fn share(&self) -> f64 {
         (self.mean_squares / self.cases.max(1) as f64).sqrt()
     }
@@ -209,6 +211,16 @@ mod tests {
         };
         assert_eq!(sums.along[LIMIT], expected);
         assert_eq!(sums.along[ALPHA], Sum::default());
+    }
+
+    #[test]
+    fn a_share_counts_by_what_honest_engines_show_with_the_activation() {
+        let mut sums = none(Precision::BF16);
+        sums.add(&CaseSums {
+            activation: ActivationKind::ReluSquared,
+            ..case(0.0, 1.0)
+        });
+        assert_eq!(sums.mean_squares, 2.0 / (0.35_f64 / 0.08).powi(2));
     }
 
     #[test]

@@ -17,14 +17,12 @@ use rayon::prelude::*;
 use crate::arithmetic::{Arithmetic, cut_to_bits};
 use crate::common::{bf16, round_to_bits};
 
+const SMALL: &str = "tokens = { max = 24 }\nhidden = { max = 32 }\nintermediate = { max = 32 }\nexperts = { max = 8 }\n\
+                     top_k = { max = 4 }\nfinite = true\n";
+
 /// Small cases of one element type, so that a test takes seconds.
 fn small(element: ElementType, cases: usize) -> CheckPlan {
-    let domain: Domain =
-        "tokens = { max = 24 }\nhidden = { max = 32 }\nintermediate = { max = 32 }\nexperts = { max = 8 }\n\
-                          top_k = { max = 4 }\nfinite = true"
-            .parse()
-            .unwrap();
-    all(element, cases, domain)
+    all(element, cases, SMALL.parse().unwrap())
 }
 
 fn all(element: ElementType, cases: usize, domain: Domain) -> CheckPlan {
@@ -248,6 +246,21 @@ fn cases_of_few_significands_add_nothing() {
     plan.selection.values = vec![ValueProfile::HugeGates];
     let summary = run(&mut [&mut Reference], &plan);
     assert!(summary.agrees() && summary.engines[0].sums.iter().all(|sums| sums.cases == 0));
+}
+
+/// Without a sigmoid a bound allows for fewer roundings, so that honest errors are a larger share of it.
+#[test]
+fn an_honest_engine_without_a_sigmoid_is_not_biased() {
+    let mut plan = small(ElementType::Bf16, 150);
+    plan.selection.domain = format!("{SMALL}layers = [{{ activation = 'relu-squared' }}]")
+        .parse()
+        .unwrap();
+    plan.selection.values = vec![ValueProfile::LowGates];
+    let summary = run(&mut [&mut Reference], &plan);
+    let sums = &summary.engines[0].sums[0];
+    assert!(sums.cases >= LEAST_CASES && !summary.has_failures(), "{summary}");
+    // In units of its bounds it is above what an engine of gpt-oss's layer may show.
+    assert!(sums.share() * 0.35 / 0.08 > sums.honest_share(), "{}", sums.share());
 }
 
 #[test]
