@@ -1,13 +1,11 @@
 //! What a kernel may claim of bits: the same from run to run, and the same for a token in any batch.
 
-use super::probe::{Reply, Tally};
+use super::probe::{Claiming, Reply, Tally};
 use super::{FindError, Search};
 use crate::case::CaseSpec;
 use crate::domain::Domain;
-use crate::engine::{Engine, Fault, Outcome, forward, precisions_of};
+use crate::engine::{Engine, Fault, forward, precisions_of};
 use crate::judge::{Mismatch, Trial, Verdict, compare_runs, judge};
-use crate::oracle::Precision;
-use crate::tensor::{AnyProblem, ElementType};
 
 /// Runs of one case.
 const RUNS: usize = 8;
@@ -85,33 +83,5 @@ impl Search<'_> {
             capacity: self.domain.capacity.at_most(capacity).unwrap_or(capacity),
             ..self.base.clone()
         }
-    }
-}
-
-/// An engine with other claims than its own.
-struct Claiming<'a> {
-    engine: &'a mut dyn Engine,
-    domain: &'a Domain,
-}
-
-impl Engine for Claiming<'_> {
-    fn name(&self) -> &str {
-        self.engine.name()
-    }
-
-    fn domain(&self) -> Domain {
-        self.domain.clone()
-    }
-
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        self.engine.precision(element)
-    }
-
-    fn rerun(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        self.engine.rerun(problem)
-    }
-
-    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        self.engine.forward(problem)
     }
 }

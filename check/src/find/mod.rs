@@ -1,6 +1,7 @@
 //! From a kernel to its domain: what it takes, found by asking.
 //!
-//! A case that the kernel takes is the start. Each axis is varied from there, then what interacts: I with H, K with E.
+//! A case that the kernel takes is the start. Each layer of a published model is tried, and each axis varied from there, then
+//! what interacts: I with H, K with E.
 //! Between the greatest size that is taken and the next that is not, halving finds the limit. A wrong result is a bug and
 //! is told as one; it is never taken for a limit.
 
@@ -11,11 +12,11 @@ mod text;
 
 pub use probe::Tally;
 
-use self::probe::{Probe, Reply, plain};
+use self::probe::{Claiming, Probe, Reply, plain};
 use self::rule::conditions;
-use crate::case::{CaseSpec, OrderProfile, Place, Routing, RoutingProfile, Special, SpecialValue};
+use crate::case::{CaseSpec, LayerSpec, OrderProfile, Place, Routing, RoutingProfile, Special, SpecialValue};
 use crate::check::{CheckError, CheckPlan, Contender, End, check};
-use crate::domain::{Axis, Domain, DomainError, Sizes, TieOrder};
+use crate::domain::{Axis, Domain, DomainError, Sizes, Taken, TieOrder};
 use crate::engine::{Engine, Fault, MachineError};
 use crate::generate::Selection;
 use crate::judge::Verdict;
@@ -92,6 +93,7 @@ pub enum FindError {
 pub fn find(engine: &mut dyn Engine, start: Option<[usize; 5]>) -> Result<Found, FindError> {
     let mut search = Search::new(engine, start)?;
     search.element_types()?;
+    search.layers()?;
     search.widths()?;
     search.tokens()?;
     search.experts()?;
@@ -137,6 +139,8 @@ impl<'a> Search<'a> {
             tried += 1;
             // A wrong result is no start: what is taken could not be told from what is not.
             if probe.ask(&spec)? == Some(Reply::Right) {
+                // What is wrong with another layer may be right with this one.
+                probe.wrong.retain(|(wrong, _)| wrong.layer == spec.layer);
                 return Ok(Search {
                     probe,
                     base: spec,
@@ -173,6 +177,32 @@ impl<'a> Search<'a> {
         }
         self.domain.precision = Some(precisions);
         self.evidence.push(("precision", tally));
+        Ok(())
+    }
+
+    /// Those of published models. A kernel that knows one layer computes that of every case, so a wrong result is no bug here.
+    fn layers(&mut self) -> Result<(), FindError> {
+        let mut tally = Tally::default();
+        let mut taken = Vec::new();
+        for (_, layer) in LayerSpec::NAMED {
+            let known = self.probe.wrong.len();
+            let spec = CaseSpec {
+                layer,
+                ..self.base.clone()
+            };
+            let reply = self.probe.ask(&spec)?;
+            self.probe.wrong.truncate(known);
+            match reply {
+                Some(Reply::Right) => taken.push(layer),
+                Some(Reply::Crashed) => tally.add(Reply::Crashed),
+                _ => tally.add(Reply::Declined),
+            }
+        }
+        tally.right = taken.len();
+        if taken != [LayerSpec::default()] {
+            self.domain.layers = Some(Taken::Listed(taken));
+        }
+        self.evidence.push(("layers", tally));
         Ok(())
     }
 
@@ -404,7 +434,7 @@ fn set_slots(spec: &mut CaseSpec, slots: usize) {
     spec.distinct = true;
 }
 
-/// Plain cases, the most usual first.
+/// Plain cases of each layer, the most usual first.
 fn starts(element: ElementType, start: Option<[usize; 5]>) -> Vec<CaseSpec> {
     let shapes: Vec<[usize; 5]> = match start {
         Some(start) => vec![start],
@@ -422,13 +452,16 @@ fn starts(element: ElementType, start: Option<[usize; 5]>) -> Vec<CaseSpec> {
         }
     };
     let mut specs = Vec::new();
-    for sizes in shapes {
-        for (alpha, limit) in [(1.702, 7.0), (1.0, f64::INFINITY)] {
-            specs.push(CaseSpec {
-                alpha,
-                limit,
-                ..plain(element, sizes)
-            });
+    for (_, layer) in LayerSpec::NAMED {
+        for sizes in &shapes {
+            for (alpha, limit) in [(1.702, 7.0), (1.0, f64::INFINITY)] {
+                specs.push(CaseSpec {
+                    alpha,
+                    limit,
+                    layer,
+                    ..plain(element, *sizes)
+                });
+            }
         }
     }
     specs
@@ -446,7 +479,16 @@ fn confirmed(engine: &mut dyn Engine, domain: &Domain) -> Result<Tally, FindErro
         ..CheckPlan::default()
     };
     let mut tally = Tally::default();
-    let mut contenders = [Contender::single(engine)];
+    // An engine that says nothing of layers takes that of gpt-oss alone.
+    let of_layers = Domain {
+        layers: domain.layers.clone(),
+        ..engine.domain()
+    };
+    let mut claiming = Claiming {
+        engine,
+        domain: &of_layers,
+    };
+    let mut contenders = [Contender::single(&mut claiming)];
     let summary = check(&mut contenders, &plan, &mut |result: &crate::check::CaseResult| {
         match &result.verdict {
             Verdict::Agree { .. } => tally.right += 1,

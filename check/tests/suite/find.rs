@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use binned_experts_check::case::LayerSpec;
 use binned_experts_check::engine::Reference;
 use binned_experts_check::find::{FindError, find};
 use binned_experts_check::{AnyProblem, Domain, Engine, Fault, MachineError, Outcome, Tensor};
@@ -89,8 +90,47 @@ fn the_domains_of_restricted_kernels_are_found() {
             "alpha = [1.0]\nlimit = [inf]\ntokens = { min = 1 }\nduplicates = false",
             refused,
         ),
+        ("layers = ['mixtral']\ndrops = false", declined),
+        (
+            "layers = ['gpt-oss', 'mixtral', 'deepseek-v3-shared']\nhidden = { multiple_of = 16 }",
+            refused,
+        ),
     ] {
         assert_found(text, outside);
+    }
+}
+
+/// A kernel that takes every case for one of its layer.
+#[test]
+fn a_kernel_that_knows_one_layer_takes_no_other() {
+    struct Knows(LayerSpec);
+    impl Engine for Knows {
+        fn name(&self) -> &str {
+            "knows"
+        }
+
+        fn domain(&self) -> Domain {
+            Domain::in_stable_order()
+        }
+
+        fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
+            if LayerSpec::from(*problem.layer()) == self.0 {
+                return Reference.forward(problem);
+            }
+            let wrong = ndarray::ArrayD::from_elem(problem.output_shape(), 3.0);
+            Ok(Outcome::output(Tensor::from_f64(wrong, problem.element())))
+        }
+    }
+    for (name, layers) in [("gpt-oss", None), ("mixtral", Some("layers = ['mixtral']"))] {
+        let (_, layer) = LayerSpec::NAMED.into_iter().find(|(known, _)| *known == name).unwrap();
+        let found = find(&mut Knows(layer), Some([4, 8, 8, 4, 2])).unwrap();
+        let expected: Domain = layers.unwrap_or_default().parse().unwrap();
+        assert_eq!(
+            (&found.domain.layers, found.wrong.len()),
+            (&expected.layers, 0),
+            "{found}"
+        );
+        assert_eq!(found.inside.right, 100, "{found}");
     }
 }
 
@@ -138,7 +178,7 @@ fn a_kernel_that_takes_nothing_usual_is_asked_about_what_somebody_names() {
     );
     assert!(matches!(
         find(&mut kernel, Some([16, 40, 25, 8, 2])),
-        Err(FindError::NothingTaken { tried: 2 })
+        Err(FindError::NothingTaken { tried: 20 })
     ));
 }
 
