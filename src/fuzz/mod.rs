@@ -8,6 +8,7 @@
 //! note on standard error; [`schedule`] needs the emulator.
 
 mod files;
+mod once;
 #[cfg(feature = "emulator")]
 mod schedule;
 
@@ -16,7 +17,6 @@ use std::fmt;
 
 use arbitrary::{Arbitrary, Unstructured};
 use binned_experts_check::case::{Profile, Special, ValueProfile};
-use binned_experts_check::check::AnyEngine;
 use binned_experts_check::engine::precisions_of;
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::report::verdict_text;
@@ -26,6 +26,7 @@ pub use files::case_file;
 #[cfg(feature = "emulator")]
 pub use schedule::{ScheduleCase, schedule};
 
+use self::once::Once;
 use crate::engines::built_in;
 
 /// The engines of [`routing`] and [`values`]. The kernels for tensor cores leave cases as small as these to the
@@ -33,7 +34,7 @@ use crate::engines::built_in;
 const ENGINES: [&str; 3] = ["reference", "emulator-portable", "cuda-portable"];
 
 thread_local! {
-    static OPEN: RefCell<Vec<AnyEngine>> = RefCell::new(engines());
+    static OPEN: RefCell<Vec<Once>> = RefCell::new(engines());
 }
 
 /// Any routing, in f32.
@@ -62,23 +63,24 @@ pub fn values(case: &ValuesCase) -> usize {
     every_engine_agrees(&case.0)
 }
 
-fn engines() -> Vec<AnyEngine> {
+fn engines() -> Vec<Once> {
     let open = |name: &&str| {
         let engine = (built_in(name)?.open)();
         engine
             .inspect_err(|error| eprintln!("{name}: not available: {error}"))
             .ok()
+            .map(Once)
     };
     ENGINES.iter().filter_map(open).collect()
 }
 
 fn every_engine_agrees(spec: &CaseSpec) -> usize {
     OPEN.with_borrow_mut(|engines| {
-        let precisions = precisions_of(engines.iter().map(|engine| &**engine as &dyn Engine), spec.element);
+        let precisions = precisions_of(engines.iter().map(|engine| engine as &dyn Engine), spec.element);
         let trial = trial(spec, &precisions);
         let agreeing = engines
             .iter_mut()
-            .map(|engine| usize::from(agrees(engine.as_mut(), &trial, spec)));
+            .map(|engine| usize::from(agrees(engine, &trial, spec)));
         agreeing.sum()
     })
 }
