@@ -8,7 +8,6 @@
 //! note on standard error; [`schedule`] needs the emulator.
 
 mod files;
-mod once;
 #[cfg(feature = "emulator")]
 mod schedule;
 
@@ -17,16 +16,16 @@ use std::fmt;
 
 use arbitrary::{Arbitrary, Unstructured};
 use binned_experts_check::case::{Profile, Special, ValueProfile};
-use binned_experts_check::engine::precisions_of;
+use binned_experts_check::check::AnyEngine;
+use binned_experts_check::engine::{Claiming, precisions_of};
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::report::verdict_text;
-use binned_experts_check::{CaseSpec, ElementType, Engine, Precision, Selection, Verdict};
+use binned_experts_check::{CaseSpec, Domain, ElementType, Engine, Precision, Selection, Verdict};
 
 pub use files::case_file;
 #[cfg(feature = "emulator")]
 pub use schedule::{ScheduleCase, schedule};
 
-use self::once::Once;
 use crate::engines::built_in;
 
 /// The engines of [`routing`] and [`values`]. The kernels for tensor cores leave cases as small as these to the
@@ -34,7 +33,7 @@ use crate::engines::built_in;
 const ENGINES: [&str; 3] = ["reference", "emulator-portable", "cuda-portable"];
 
 thread_local! {
-    static OPEN: RefCell<Vec<Once>> = RefCell::new(engines());
+    static OPEN: RefCell<Vec<Claiming<AnyEngine>>> = RefCell::new(engines());
 }
 
 /// Any routing, in f32.
@@ -63,15 +62,24 @@ pub fn values(case: &ValuesCase) -> usize {
     every_engine_agrees(&case.0)
 }
 
-fn engines() -> Vec<Once> {
+/// Without their claims of bits, each of which takes a further run of a case. [`schedule`] tries many interleavings, and a
+/// check tries the claims.
+fn engines() -> Vec<Claiming<AnyEngine>> {
     let open = |name: &&str| {
         let engine = (built_in(name)?.open)();
         engine
             .inspect_err(|error| eprintln!("{name}: not available: {error}"))
             .ok()
-            .map(Once)
     };
-    ENGINES.iter().filter_map(open).collect()
+    let once = |engine: AnyEngine| {
+        let domain = Domain {
+            deterministic: None,
+            batch_invariant: None,
+            ..engine.domain()
+        };
+        Claiming { engine, domain }
+    };
+    ENGINES.iter().filter_map(open).map(once).collect()
 }
 
 fn every_engine_agrees(spec: &CaseSpec) -> usize {

@@ -1,5 +1,6 @@
 //! Engines, and the outcome that they return.
 
+mod claiming;
 mod fault;
 mod machine;
 mod reference;
@@ -7,6 +8,7 @@ mod rule;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use claiming::Claiming;
 pub use fault::{Fault, WarmupCall};
 pub use machine::MachineError;
 pub use reference::{DefinitionEngine, Reference};

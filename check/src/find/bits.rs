@@ -1,10 +1,10 @@
 //! What a kernel may claim of bits: the same from run to run, and the same for a token in any batch.
 
-use super::probe::{Claiming, Reply, Tally};
+use super::probe::{Reply, Tally};
 use super::{FindError, Search};
 use crate::case::CaseSpec;
 use crate::domain::Domain;
-use crate::engine::{Engine, Fault, forward, precisions_of};
+use crate::engine::{Claiming, Engine, Fault, forward, precisions_of};
 use crate::judge::{Mismatch, Trial, Verdict, compare_runs, judge};
 
 /// Runs of one case.
@@ -53,7 +53,7 @@ impl Search<'_> {
         for spec in specs.iter().filter(|spec| domain.admits(spec).is_ok()) {
             let mut claiming = Claiming {
                 engine: self.probe.engine(),
-                domain: &domain,
+                domain: domain.clone(),
             };
             let precisions = precisions_of([&claiming as &dyn Engine], spec.element);
             let Ok(trial) = Trial::from_spec(spec, &precisions) else {

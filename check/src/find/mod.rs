@@ -12,12 +12,12 @@ mod text;
 
 pub use probe::Tally;
 
-use self::probe::{Claiming, Probe, Reply, plain};
+use self::probe::{Probe, Reply, plain};
 use self::rule::conditions;
 use crate::case::{CaseSpec, LayerSpec, OrderProfile, Place, Routing, RoutingProfile, Special, SpecialValue};
 use crate::check::{CheckError, CheckPlan, Contender, End, check};
 use crate::domain::{Axis, Domain, DomainError, Sizes, Taken, TieOrder};
-use crate::engine::{Engine, Fault, MachineError};
+use crate::engine::{Claiming, Engine, Fault, MachineError};
 use crate::generate::Selection;
 use crate::judge::Verdict;
 use crate::tensor::ElementType;
@@ -452,17 +452,23 @@ fn starts(element: ElementType, start: Option<[usize; 5]>) -> Vec<CaseSpec> {
         }
     };
     let mut specs = Vec::new();
-    for (_, layer) in LayerSpec::NAMED {
-        for sizes in &shapes {
-            for (alpha, limit) in [(1.702, 7.0), (1.0, f64::INFINITY)] {
-                specs.push(CaseSpec {
-                    alpha,
-                    limit,
-                    layer,
-                    ..plain(element, *sizes)
-                });
-            }
+    for sizes in &shapes {
+        for (alpha, limit) in [(1.702, 7.0), (1.0, f64::INFINITY)] {
+            specs.push(CaseSpec {
+                alpha,
+                limit,
+                ..plain(element, *sizes)
+            });
         }
+    }
+    // Few of the others: who takes nothing may crash on each, and be started anew.
+    let others = LayerSpec::NAMED.into_iter().map(|(_, layer)| layer);
+    for layer in others.filter(|layer| !layer.is_default()) {
+        let few = shapes.iter().filter(|[tokens, ..]| *tokens == shapes[0][0]);
+        specs.extend(few.map(|sizes| CaseSpec {
+            layer,
+            ..plain(element, *sizes)
+        }));
     }
     specs
 }
@@ -486,7 +492,7 @@ fn confirmed(engine: &mut dyn Engine, domain: &Domain) -> Result<Tally, FindErro
     };
     let mut claiming = Claiming {
         engine,
-        domain: &of_layers,
+        domain: of_layers,
     };
     let mut contenders = [Contender::single(&mut claiming)];
     let summary = check(&mut contenders, &plan, &mut |result: &crate::check::CaseResult| {

@@ -3,11 +3,9 @@
 use std::fmt;
 
 use crate::case::{CaseSpec, CaseViews, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
-use crate::domain::Domain;
-use crate::engine::{Engine, Fault, MachineError, Outcome, forward};
+use crate::engine::{Engine, Fault, MachineError, forward};
 use crate::judge::{Trial, Verdict, judge_outcome};
-use crate::oracle::Precision;
-use crate::tensor::{AnyProblem, ElementType};
+use crate::tensor::ElementType;
 
 /// The most of the failing cases that are kept.
 const MAX_KEPT: usize = 20;
@@ -122,34 +120,6 @@ impl<'a> Probe<'a> {
                 Ok(Some(Reply::Wrong))
             }
         }
-    }
-}
-
-/// An engine with another domain than its own.
-pub(super) struct Claiming<'a> {
-    pub(super) engine: &'a mut dyn Engine,
-    pub(super) domain: &'a Domain,
-}
-
-impl Engine for Claiming<'_> {
-    fn name(&self) -> &str {
-        self.engine.name()
-    }
-
-    fn domain(&self) -> Domain {
-        self.domain.clone()
-    }
-
-    fn precision(&self, element: ElementType) -> Option<Precision> {
-        self.engine.precision(element)
-    }
-
-    fn rerun(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        self.engine.rerun(problem)
-    }
-
-    fn forward(&mut self, problem: &AnyProblem) -> Result<Outcome, Fault> {
-        self.engine.forward(problem)
     }
 }
 

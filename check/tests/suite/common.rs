@@ -17,11 +17,23 @@ pub(crate) fn share(profile: Profile, holds: impl Fn(&CaseSpec, &Expected) -> bo
     let selection = Selection::default().with_profiles([profile]);
     let kept = (0..CASES).filter(|seed| {
         let spec = CaseSpec::from_seed(*seed, &selection);
-        let problem = spec.build().unwrap();
-        let expected = Expected::new(Inputs::new(&problem), problem.output_shape(), problem.element());
-        holds(&spec, &expected)
+        holds(&spec, &expected(&spec))
     });
     kept.count() as u64 * 100 / CASES
+}
+
+/// Cases of a domain.
+pub(crate) fn selection(domain: &str) -> Selection {
+    Selection {
+        domain: domain.parse().unwrap(),
+        ..Selection::default()
+    }
+}
+
+/// What is right in a case.
+pub(crate) fn expected(spec: &CaseSpec) -> Expected {
+    let problem = spec.build().unwrap();
+    Expected::new(Inputs::new(&problem), problem.output_shape(), problem.element())
 }
 
 /// The order in which a sum adds its terms.

@@ -13,6 +13,8 @@ use binned_experts_check::{
 };
 use binned_experts_reference::ActivationKind;
 
+use crate::common::{expected, selection};
+
 /// Every layer by name, and each other activation with tensors in layouts of its own.
 const LAYERS: &str = "layers = ['gpt-oss', 'mixtral', 'deepseek-v3', 'llama4', 'nemotron-h',
     { activation = 'gelu', gate_up = 'concatenated', bias = false },
@@ -36,18 +38,6 @@ fn goldens() -> Vec<(String, CaseFile)> {
         .collect();
     assert!(goldens.len() >= 45, "{}", goldens.len());
     goldens
-}
-
-fn selection(domain: &str) -> Selection {
-    Selection {
-        domain: domain.parse().unwrap(),
-        ..Selection::default()
-    }
-}
-
-fn expected(spec: &CaseSpec) -> Expected {
-    let problem = spec.build().unwrap();
-    Expected::new(Inputs::new(&problem), problem.output_shape(), problem.element())
 }
 
 #[test]
@@ -176,7 +166,7 @@ fn every_layer_of_the_domain_is_drawn_and_no_other() {
         seen.insert(spec.layer.to_string());
     }
     assert_eq!(seen.len(), 12, "{seen:?}");
-    let other = CaseSpec::from_seed(1, &self::selection("layers = ['mixtral']"));
+    let other = CaseSpec::from_seed(1, &crate::common::selection("layers = ['mixtral']"));
     let outside = Domain::default().admits(&other).unwrap_err().to_string();
     assert_eq!(outside, "layers: expected layer gpt-oss, found mixtral");
 }

@@ -7,21 +7,16 @@ use binned_experts_check::engine::Reference;
 use binned_experts_check::judge::shrink;
 use binned_experts_check::oracle::Inputs;
 use binned_experts_check::program::{case_tensors, parse_case, read_case, write_case};
-use binned_experts_check::{CaseSpec, CheckPlan, Domain, ElementType, Selection, Tensor, Verdict, check_engine};
+use binned_experts_check::{CaseSpec, CheckPlan, Domain, ElementType, Tensor, Verdict, check_engine};
 use ndarray::ArrayD;
+
+use crate::common::selection;
 
 const GPT_OSS: &str = "layers = ['gpt-oss-mxfp4']";
 /// Layers with and without biases and ups.
 const LAYERS: &str = "layers = ['gpt-oss-mxfp4',
     { activation = 'silu', bias = false, projections = 'mxfp4', gate_up = 'concatenated' },
     { activation = 'relu-squared', bias = false, projections = 'mxfp4' }]";
-
-fn selection(domain: &str) -> Selection {
-    Selection {
-        domain: domain.parse().unwrap(),
-        ..Selection::default()
-    }
-}
 
 /// A small case of 2 experts, H = 64 and I = 96.
 fn small(element: ElementType, values: ValueProfile) -> CaseSpec {

@@ -6,13 +6,15 @@ use binned_experts_check::case::{LayerSpec, Place, Special, SpecialValue, ValueP
 use binned_experts_check::domain::Taken;
 use binned_experts_check::engine::{Engine, Fault, Outcome, Reference};
 use binned_experts_check::judge::shrink;
-use binned_experts_check::oracle::{Coverage, Expected, Inputs};
+use binned_experts_check::oracle::{Coverage, Inputs};
 use binned_experts_check::program::{case_tensors, parse_case, read_case, write_case};
 use binned_experts_check::{
     AnyProblem, CaseElement, CaseSpec, CheckPlan, Domain, ElementType, Precision, Selection, Verdict, check_engine,
 };
 use binned_experts_reference::{ActivationKind, Problem, TensorType, binned_experts_ref};
 use ndarray::{Array1, Array2};
+
+use crate::common::{expected, selection};
 
 /// With and without biases and ups, in both layouts, with a factor, with the weight on the input, and with wide
 /// tensors.
@@ -22,18 +24,6 @@ const LAYERS: &str = "layers = ['deepseek-v3-shared', 'llama4-shared', { shared_
     { bias_type = 'wide', routing_weight_type = 'wide', output_type = 'wide', scale = 0.5, shared_experts = 1 }]
 ";
 const OTHERS: &str = "foreign = ['minus-one', 'other-ranks']\nviews = ['strided', 'transposed', 'offset', 'stepped']";
-
-fn selection(domain: &str) -> Selection {
-    Selection {
-        domain: domain.parse().unwrap(),
-        ..Selection::default()
-    }
-}
-
-fn expected(spec: &CaseSpec) -> Expected {
-    let problem = spec.build().unwrap();
-    Expected::new(Inputs::new(&problem), problem.output_shape(), problem.element())
-}
 
 #[test]
 fn the_reference_agrees() {

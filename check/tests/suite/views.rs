@@ -13,14 +13,9 @@ use binned_experts_check::{
 };
 use binned_experts_reference::View;
 
-const ALL: &str = "views = ['strided', 'stepped', 'offset', 'transposed']";
+use crate::common::selection;
 
-fn selection(domain: &str) -> Selection {
-    Selection {
-        domain: domain.parse().unwrap(),
-        ..Selection::default()
-    }
-}
+const ALL: &str = "views = ['strided', 'stepped', 'offset', 'transposed']";
 
 #[test]
 fn every_view_of_every_tensor_is_drawn() {
