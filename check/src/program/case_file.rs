@@ -7,7 +7,8 @@
 //! stable sort. Weights and routing weights are in the layout of the layer, which is translated here; biases are left out
 //! where it has none, and both have the types that it gives them. A layer of MXFP4 has `gate_up_proj_blocks`
 //! `[E,2I,H/32,16]`, `gate_up_proj_scales` `[E,2I,H/32]`, `down_proj_blocks` `[E,H,I/32,16]` and `down_proj_scales`
-//! `[E,H,I/32]` (u8) in place of the projections. A tensor that is a view has one axis, its storage; the metadata `views` says where its elements are in it.
+//! `[E,H,I/32]` (u8) in place of the projections. A tensor that is a view has one axis, its storage; the metadata
+//! `views` says where its elements are in it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
