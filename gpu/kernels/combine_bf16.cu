@@ -12,6 +12,7 @@
 namespace bf16 {
 
 constexpr int COMBINE_THREADS = 256;
+constexpr int SLOTS_AT_ONCE = 2;  // whose loads are under way together
 
 // Grid: ceil(T · H / 8 / COMBINE_THREADS). Block: COMBINE_THREADS, one thread 8 columns of a token.
 //   expert_output   [R, H]              read
@@ -31,14 +32,29 @@ combine_bf16(Global<const Bf16> expert_output, Global<const int64> router_indice
     if (token >= tokens) return;
 
     float sums[CHUNK] = {};
-    for (int64 assignment = token * top_k; assignment < (token + 1) * top_k; assignment++) {
-        const int64 row = row_of[assignment];
-        if (row < 0) continue;
-        const float weight = from_bf16(routing_weights[token * experts + router_indices[assignment] - first_expert]);
-        const Chunk found = load_chunk(expert_output, row * hidden + column);
-        for (int i = 0; i < CHUNK; i++) {
-            const float value = from_bf16(Bf16(found.words[i / 4] >> i % 4 * 16));
-            sums[i] = __fadd_rn(sums[i], __fmul_rn(value, weight));
+    for (int64 first = 0; first < top_k; first += SLOTS_AT_ONCE) {
+        int rows[SLOTS_AT_ONCE], local_experts[SLOTS_AT_ONCE];
+        float weights[SLOTS_AT_ONCE];
+        Chunk found[SLOTS_AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < SLOTS_AT_ONCE; i++) {
+            const int64 assignment = token * top_k + first + i;
+            rows[i] = first + i < top_k ? row_of[assignment] : -1;
+            local_experts[i] = first + i < top_k ? int(router_indices[assignment] - first_expert) : 0;
+        }
+#pragma unroll
+        for (int i = 0; i < SLOTS_AT_ONCE; i++) {
+            if (rows[i] < 0) continue;
+            weights[i] = from_bf16(routing_weights[token * experts + local_experts[i]]);
+            found[i] = load_chunk(expert_output, int64(rows[i]) * hidden + column);
+        }
+#pragma unroll
+        for (int i = 0; i < SLOTS_AT_ONCE; i++) {
+            if (rows[i] < 0) continue;
+            for (int j = 0; j < CHUNK; j++) {
+                const float value = from_bf16(Bf16(found[i].words[j / 4] >> j % 4 * 16));
+                sums[j] = __fadd_rn(sums[j], __fmul_rn(value, weights[i]));
+            }
         }
     }
     Chunk sum = {{0, 0}};

@@ -32,16 +32,16 @@ constexpr int MATRIX_BYTES = MATRIX_WORDS * 8;
 constexpr int LINE_BYTES = LINE_WORDS * 8;
 constexpr int MOST_SLOTS = 8;
 constexpr int TILES_AHEAD = 2;
-constexpr int BEYOND = 1 << 30;  // a line tile where nothing is stored
-constexpr int FEW_ROWS = 16;     // of a block of sums: their products take less time than the wait for them
+constexpr int FEW_LINES = 32;     // of a panel: their products take less time than the wait for them
 constexpr int SIXTEEN = 32 >> 4;  // of an operand: 16 further on in the depth
+constexpr int FEWEST_LINES = 8;   // of a product: one block of sums
 constexpr int CHUNKS_IN_FLIGHT = 2;  // that a lane loads, beside few registers
 
 // What `progress` counts: tiles drawn, rows drawn, the signals of each panel, and then the rows gathered of each.
 enum Count { TILES_DRAWN, ROWS_DRAWN, FIRST_SIGNALS };
 
 // Words of a tile in shared memory.
-enum Word { KIND, PANEL, LINE_TILE, FIRST_ROW, ROWS, FIRST_LINE, LINES, K_BLOCKS, TILE_WORDS };
+enum Word { KIND, PANEL, LINE_TILE, SKIPPED, TAKEN, FIRST_ROW, ROWS, FIRST_LINE, LINES, K_BLOCKS, TILE_WORDS };
 
 // A place in a ring of `count` slots. `parity` is that of the phase of `full` in which the slot fills. The barriers
 // stand one after the other, MOST of `full` and then as many of `empty`.
@@ -79,18 +79,29 @@ struct Slots : Ring<MOST_SLOTS> {
     __device__ __forceinline__ Address rows() const { return matrix() + MATRIX_BYTES; }
 };
 
+// Of the ring of k-blocks: bytes of a slot, and slots.
+struct Shape {
+    int bytes, count;
+};
+
+// As many slots as there is room for with panels of so many lines.
+__device__ __forceinline__ Shape shape_of(int most_lines) {
+    const int bytes = MATRIX_BYTES + most_lines * LINE_BYTES;
+    return {bytes, int(smaller(MOST_SLOTS, RING_BYTES / bytes))};
+}
+
 // An operand in shared memory as the tensor cores take it: lines of 128 bytes along the depth, swizzled.
 __device__ __forceinline__ uint64 operand(Address address) {
     return uint64(address >> 4) | uint64(1) << 16 | uint64(1024 >> 4) << 32 | uint64(1) << 62;
 }
 
-// Copies the images of a tile's matrix.
-__device__ __forceinline__ void copy_matrix(Slots &slots, Global<const uint64> packed, int64 first_image, int k_blocks,
-                                            uint64 policy) {
+// Copies so many lines of each image of a tile's matrix; `word` is that where those of the first image begin.
+__device__ __forceinline__ void copy_matrix(Slots &slots, Global<const uint64> packed, int64 word, int lines,
+                                            int k_blocks, uint64 policy) {
     for (int k_block = 0; k_block < k_blocks; k_block++, slots.next()) {
         barrier_wait(slots.empty(), slots.parity ^ 1);
-        barrier_arrive_expecting(slots.full(), MATRIX_BYTES);
-        bulk_copy_hinted(slots.matrix(), packed, (first_image + k_block) * MATRIX_WORDS, MATRIX_WORDS, slots.full(),
+        barrier_arrive_expecting(slots.full(), lines * LINE_BYTES);
+        bulk_copy_hinted(slots.matrix(), packed, word + int64(k_block) * MATRIX_WORDS, lines * LINE_WORDS, slots.full(),
                          policy);
     }
 }
@@ -139,8 +150,9 @@ __device__ __forceinline__ void gather(const Work &work, Global<const Bf16> hidd
         const int drawn = lane == 0 ? atomicAdd(&progress[ROWS_DRAWN], 1) : 0;
         const int row = first + __shfl_sync(ALL_LANES, drawn, 0);
         if (row >= end) break;
-        const Line line = line_of(all, last_not_above(all.row_starts, all.experts, row), row, work.gate_up.k_blocks);
-        copy_row(hidden_states, packed_rows, assignment_of[row] / int(top_k), int(hidden), work.gate_up.k_blocks, line);
+        const int k_blocks = work.of(GATE_UP).k_blocks;
+        const Line line = line_of(all, last_not_above(all.row_starts, all.experts, row), row, k_blocks);
+        copy_row(hidden_states, packed_rows, assignment_of[row] / int(top_k), int(hidden), k_blocks, line);
         publish();
         __syncwarp();
         if (lane == 0) signal(progress, FIRST_SIGNALS + all.panels + line.panel);
@@ -150,6 +162,12 @@ __device__ __forceinline__ void gather(const Work &work, Global<const Bf16> hidd
 // Gives a slot back; once a warp.
 __device__ __forceinline__ void release(Address empty) {
     if (threadIdx.x % WARP == 0) barrier_arrive(empty);
+}
+
+// Adds the products of a k-block with one block of 8 rows.
+__device__ __forceinline__ void products_with_fewest(uint64 left, uint64 right, float (&sums)[WIDE_SUMS]) {
+#pragma unroll
+    for (int i = 0; i < K_BLOCK / 16; i++) product_bf16<FEWEST_LINES, 0>(sums, left + i * SIXTEEN, right + i * SIXTEEN);
 }
 
 // Adds the products of a k-block with a block of LINES rows and then with another one.
@@ -163,20 +181,21 @@ __device__ __forceinline__ void products_with(uint64 left, uint64 right, float (
     }
 }
 
-// sums += the products of this warpgroup's 64 lines of the matrix with two blocks of `height` rows, over so many
-// k-blocks. `height` is the same for the warp. The switch stands inside the loop, so that the sums keep their
-// registers. With many rows a slot is given back at once, while the other warpgroups multiply. With few, the products
-// of two k-blocks are under way.
-__device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks, float (&sums)[WIDE_SUMS]) {
+// sums += the products of this warpgroup's 64 lines of the matrix with so many lines of rows, over so many k-blocks.
+// `lines` is the same for the warp: FEWEST_LINES, a multiple of 16, or 0 for a warpgroup that only gives slots back. The
+// switch stands inside the loop, so that the sums keep their registers. With many rows a slot is given back at once,
+// while the other warpgroups multiply. With few, the products of two k-blocks are under way.
+__device__ __forceinline__ void multiply(Slots &slots, int lines, int k_blocks, float (&sums)[WIDE_SUMS]) {
     const int first_line = (int(threadIdx.x) / WARPGROUP - 1) * 64;
     for (int k_block = 0; k_block < k_blocks; k_block++) {
         barrier_wait(slots.full(), slots.parity);
         const uint64 left = operand(slots.matrix() + first_line * LINE_BYTES), right = operand(slots.rows());
         product_fence();
 #define PRODUCTS_WITH(LINES) \
-    case LINES:              \
+    case 2 * LINES:          \
         products_with<LINES>(left, right, sums); break
-        switch (height) {
+        switch (lines) {
+            case FEWEST_LINES: products_with_fewest(left, right, sums); break;
             PRODUCTS_WITH(8);
             PRODUCTS_WITH(16);
             PRODUCTS_WITH(24);
@@ -196,7 +215,7 @@ __device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks,
         }
 #undef PRODUCTS_WITH
         products_commit();
-        if (height > FEW_ROWS) {
+        if (lines > FEW_LINES) {
             products_wait();
             release(slots.empty());
         } else {
@@ -206,7 +225,7 @@ __device__ __forceinline__ void multiply(Slots &slots, int height, int k_blocks,
         slots.next();
     }
     products_wait();
-    if (height <= FEW_ROWS) release(slots.empty_before());
+    if (lines <= FEW_LINES) release(slots.empty_before());
     hold_wide_sums(sums);
 }
 
@@ -249,19 +268,24 @@ experts_bf16(Global<const Bf16> hidden_states, Global<const int> assignment_of, 
         barrier_init_fence();
     }
     const int experts = int(n_experts);
+    int own_rows;  // of the expert of this thread
     if (row_starts) {
         wait_for_earlier_kernels();
-        for (int expert = threadIdx.x; expert <= experts; expert += EXPERTS_THREADS)
-            starts[expert] = row_starts[expert];
-        __syncthreads();
+        own_rows = rows_between(row_starts, experts);
     } else {
-        count_rows(router_indices, int(assignments), first_expert, capacity, experts, panel_starts, starts);
+        own_rows = count_rows(router_indices, int(assignments), first_expert, capacity, experts, panel_starts);
     }
-    const Work work = {find_rows(Shared<const int>(starts), panel_starts, experts),
-                       {line_tiles_of_gate_up(intermediate), int(ceil_div(hidden, K_BLOCK))},
-                       {line_tiles_of_down(hidden), int(ceil_div(intermediate, K_BLOCK))}};
-    slots.bytes = MATRIX_BYTES + work.rows.most_lines * LINE_BYTES;
-    slots.count = int(smaller(MOST_SLOTS, RING_BYTES / slots.bytes));
+    // In shared memory, since the producer has few registers.
+    SHARED_ARRAY(Product, products, 2);
+    SHARED_ARRAY(Shape, shapes, 1);
+    const Work work = {find_rows(own_rows, starts, panel_starts, experts), products};
+    if (threadIdx.x == 0) products[GATE_UP] = gate_up_of(work.rows, hidden, intermediate);
+    if (threadIdx.x == WARP) products[DOWN] = down_of(work.rows, hidden, intermediate);
+    if (threadIdx.x == 2 * WARP) shapes[0] = shape_of(work.rows.most_lines);
+    __syncthreads();
+    const Shape shape = shapes[0];
+    slots.bytes = shape.bytes;
+    slots.count = shape.count;
 
     const int lane = threadIdx.x % WARP;
     if (threadIdx.x < WARPGROUP) {
@@ -278,21 +302,24 @@ experts_bf16(Global<const Bf16> hidden_states, Global<const int> assignment_of, 
                     barrier_arrive(tiles.full());
                     break;
                 }
-                const int k_blocks = work.of(tile.kind).k_blocks;
-                const int64 of_all = int64(tile.expert) * work.of(tile.kind).line_tiles + tile.line_tile;
+                const Product product = work.of(tile.kind);
                 words[word + PANEL] = tile.panel;
                 words[word + LINE_TILE] = tile.line_tile;
+                words[word + SKIPPED] = tile.skipped;
+                words[word + TAKEN] = tile.taken;
                 words[word + FIRST_ROW] = tile.first_row;
                 words[word + ROWS] = tile.rows;
                 words[word + FIRST_LINE] = tile.first_line;
                 words[word + LINES] = tile.lines;
-                words[word + K_BLOCKS] = k_blocks;
-                barrier_arrive_expecting(tiles.full(), MATRIX_LINES * 4);
+                words[word + K_BLOCKS] = product.k_blocks;
+                const int64 line_tile = int64(tile.expert) * product.line_tiles + tile.line_tile;
+                barrier_arrive_expecting(tiles.full(), tile.taken * 4);
                 bulk_copy(shared_address(biases) + tiles.slot * MATRIX_LINES * 4,
-                          tile.kind == GATE_UP ? gate_up_bias : down_bias, of_all * (MATRIX_LINES / 2),
-                          MATRIX_LINES / 2, tiles.full());
-                copy_matrix(slots, tile.kind == GATE_UP ? gate_up_packed : down_packed, of_all * k_blocks, k_blocks,
-                            tile.panels > 1 ? again : once);
+                          tile.kind == GATE_UP ? gate_up_bias : down_bias,
+                          (line_tile * MATRIX_LINES + tile.skipped) / 2, tile.taken / 2, tiles.full());
+                copy_matrix(slots, tile.kind == GATE_UP ? gate_up_packed : down_packed,
+                            line_tile * product.k_blocks * MATRIX_WORDS + tile.skipped * LINE_WORDS, tile.taken,
+                            product.k_blocks, tile.panels > 1 ? again : once);
             }
         } else if (threadIdx.x == WARP) {
             wait_for_earlier_kernels();
@@ -304,7 +331,8 @@ experts_bf16(Global<const Bf16> hidden_states, Global<const int> assignment_of, 
                 const int rows = words[word + ROWS], lines = words[word + LINES];
                 barrier_arrive(tiles.empty());
                 if (kind == DOWN)
-                    wait_for_signals(progress, FIRST_SIGNALS + panel, work.gate_up.line_tiles * CONSUMER_WARPS);
+                    wait_for_signals(progress, FIRST_SIGNALS + panel,
+                                     work.of(GATE_UP).parts_of_panel() * CONSUMER_WARPS);
                 else if (panel >= gathered_panels)
                     wait_for_signals(progress, FIRST_SIGNALS + work.rows.panels + panel, rows);
                 copy_rows(slots, Global<const uint64>(kind == GATE_UP ? packed_rows : activated), first_line, lines,
@@ -330,9 +358,12 @@ experts_bf16(Global<const Bf16> hidden_states, Global<const int> assignment_of, 
             for (int i = 0; i < WIDE_SUMS; i++) sums[i] = 0.0f;
             int height = LINES_UNIT / 2;  // rows of a block of sums
             if (!fetches) {
-                multiply(slots, __shfl_sync(ALL_LANES, shared_int(word + LINES * 4) / 2, 0),
+                const bool has_lines = (int(threadIdx.x) / WARPGROUP - 1) * 64 < shared_int(word + TAKEN * 4);
+                const int lines = shared_int(word + LINES * 4);
+                const bool is_one_block = shared_int(word + ROWS * 4) <= FEWEST_LINES;
+                multiply(slots, __shfl_sync(ALL_LANES, !has_lines ? 0 : is_one_block ? FEWEST_LINES : lines, 0),
                          shared_int(word + K_BLOCKS * 4), sums);
-                height = shared_int(word + LINES * 4) / 2;
+                height = lines / 2;
                 kind = shared_int(word + KIND * 4);
             }
             const int warp = int(threadIdx.x - WARPGROUP) / WARP, warpgroup = warp / (WARPGROUP / WARP);
@@ -341,19 +372,21 @@ experts_bf16(Global<const Bf16> hidden_states, Global<const int> assignment_of, 
             const auto of_tile = [&](int which, int if_none) {
                 return fetches ? if_none : shared_int(word + which * 4);
             };
+            // Lines of the matrix: the first of the warpgroup, and so many from there on.
+            const int64 first = int64(of_tile(LINE_TILE, 0)) * MATRIX_LINES + of_tile(SKIPPED, 0) + warpgroup * 64;
+            const int taken = of_tile(TAKEN, 0) - warpgroup * 64;
             const float bias[2] = {fetches ? 0.0f : shared_float(bias_at),
                                    fetches ? 0.0f : shared_float(bias_at + 8 * 4)};
-            const int64 first = int64(of_tile(LINE_TILE, BEYOND)) * 3 + warpgroup;
             if (kind == GATE_UP) {
                 const GateUp to = {activated, of_tile(FIRST_LINE, 0), of_tile(LINES, 0),
-                                   ceil_div(intermediate, K_BLOCK), intermediate / CHUNK, first * 4, alpha, limit,
-                                   up_offset};
+                                   ceil_div(intermediate, K_BLOCK), intermediate / CHUNK, first / 16, taken / 16, alpha,
+                                   limit, up_offset};
                 finish_gate_up(to, buffer, of_tile(ROWS, 1), height, bias, sums);
                 publish();
                 __syncwarp();
                 if (!fetches && lane == 0) signal(progress, FIRST_SIGNALS + shared_int(word + PANEL * 4));
             } else {
-                const Down to = {expert_output, of_tile(FIRST_ROW, 0), hidden, first * 64};
+                const Down to = {expert_output, of_tile(FIRST_ROW, 0), hidden, first, taken};
                 finish_down(to, buffer, of_tile(ROWS, 1), height, bias, sums);
             }
             if (fetches) continue;

@@ -25,19 +25,22 @@ __device__ __forceinline__ void next_block(float (&sums)[WIDE_SUMS]) {
     for (int i = 0; i < BLOCK_SUMS; i++) sums[i] = sums[BLOCK_SUMS + i];
 }
 
-// What the tiles of gate_up leave: images of panels, of which the warpgroup has the 4 chunks from `chunk` on.
+// What the tiles of gate_up leave: images of panels, of which the warpgroup has up to 4 chunks from `chunk`
+// on.
 struct GateUp {
     Global<uint64> activated;
     int first_line, lines;
     int64 k_blocks, chunks, chunk;  // of the depth; chunks beyond the depth are zeros
+    int taken;                      // chunks that the tile has from `chunk` on
     float alpha, limit, up_offset;
 };
 
-// What the tiles of down leave: rows of H columns, of which the warpgroup has the 64 from `column` on.
+// What the tiles of down leave: rows of H columns, of which the warpgroup has up to 64 from `column` on.
 struct Down {
     Global<Bf16> expert_output;
     int first_row;
     int64 hidden, column;
+    int taken;  // columns that the tile has from `column` on
 };
 
 // Waits until the warpgroup has filled a buffer. Each is filled again only after the next wait.
@@ -54,6 +57,7 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, Address buffers
     const Address fills = buffers + lane * 64 + (warp ^ lane / 2 % 4) * 16;
     const Address reads = buffers + thread / 4 * 64 + (thread % 4 ^ thread / 8 % 4) * 16;
     const int64 chunk = to.chunk + thread % 4;
+    const bool is_of_tile = thread % 4 < to.taken && chunk < to.k_blocks * (K_BLOCK / CHUNK);
     // Of line thread / 4. A chunk has the same place in lines that are a multiple of 8 apart, as first rows are.
     const int64 word = word_of_image(to.first_line, to.lines, to.k_blocks, thread / 4, chunk);
 #pragma unroll 1
@@ -76,7 +80,7 @@ __device__ __forceinline__ void finish_gate_up(const GateUp &to, Address buffers
             }
             store_transposed(fills + group % BUFFERS * BUFFER_BYTES, activated);
             buffer_wait();
-            if (row < end && chunk < to.k_blocks * (K_BLOCK / CHUNK)) {
+            if (row < end && is_of_tile) {
                 // What the activation makes of zeros need not be a zero.
                 const Chunk nothing = {{0, 0}};
                 store_chunk(to.activated, word + first_row * LINE_WORDS,
@@ -96,6 +100,7 @@ __device__ __forceinline__ void finish_down(const Down &to, Address buffers, int
     const Address fills = buffers + (lane / 16 * 8 + lane % 8) * 128 + ((warp * 2 + lane / 8 % 2) ^ lane % 8) * 16;
     const Address reads = buffers + thread / 8 * 128 + (thread % 8 ^ thread / 8 % 8) * 16;
     const int64 column = to.column + thread % 8 * CHUNK;
+    const bool is_of_tile = thread % 8 * CHUNK < to.taken && column < to.hidden;
 #pragma unroll 1
     for (int first = 0; first < rows; first += height) {
         const int end = int(smaller(rows, first + height));
@@ -111,7 +116,7 @@ __device__ __forceinline__ void finish_down(const Down &to, Address buffers, int
             }
             store_transposed(fills + group % BUFFERS * BUFFER_BYTES, output);
             buffer_wait();
-            if (row < end && column < to.hidden)
+            if (row < end && is_of_tile)
                 store_chunk(to.expert_output, (to.first_row + row) * to.hidden + column,
                             shared_chunk(reads + group % BUFFERS * BUFFER_BYTES));
         }

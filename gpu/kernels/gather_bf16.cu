@@ -58,9 +58,10 @@ gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_indices
     let_next_kernel_start();
     wait_for_earlier_kernels();
     clear(progress, progress_words);
+    SHARED_ARRAY(int, starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(int, panel_starts, LARGEST_EXPERTS + 1);
     SHARED_ARRAY(Line, lines, EXPERTS_THREADS);
-    const auto all = find_rows(row_starts, panel_starts, int(n_experts));
+    const auto all = find_rows(rows_between(row_starts, int(n_experts)), starts, panel_starts, int(n_experts));
     const int lane = threadIdx.x % WARP, first = int(threadIdx.x) / WARP * WARP;
     const int end_row = first_row_of(all, gathered_panels);
     const int64 k_blocks = ceil_div(hidden, K_BLOCK), warps = int64(gridDim.x) * (EXPERTS_THREADS / WARP);
@@ -122,8 +123,8 @@ route_gather_bf16(Global<const Bf16> hidden_states, Global<const int64> router_i
             if (earlier && threadIdx.x % WARP == 0) atomicAdd(&ranks[slot], __popc(earlier));
         }
     }
-    count_rows(router_indices, assignments, first_expert, capacity, experts, counts, starts);
-    const auto all = find_rows(Shared<const int>(starts), panel_starts, experts);
+    const int rows = count_rows(router_indices, assignments, first_expert, capacity, experts, counts);
+    const auto all = find_rows(rows, starts, panel_starts, experts);
     const int64 k_blocks = ceil_div(hidden, K_BLOCK);
     if (blockIdx.x == 0) {
         for (int expert = threadIdx.x; expert <= experts; expert += EXPERTS_THREADS)

@@ -11,8 +11,11 @@
 // queue, first those of gate_up, then those of down. Tiles of an expert follow one another in groups of PANELS_TOGETHER
 // panels, for one set of matrix lines after the other. A tile of down waits until gate_up is there for its panel.
 //
-// Tiles are whole and one sum runs through the depth, so a row's bits depend on its token and the weights alone,
-// whatever else is in the batch.
+// With few rows memory is the limit, and few blocks do not reach it. So where a product has a tile for every second
+// block or fewer, its tiles are cut into parts along the lines of the matrix.
+//
+// One sum runs through the depth in every part, so a row's bits depend on its token and the weights alone, whatever
+// else is in the batch.
 #pragma once
 #include "ptx_bf16.cuh"
 
@@ -28,23 +31,25 @@ constexpr int LINE_WORDS = 16;   // of an image
 constexpr int MATRIX_WORDS = MATRIX_LINES * LINE_WORDS;
 constexpr int LINES_UNIT = 16;  // of a panel: two blocks of sums, of 8 rows or more
 constexpr int PANELS_TOGETHER = 16;
+constexpr int MOST_PARTS = 3;       // of a tile that is cut, each of a multiple of 16 lines of the matrix
+constexpr int MOST_LINES_CUT = 64;  // of a panel, where tiles are cut
 constexpr int LARGEST_EXPERTS = 512;
 constexpr int EXPERTS_THREADS = 4 * WARPGROUP;
+static_assert(LARGEST_EXPERTS <= EXPERTS_THREADS, "a thread for each expert");
 
 enum Kind { GATE_UP, DOWN, END };
 
 struct Tile {
-    int kind, panel, expert, line_tile;
-    int panels;             // of the expert
-    int first_row, rows;    // of all rows
-    int first_line, lines;  // of the panels' images
+    int kind, panel, expert;
+    int panels;                     // of the expert
+    int line_tile, skipped, taken;  // of the matrix; `taken` lines of the line tile, after those skipped
+    int first_row, rows;            // of all rows
+    int first_line, lines;          // of the panels' images
 };
 
-// Where the rows of each expert are. RowStarts is an array in global or shared memory.
-template <class RowStarts>
+// Where the rows of each expert are.
 struct Rows {
-    RowStarts row_starts;
-    Shared<const int> panel_starts;  // [E + 1]
+    Shared<const int> row_starts, panel_starts;  // [E + 1]
     int experts, panels;
     int most_lines;  // of a panel
 };
@@ -64,69 +69,59 @@ __device__ __forceinline__ int panel_height(int rows) {
     return panels ? lines_of((rows + panels - 1) / panels) : 0;
 }
 
-// The sum of one value a thread over the threads before this one, and in `total` over all.
-__device__ __forceinline__ int sum_before(int value, Shared<int> of_warps, int &total) {
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    int sum = value;
-    for (int distance = 1; distance < WARP; distance *= 2) {
-        const int below = __shfl_up_sync(ALL_LANES, sum, distance);
-        if (lane >= distance) sum += below;
-    }
-    if (lane == WARP - 1) of_warps[warp] = sum;
-    __syncthreads();
-    int before = sum - value;
-    total = 0;
-    for (int other = 0; other < EXPERTS_THREADS / WARP; other++) {
-        if (other < warp) before += of_warps[other];
-        total += of_warps[other];
-    }
-    return before;
-}
-
-// The largest value over the block.
-__device__ __forceinline__ int largest_of(int value, Shared<int> of_warps) {
-    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
-        const int other = __shfl_xor_sync(ALL_LANES, value, lanes);
-        if (other > value) value = other;
-    }
-    if (threadIdx.x % WARP == 0) of_warps[threadIdx.x / WARP] = value;
-    __syncthreads();
-    for (int warp = 0; warp < EXPERTS_THREADS / WARP; warp++)
-        if (of_warps[warp] > value) value = of_warps[warp];
-    return value;
-}
-
-// The first line of an expert's panels. Only its last panel is padded, so each expert before it that has rows takes up to
-// LINES_UNIT - 1 lines more than it has.
-template <class RowStarts>
-__device__ __forceinline__ int first_line_of(const Rows<RowStarts> &all, int expert) {
+// The first line of an expert's panels. Only its last panel is padded, so each expert before it that has rows takes up
+// to LINES_UNIT - 1 lines more than it has.
+__device__ __forceinline__ int first_line_of(const Rows &all, int expert) {
     const int row = all.row_starts[expert];
     return lines_of(row + int(smaller(expert, row)) * (LINES_UNIT - 1));
 }
 
-// Writes panel_starts. All EXPERTS_THREADS threads of the block call it.
-template <class RowStarts>
-__device__ __forceinline__ Rows<RowStarts> find_rows(RowStarts row_starts, Shared<int> panel_starts, int experts) {
+// The sum of a value over the lanes up to this one.
+__device__ __forceinline__ int sum_up_to(int value) {
+    for (int distance = 1; distance < WARP; distance *= 2) {
+        const int below = __shfl_up_sync(ALL_LANES, value, distance);
+        if (int(threadIdx.x) % WARP >= distance) value += below;
+    }
+    return value;
+}
+
+// The largest value of the warp.
+__device__ __forceinline__ int largest_of(int value) {
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
+        const int other = __shfl_xor_sync(ALL_LANES, value, lanes);
+        if (other > value) value = other;
+    }
+    return value;
+}
+
+// Writes row_starts and panel_starts, each thread those of one expert, which has `rows` rows. All EXPERTS_THREADS
+// threads of the block call it.
+__device__ __forceinline__ Rows find_rows(int rows, Shared<int> row_starts, Shared<int> panel_starts, int experts) {
+    SHARED_ARRAY(int, row_sums, EXPERTS_THREADS / WARP);
     SHARED_ARRAY(int, panel_sums, EXPERTS_THREADS / WARP);
     SHARED_ARRAY(int, largest, EXPERTS_THREADS / WARP);
-    const int share = (experts + EXPERTS_THREADS - 1) / EXPERTS_THREADS;
-    const int first = int(smaller(experts, int64(threadIdx.x) * share)), end = int(smaller(experts, first + share));
-    int panels = 0, most = 0;
-    for (int expert = first; expert < end; expert++) {
-        const int rows = row_starts[expert + 1] - row_starts[expert], height = panel_height(rows);
-        panels += panels_of(rows);
-        if (height > most) most = height;
+    const int lane = threadIdx.x % WARP, own = int(threadIdx.x) / WARP;
+    int row_end = sum_up_to(rows), panel_end = sum_up_to(panels_of(rows)), most_lines = largest_of(panel_height(rows));
+    if (lane == WARP - 1) {
+        row_sums[own] = row_end;
+        panel_sums[own] = panel_end;
+        largest[own] = most_lines;
     }
-    most = largest_of(most, largest);
-    int all_panels;
-    int panel = sum_before(panels, panel_sums, all_panels);
-    for (int expert = first; expert < end; expert++) {
-        panel_starts[expert] = panel;
-        panel += panels_of(row_starts[expert + 1] - row_starts[expert]);
-    }
-    if (threadIdx.x == 0) panel_starts[experts] = all_panels;
     __syncthreads();
-    return {row_starts, panel_starts, experts, all_panels, most};
+    int all_panels = 0;
+    for (int warp = 0; warp < EXPERTS_THREADS / WARP; warp++) {
+        if (warp < own) row_end += row_sums[warp];
+        if (warp < own) panel_end += panel_sums[warp];
+        all_panels += panel_sums[warp];
+        most_lines = largest[warp] > most_lines ? largest[warp] : most_lines;
+    }
+    if (int(threadIdx.x) < experts) {
+        row_starts[threadIdx.x + 1] = row_end;
+        panel_starts[threadIdx.x + 1] = panel_end;
+    }
+    if (threadIdx.x == 0) row_starts[0] = panel_starts[0] = 0;
+    __syncthreads();
+    return {row_starts, panel_starts, experts, all_panels, most_lines};
 }
 
 // The word of a panel's images of so many k-blocks where a chunk of a line begins.
@@ -138,24 +133,35 @@ __device__ __forceinline__ int64 word_of_image(int first_line, int lines, int64 
 // A product of all experts.
 struct Product {
     int line_tiles, k_blocks;  // of each expert's matrix
+    int parts;                 // of a tile
+
+    // Each tile counts as many as it has parts.
+    __device__ __forceinline__ int parts_of_panel() const { return line_tiles * parts; }
 };
 
 // What all blocks do.
 struct Work {
-    Rows<Shared<const int>> rows;
-    Product gate_up, down;
+    Rows rows;
+    Shared<const Product> products;  // of GATE_UP and DOWN
 
-    // An array would stand in memory.
-    __device__ __forceinline__ Product of(int kind) const { return kind == GATE_UP ? gate_up : down; }
+    __device__ __forceinline__ Product of(int kind) const { return products[kind]; }
 };
 
-// Tiles across the lines of a matrix. Those of gate_up reach to where the padding of the activations ends.
-__device__ __forceinline__ int line_tiles_of_gate_up(int64 intermediate) {
-    return int(ceil_div(ceil_div(intermediate, K_BLOCK) * K_BLOCK * 2, MATRIX_LINES));
+// A product whose tiles are cut into as many parts as there are blocks for, where rows are few.
+__device__ __forceinline__ Product product_of(const Rows &all, int64 matrix_lines, int64 depth) {
+    const int line_tiles = int(ceil_div(matrix_lines, MATRIX_LINES)), tiles = all.panels * line_tiles;
+    const bool cuts = all.most_lines <= MOST_LINES_CUT && 0 < tiles && tiles <= int(gridDim.x / 2);
+    const int parts = cuts ? int(smaller(MOST_PARTS, gridDim.x / tiles)) : 1;
+    return {line_tiles, int(ceil_div(depth, K_BLOCK)), parts};
 }
 
-__device__ __forceinline__ int line_tiles_of_down(int64 hidden) {
-    return int(ceil_div(hidden, MATRIX_LINES));
+// The lines of gate_up reach to where the padding of the activations ends.
+__device__ __forceinline__ Product gate_up_of(const Rows &all, int64 hidden, int64 intermediate) {
+    return product_of(all, ceil_div(intermediate, K_BLOCK) * K_BLOCK * 2, hidden);
+}
+
+__device__ __forceinline__ Product down_of(const Rows &all, int64 hidden, int64 intermediate) {
+    return product_of(all, hidden, intermediate);
 }
 
 // The last of `count` ascending numbers that is not above a value, which the first is not.
@@ -170,10 +176,13 @@ __device__ __forceinline__ int last_not_above(Numbers numbers, int count, int va
     return low;
 }
 
-// Expert, rows and lines of a product's tile.
-__device__ __forceinline__ void locate(Tile &tile, const Work &work, int number) {
+// Expert, rows and lines of a part of a product.
+__device__ __forceinline__ void locate(Tile &tile, const Work &work, int part) {
     const auto &all = work.rows;
-    const int line_tiles = work.of(tile.kind).line_tiles;
+    const Product product = work.of(tile.kind);
+    const int line_tiles = product.line_tiles, number = part / product.parts;
+    tile.taken = MATRIX_LINES / product.parts;
+    tile.skipped = part % product.parts * tile.taken;
     const int expert = last_not_above(all.panel_starts, all.experts, number / line_tiles);
     const int first_panel = all.panel_starts[expert], panels = all.panel_starts[expert + 1] - first_panel;
     const int first_row = all.row_starts[expert], rows = all.row_starts[expert + 1] - first_row;
@@ -193,11 +202,11 @@ __device__ __forceinline__ void locate(Tile &tile, const Work &work, int number)
     tile.lines = lines_of(tile.rows);
 }
 
-// The tile with this number in the queue.
+// The tile, or part of one, with this number in the queue.
 __device__ __forceinline__ Tile tile_at(const Work &work, int number) {
-    Tile tile = {END, 0, 0, 0, 0, 0, 0, 0, 0};
-    const int of_gate_up = work.rows.panels * work.gate_up.line_tiles;
-    if (number >= of_gate_up + work.rows.panels * work.down.line_tiles) return tile;
+    Tile tile = {END, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const int of_gate_up = work.rows.panels * work.of(GATE_UP).parts_of_panel();
+    if (number >= of_gate_up + work.rows.panels * work.of(DOWN).parts_of_panel()) return tile;
     tile.kind = number < of_gate_up ? GATE_UP : DOWN;
     locate(tile, work, tile.kind == GATE_UP ? number : number - of_gate_up);
     return tile;

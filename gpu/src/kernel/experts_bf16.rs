@@ -1,7 +1,7 @@
 //! `kernels/experts_bf16.cu`: both products in bf16 on Hopper's tensor cores.
 
 use super::gather_bf16::routes_at_once;
-use super::tiles_bf16::{EXPERTS_THREADS, line_tiles_of_down, line_tiles_of_gate_up, most_panels};
+use super::tiles_bf16::{EXPERTS_THREADS, most_panels, most_tiles};
 use super::{Planned, buffer, buffer_if, float, int, named, step};
 use crate::error::INDEX_LIMIT;
 use crate::path::Call;
@@ -38,8 +38,7 @@ pub(crate) fn experts_bf16(call: &Call, gathered_panels: usize) -> Planned {
         float("limit", call.activation.limit),
         float("up_offset", call.activation.up_offset),
     ];
-    let line_tiles = line_tiles_of_gate_up(call.dims.intermediate).saturating_add(line_tiles_of_down(call.dims.hidden));
-    let tiles = most_panels(call).saturating_mul(line_tiles);
+    let tiles = most_tiles(call);
     let blocks = tiles.min(call.multiprocessors);
     // A block that draws the last tile draws once more, and finds nothing; so does each of two warps that draw rows.
     let draws = tiles

@@ -9,6 +9,7 @@ pub(crate) const MATRIX_LINES: usize = 192;
 const K_BLOCK: usize = 64;
 const PANEL_ROWS: usize = 256;
 const LINES_UNIT: usize = 16;
+const MOST_PARTS: usize = 3;
 pub(crate) const CHUNK: usize = 8;
 pub(crate) const LINE_WORDS: usize = 16;
 pub(crate) const MATRIX_WORDS: usize = MATRIX_LINES * LINE_WORDS;
@@ -30,6 +31,12 @@ pub(crate) fn line_tiles_of_gate_up(intermediate: usize) -> usize {
 /// Tiles across the lines of the second product's matrix.
 pub(crate) fn line_tiles_of_down(hidden: usize) -> usize {
     hidden.div_ceil(MATRIX_LINES)
+}
+
+/// The most tiles of both products, those that are cut in parts counted as often as they have parts.
+pub(crate) fn most_tiles(call: &Call) -> usize {
+    let line_tiles = line_tiles_of_gate_up(call.dims.intermediate).saturating_add(line_tiles_of_down(call.dims.hidden));
+    most_panels(call).saturating_mul(line_tiles).saturating_mul(MOST_PARTS)
 }
 
 /// The most panels that the kept rows take: every expert can end in one that is not full, but none is empty.

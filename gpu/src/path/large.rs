@@ -118,7 +118,8 @@ impl Exact {
 
     /// Blocks of the kernel of both products, of which each multiprocessor has one.
     fn expert_blocks(&self) -> u128 {
-        (self.panels() * (self.gate_up_tiles() + self.down_tiles())).min(MULTIPROCESSORS.into())
+        let parts = if self.is_bf16 { 3 } else { 1 };
+        (self.panels() * (self.gate_up_tiles() + self.down_tiles()) * parts).min(MULTIPROCESSORS.into())
     }
 
     fn progress_words(&self) -> u128 {

@@ -13,6 +13,7 @@ pub(super) fn tests() -> Vec<Test> {
         test(sizes_around_the_edges_of_panels_and_images),
         test(experts_of_every_height_of_a_product),
         test(experts_of_several_panels),
+        test(tiles_of_few_rows_are_cut_into_parts),
         test(many_assignments_are_routed_before_the_gather),
         test(many_slots_are_gathered_in_turns),
         test(an_explicit_order_takes_the_place_of_the_stable_one),
@@ -106,6 +107,26 @@ fn experts_of_several_panels() {
     ] {
         let what = format!("{counts:?}, capacity {capacity}");
         check(&with_counts(&counts, [16, 24, capacity], 4), 1, &what);
+    }
+}
+
+/// Each number of multiprocessors cuts the tiles of either product into one part, two or three.
+fn tiles_of_few_rows_are_cut_into_parts() {
+    for (counts, seed) in [
+        (vec![1], 1),
+        (vec![8, 0, 9], 2),
+        (vec![0, 17, 3, 1], 3),
+        (vec![64, 64], 4),
+        (vec![65], 5),
+    ] {
+        let problem = with_counts(&counts, [328, 200, 1000], seed);
+        let expected = stages(&problem, 1, seed);
+        expect_stages(&problem, &expected, &format!("rows {counts:?}"));
+        for multiprocessors in [2, 3, 4, 6, 8, 9, 12, 18, 24, 60] {
+            let found = stages(&problem, multiprocessors, seed);
+            let same = bits(&found) == bits(&expected);
+            assert!(same, "rows {counts:?}, {multiprocessors} multiprocessors");
+        }
     }
 }
 
