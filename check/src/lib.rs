@@ -5,7 +5,7 @@
 //! everything that it shows with an oracle, the function by its definition in f64, within bounds that are derived for
 //! every element.
 //!
-//! - [`case`]: a case as printable text;
+//! - [`case`]: a case, as printable text and as tensors;
 //! - [`domain`]: which cases a kernel takes;
 //! - [`draw`]: from a case to the problem that it describes;
 //! - [`generate`]: from bytes to a case; a fuzzer, a property test and a seed number use the same generator;
@@ -18,9 +18,8 @@
 #![forbid(unsafe_code)]
 
 #[macro_use]
-mod tensor;
-
 pub mod case;
+
 pub mod check;
 pub mod domain;
 pub mod draw;
@@ -28,7 +27,6 @@ pub mod engine;
 pub mod find;
 pub mod generate;
 pub mod judge;
-mod named;
 pub mod oracle;
 pub mod program;
 pub mod report;
@@ -38,14 +36,12 @@ pub mod sums;
 mod text;
 pub mod workload;
 
-pub use case::{CaseSpec, SpecError};
+pub use case::{AnyProblem, CaseElement, CaseSpec, ElementType, Named, SpecError, Tensor};
 pub use check::{CheckPlan, Summary, check, check_engine};
 pub use domain::Domain;
 pub use engine::{Engine, Fault, MachineError, Outcome};
 pub use generate::Selection;
 pub use judge::{Verdict, judge_spec};
-pub use named::Named;
 pub use oracle::Precision;
 pub use stage::{Location, Stage, StageValues, Stages};
 pub use stop::Stop;
-pub use tensor::{AnyProblem, CaseElement, ElementType, Tensor};

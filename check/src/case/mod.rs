@@ -1,10 +1,14 @@
-//! A case as printable text.
+//! A case: as printable text, and as tensors of an element type.
 
 use std::ops::RangeInclusive;
+
+#[macro_use]
+mod tensor;
 
 mod by_name;
 mod layer;
 mod model;
+mod named;
 mod profile;
 mod spec;
 mod views;
@@ -20,9 +24,13 @@ pub(crate) const MEDIUM: RangeInclusive<usize> = 258..=1024;
 
 pub use layer::LayerSpec;
 pub use model::Model;
+pub use named::Named;
+pub(crate) use named::named_enum;
 pub use profile::{
     Against, CapacityProfile, ForeignIds, OrderProfile, Place, Profile, RoutingProfile, SizeProfile, Special,
     SpecialValue, ValueProfile, Warmup, WeightProfile,
 };
 pub use spec::{CaseSpec, Foreign, Larger, Routing, SpecError};
+pub(crate) use tensor::power_of_two;
+pub use tensor::{AnyProblem, CaseElement, ElementType, Tensor};
 pub use views::{CaseViews, ViewKind, Viewed};

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::DomainError;
+use crate::case::named_enum;
 use crate::draw::MAX_SIZE;
-use crate::named::named_enum;
 
 named_enum! {
     /// An axis of a case.

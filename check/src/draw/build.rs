@@ -12,9 +12,7 @@ use super::routing::router_indices;
 use super::special::kept_assignments;
 use super::tie_order::sorted_indices;
 use super::weights::routing_weights;
-use crate::case::{CaseSpec, Foreign, ForeignIds, Routing, SpecError};
-use crate::named::Named;
-use crate::tensor::{AnyProblem, CaseElement};
+use crate::case::{AnyProblem, CaseElement, CaseSpec, Foreign, ForeignIds, Named, Routing, SpecError};
 
 /// The largest size of an axis.
 pub(crate) const MAX_SIZE: usize = 1 << 20;

@@ -8,9 +8,8 @@
 
 use super::Verdict;
 use super::fractions::fractions;
-use crate::case::{CaseSpec, LayerSpec, Routing, ValueProfile, WeightProfile};
+use crate::case::{CaseSpec, ElementType, LayerSpec, Routing, ValueProfile, WeightProfile};
 use crate::domain::{Domain, Sizes};
-use crate::tensor::ElementType;
 
 /// Cases without an answer in time after which no more are tried: each of them takes the whole limit.
 const MAX_TIME_OUTS: usize = 3;

@@ -20,8 +20,7 @@ use super::file_error::{FileError, missing, wrong_type};
 use super::tensor_file::{Tensors, decoded_or_bytes, dimensions, parse, positions, read, take, take_typed, write};
 use super::view_file::{gather, lay};
 use super::weights_file::{WEIGHTS, weight_tensors, weights_of};
-use crate::case::LayerSpec;
-use crate::tensor::{AnyProblem, CaseElement, Tensor};
+use crate::case::{AnyProblem, CaseElement, LayerSpec, Tensor};
 
 /// The other tensors of a case.
 const OTHERS: [&str; 4] = ["hidden_states", "router_indices", "routing_weights", "sorted_indices"];

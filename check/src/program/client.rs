@@ -15,11 +15,11 @@ use super::guard::Guard;
 use super::process::Process;
 use super::protocol::{CaseRequest, Request, WeightsRequest};
 use super::result_file::read_outcome;
+use crate::case::AnyProblem;
 use crate::domain::{Domain, DomainError};
 use crate::engine::{Engine, Fault, MachineError, Outcome};
 use crate::oracle::Precision;
 use crate::stop::Stop;
-use crate::tensor::AnyProblem;
 
 /// The most of a program's name, in characters.
 const MAX_NAME: usize = 40;

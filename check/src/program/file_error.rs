@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::tensor_file::Tensors;
-use crate::tensor::Tensor;
+use crate::case::Tensor;
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -9,8 +9,7 @@ use ndarray::{Array, ArrayD, Dimension, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
 
 use super::file_error::{FileError, missing, wrong_type};
-use crate::named::Named;
-use crate::tensor::{CaseElement, ElementType, Tensor};
+use crate::case::{CaseElement, ElementType, Named, Tensor};
 
 /// Tensors by name.
 pub(crate) type Tensors = BTreeMap<String, Tensor>;

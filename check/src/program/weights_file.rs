@@ -5,7 +5,7 @@ use ndarray::{Array, Array2, Array3, Axis, Dimension, Ix1, Ix2};
 
 use super::file_error::FileError;
 use super::tensor_file::{Tensors, take, take_bytes, take_typed};
-use crate::tensor::{CaseElement, Tensor};
+use crate::case::{CaseElement, Tensor};
 
 /// The tensors of the experts' weights.
 pub(super) const WEIGHTS: [&str; 12] = [

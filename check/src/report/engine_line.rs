@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::MAX_TEXT;
+use crate::case::ElementType;
 use crate::check::{EngineTotals, Measured};
 use crate::judge::Sampled;
 use crate::oracle::Precision;
 use crate::sums::{Direction, Sum, Sums};
-use crate::tensor::ElementType;
 use crate::text::clean;
 
 /// The totals of an engine.
