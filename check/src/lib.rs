@@ -5,7 +5,7 @@
 //! everything that it shows with an oracle, the function by its definition in f64, within bounds that are derived for
 //! every element.
 //!
-//! - [`case`]: a case, as printable text and as tensors;
+//! - [`case`]: a case: as printable text, as tensors, and the stages of its results;
 //! - [`domain`]: which cases a kernel takes;
 //! - [`draw`]: from a case to the problem that it describes;
 //! - [`generate`]: from bytes to a case; a fuzzer, a property test and a seed number use the same generator;
@@ -30,12 +30,12 @@ pub mod judge;
 pub mod oracle;
 pub mod program;
 pub mod report;
-mod stage;
 mod stop;
 pub mod sums;
 mod text;
 pub mod workload;
 
+pub use case::stage::{Location, Stage, StageValues, Stages};
 pub use case::{AnyProblem, CaseElement, CaseSpec, ElementType, Named, SpecError, Tensor};
 pub use check::{CheckPlan, Summary, check, check_engine};
 pub use domain::Domain;
@@ -43,5 +43,4 @@ pub use engine::{Engine, Fault, MachineError, Outcome};
 pub use generate::Selection;
 pub use judge::{Verdict, judge_spec};
 pub use oracle::Precision;
-pub use stage::{Location, Stage, StageValues, Stages};
 pub use stop::Stop;

@@ -1,4 +1,4 @@
-//! A case: as printable text, and as tensors of an element type.
+//! A case: as printable text, as tensors of an element type, and the stages of its results.
 
 use std::ops::RangeInclusive;
 
@@ -11,6 +11,7 @@ mod model;
 mod named;
 mod profile;
 mod spec;
+pub mod stage;
 mod views;
 
 /// The least H and I that kernels for tensor cores take.

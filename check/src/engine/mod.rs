@@ -14,10 +14,10 @@ pub use machine::MachineError;
 pub use reference::{DefinitionEngine, Reference};
 pub use rule::Rule;
 
+use crate::case::stage::Stages;
 use crate::case::{AnyProblem, ElementType, Tensor};
 use crate::domain::Domain;
 use crate::oracle::Precision;
-use crate::stage::Stages;
 
 /// A kernel, or anything else that computes the function.
 ///

@@ -336,10 +336,10 @@ fn set_row(spec: &mut CaseSpec, token: usize, domain: &Domain) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::stage::Stage;
     use crate::case::{Against, OrderProfile};
     use crate::engine::{Fault, MachineError};
     use crate::judge::Mismatch;
-    use crate::stage::Stage;
 
     fn shrunk(sizes: &str, fails: impl Fn(&CaseSpec) -> bool) -> CaseSpec {
         let spec: CaseSpec = format!(

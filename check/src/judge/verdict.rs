@@ -1,9 +1,9 @@
 //! The verdict on an engine's outcome.
 
+use crate::case::stage::{Location, Stage, StageValues};
 use crate::case::{ElementType, Named, named_enum};
 use crate::engine::{Fault, MachineError, WarmupCall};
 use crate::oracle::Precision;
-use crate::stage::{Location, Stage, StageValues};
 use crate::text::{clean, without_numbers};
 
 /// The most of what verdicts have in common, in characters.

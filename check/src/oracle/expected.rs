@@ -4,7 +4,7 @@ use ndarray::{Array2, CowArray, Ix2};
 
 use super::{Definition, Inputs};
 use crate::case::ElementType;
-use crate::stage::{Location, Stage};
+use crate::case::stage::{Location, Stage};
 
 /// The right rows of a stage: row i is row `rows[i]` of `value`, and that of the assignment `assignments[i]`.
 pub(crate) struct RightRows<'a> {

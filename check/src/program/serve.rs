@@ -9,9 +9,9 @@ use super::protocol::{
     Answer, Broken, CaseRequest, Description, MAX_LINE, Request, WeightsRequest, read_line, skip_line,
 };
 use super::tensor_file::write_tensors;
+use crate::case::stage::Stage;
 use crate::case::{AnyProblem, Tensor};
 use crate::engine::{Engine, Fault, Outcome, forward};
-use crate::stage::Stage;
 
 /// A stage with more elements in PyTorch's shape is left out of an answer.
 const MOST_STAGE_ELEMENTS: usize = 1 << 20;
