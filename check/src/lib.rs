@@ -31,7 +31,6 @@ pub mod oracle;
 pub mod program;
 pub mod report;
 mod stop;
-pub mod sums;
 mod text;
 pub mod workload;
 

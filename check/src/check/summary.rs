@@ -10,7 +10,7 @@ use crate::domain::{Domain, Limit};
 use crate::engine::{Fault, MachineError};
 use crate::judge::{Judgement, Sampled, Shrunk, SkipReason, Verdict};
 use crate::oracle::Precision;
-use crate::sums::Sums;
+use crate::oracle::sums::Sums;
 use crate::text::without_numbers;
 
 /// The most kinds of failures, or of reasons, that are told apart; the rest is one more.

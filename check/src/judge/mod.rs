@@ -30,8 +30,8 @@ use crate::case::stage::{Stage, Stages};
 use crate::case::{AnyProblem, CaseSpec, ElementType, SpecError, Tensor, Warmup};
 use crate::domain::Domain;
 use crate::engine::{Engine, Fault, Outcome, WarmupCall, caught, forward, precisions_of};
+use crate::oracle::sums::{CaseSums, Slopes};
 use crate::oracle::{Bounds, Expected, Precision, Roundings};
-use crate::sums::{CaseSums, Slopes};
 
 /// A case with all that is needed to judge engines on it.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use crate::case::ElementType;
 use crate::check::{EngineTotals, Measured};
 use crate::judge::Sampled;
 use crate::oracle::Precision;
-use crate::sums::{Direction, Sum, Sums};
+use crate::oracle::sums::{Direction, Sum, Sums};
 use crate::text::clean;
 
 /// The totals of an engine.
