@@ -30,7 +30,6 @@ pub mod judge;
 pub mod oracle;
 pub mod program;
 pub mod report;
-mod stop;
 mod text;
 pub mod workload;
 
@@ -38,8 +37,7 @@ pub use case::stage::{Location, Stage, StageValues, Stages};
 pub use case::{AnyProblem, CaseElement, CaseSpec, ElementType, Named, SpecError, Tensor};
 pub use check::{CheckPlan, Summary, check, check_engine};
 pub use domain::Domain;
-pub use engine::{Engine, Fault, MachineError, Outcome};
+pub use engine::{Engine, Fault, MachineError, Outcome, Stop};
 pub use generate::Selection;
 pub use judge::{Verdict, judge_spec};
 pub use oracle::Precision;
-pub use stop::Stop;

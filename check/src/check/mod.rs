@@ -26,12 +26,11 @@ use self::source::{Case, Sources};
 use self::workers::{Judged, Workers};
 use crate::case::{CaseSpec, SpecError};
 use crate::domain::{Domain, DomainError};
-use crate::engine::Engine;
+use crate::engine::{Engine, Stop};
 use crate::generate::Selection;
 use crate::judge::{Judgement, Shrunk, SkipReason, Verdict, judge_spec, shrink};
 use crate::oracle::Coverage;
 use crate::program::FileError;
-use crate::stop::Stop;
 
 /// Cases in a row without an answer after which an engine is given up.
 const PATIENCE: usize = 10;

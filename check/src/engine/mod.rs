@@ -5,6 +5,7 @@ mod fault;
 mod machine;
 mod reference;
 mod rule;
+mod stop;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,6 +14,7 @@ pub use fault::{Fault, WarmupCall};
 pub use machine::MachineError;
 pub use reference::{DefinitionEngine, Reference};
 pub use rule::Rule;
+pub use stop::Stop;
 
 use crate::case::stage::Stages;
 use crate::case::{AnyProblem, ElementType, Tensor};

@@ -17,9 +17,8 @@ use super::protocol::{CaseRequest, Request, WeightsRequest};
 use super::result_file::read_outcome;
 use crate::case::AnyProblem;
 use crate::domain::{Domain, DomainError};
-use crate::engine::{Engine, Fault, MachineError, Outcome};
+use crate::engine::{Engine, Fault, MachineError, Outcome, Stop};
 use crate::oracle::Precision;
-use crate::stop::Stop;
 
 /// The most of a program's name, in characters.
 const MAX_NAME: usize = 40;
