@@ -30,7 +30,6 @@ pub mod judge;
 pub mod oracle;
 pub mod program;
 pub mod report;
-mod text;
 pub mod workload;
 
 pub use case::stage::{Location, Stage, StageValues, Stages};

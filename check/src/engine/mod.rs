@@ -6,6 +6,7 @@ mod machine;
 mod reference;
 mod rule;
 mod stop;
+pub(crate) mod text;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

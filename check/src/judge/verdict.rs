@@ -2,9 +2,9 @@
 
 use crate::case::stage::{Location, Stage, StageValues};
 use crate::case::{ElementType, Named, named_enum};
+use crate::engine::text::{clean, without_numbers};
 use crate::engine::{Fault, MachineError, WarmupCall};
 use crate::oracle::Precision;
-use crate::text::{clean, without_numbers};
 
 /// The most of what verdicts have in common, in characters.
 const MAX_LIKENESS: usize = 160;

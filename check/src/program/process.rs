@@ -12,8 +12,8 @@ use process_wrap::std::{ChildWrapper, CommandWrap};
 
 use super::client::Limits;
 use super::protocol::{Answer, Broken, DescribeRequest, Description, Request, read_line};
+use crate::engine::text::clean;
 use crate::engine::{Fault, MachineError, Stop};
-use crate::text::clean;
 
 /// Lines that are read ahead. A program that prints more waits.
 const LINES_AHEAD: usize = 16;

@@ -11,8 +11,8 @@ use super::file_error::FileError;
 use super::tensor_file::{Known, parse_known, positions};
 use crate::case::stage::{Layout, Stage, StageValues, Stages, from_stored, kept_rows};
 use crate::case::{AnyProblem, Named, Tensor};
+use crate::engine::text::clean;
 use crate::engine::{Fault, MachineError, Outcome};
-use crate::text::clean;
 
 /// Room for a header, and for tensors that nobody asked for.
 const SPARE_BYTES: u64 = 64 << 20;

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use super::MAX_TEXT;
 use crate::case::ElementType;
 use crate::check::{EngineTotals, Measured};
+use crate::engine::text::clean;
 use crate::judge::Sampled;
 use crate::oracle::Precision;
 use crate::oracle::sums::{Direction, Sum, Sums};
-use crate::text::clean;
 
 /// The totals of an engine.
 #[derive(Deserialize)]
