@@ -10,7 +10,7 @@
 //! - [`draw`]: from a case to the problem that it describes;
 //! - [`generate`]: from bytes to a case; a fuzzer, a property test and a seed number use the same generator;
 //! - [`oracle`]: what is right, how far a right result may be from it, and what a case exercises;
-//! - [`engine`], [`program`]: a kernel, in Rust or as a program in any language;
+//! - [`engine`]: a kernel, in Rust or as a [`program`](engine::program) in any language;
 //! - [`judge`]: the verdict on one case, and the smallest case that still fails;
 //! - [`mod@check`], [`report`]: the run over many cases and what it prints;
 //! - [`workload`]: the calls of a benchmark.
@@ -28,7 +28,6 @@ pub mod find;
 pub mod generate;
 pub mod judge;
 pub mod oracle;
-pub mod program;
 pub mod report;
 pub mod workload;
 

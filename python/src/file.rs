@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use binned_experts_check::program;
+use binned_experts_check::engine::program;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

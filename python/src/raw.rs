@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use binned_experts_check::case::LayerSpec;
-use binned_experts_check::program::Laid;
-use binned_experts_check::{AnyProblem, Tensor, program};
+use binned_experts_check::engine::program::{self, Laid};
+use binned_experts_check::{AnyProblem, Tensor};
 use binned_experts_reference::{View, Views};
 use bytemuck::{NoUninit, Pod};
 use half::{bf16, f16};

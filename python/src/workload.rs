@@ -1,8 +1,9 @@
 //! The calls of a benchmark, and its judge.
 
+use binned_experts_check::engine::program;
 use binned_experts_check::judge::{is_of_weights_at, judge_tokens};
 use binned_experts_check::workload::{self, Workload};
-use binned_experts_check::{AnyProblem, Precision, program};
+use binned_experts_check::{AnyProblem, Precision};
 use binned_experts_reference::Error;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::{CheckError, CheckPlan, Contender, GoldenCase, Shard};
 use crate::case::{AnyProblem, CaseSpec, ElementType, SizeProfile};
 use crate::domain::{Domain, Limit};
+use crate::engine::program::{FileError, positions, read_case};
 use crate::generate::Selection;
 use crate::judge::Trial;
 use crate::oracle::{Coverage, Precision};
-use crate::program::{FileError, positions, read_case};
 
 /// Cases that are tried for each one beyond a limit.
 const MOST_TRIED: usize = 4;

@@ -1,8 +1,9 @@
-//! Engines, and the outcome that they return.
+//! Engines, in Rust or as programs, and the outcome that they return.
 
 mod claiming;
 mod fault;
 mod machine;
+pub mod program;
 mod reference;
 mod rule;
 mod stop;
