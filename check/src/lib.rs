@@ -5,7 +5,7 @@
 //! everything that it shows with an oracle, the function by its definition in f64, within bounds that are derived for
 //! every element.
 //!
-//! - [`case`]: a case: as printable text, as tensors, and the stages of its results;
+//! - [`case`]: a case: as printable text, as tensors, as a file, and the stages of its results;
 //! - [`domain`]: which cases a kernel takes;
 //! - [`draw`]: from a case to the problem that it describes;
 //! - [`generate`]: from bytes to a case; a fuzzer, a property test and a seed number use the same generator;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use binned_experts_check::case::LayerSpec;
-use binned_experts_check::engine::program::{self, Laid};
+use binned_experts_check::case::file::{self, Laid};
 use binned_experts_check::{AnyProblem, Tensor};
 use binned_experts_reference::{View, Views};
 use bytemuck::{NoUninit, Pod};
@@ -36,7 +36,7 @@ impl Arguments {
     pub(crate) fn new(problem: &AnyProblem) -> Arguments {
         let activation = problem.activation();
         Arguments {
-            tensors: program::case_tensors(problem),
+            tensors: file::case_tensors(problem),
             views: problem.views().clone(),
             capacity: problem.dims().capacity,
             alpha: activation.alpha,

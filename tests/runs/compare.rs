@@ -1,7 +1,7 @@
 //! Results that somebody has already.
 
 use binned_experts_check::Tensor;
-use binned_experts_check::engine::program::{read_tensors, write_tensors};
+use binned_experts_check::case::file::{read_tensors, write_tensors};
 use binned_experts_check::judge::share_used;
 
 use crate::support::Place;

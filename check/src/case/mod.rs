@@ -1,4 +1,4 @@
-//! A case: as printable text, as tensors of an element type, and the stages of its results.
+//! A case: as printable text, as tensors, as a file, and the stages of its results.
 
 use std::ops::RangeInclusive;
 
@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 mod tensor;
 
 mod by_name;
+pub mod file;
 mod layer;
 mod model;
 mod named;

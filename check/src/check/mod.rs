@@ -24,9 +24,9 @@ pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, Failure
 
 use self::source::{Case, Sources};
 use self::workers::{Judged, Workers};
+use crate::case::file::FileError;
 use crate::case::{CaseSpec, SpecError};
 use crate::domain::{Domain, DomainError};
-use crate::engine::program::FileError;
 use crate::engine::{Engine, Stop};
 use crate::generate::Selection;
 use crate::judge::{Judgement, Shrunk, SkipReason, Verdict, judge_spec, shrink};

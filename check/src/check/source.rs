@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{CheckError, CheckPlan, Contender, GoldenCase, Shard};
+use crate::case::file::{FileError, positions, read_case};
 use crate::case::{AnyProblem, CaseSpec, ElementType, SizeProfile};
 use crate::domain::{Domain, Limit};
-use crate::engine::program::{FileError, positions, read_case};
 use crate::generate::Selection;
 use crate::judge::Trial;
 use crate::oracle::{Coverage, Precision};

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use binned_experts_check::case::file::{CaseFile, positions, read_case};
 use binned_experts_check::engine::Reference;
-use binned_experts_check::engine::program::{CaseFile, positions, read_case, tensors};
+use binned_experts_check::engine::program::tensors;
 use binned_experts_check::judge::compare;
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::oracle::Bounds;

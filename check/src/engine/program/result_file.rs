@@ -7,8 +7,7 @@ use std::path::Path;
 
 use ndarray::{Array2, Array3};
 
-use super::file_error::FileError;
-use super::tensor_file::{Known, parse_known, positions};
+use crate::case::file::{FileError, Known, parse_known, positions};
 use crate::case::stage::{Layout, Stage, StageValues, Stages, from_stored, kept_rows};
 use crate::case::{AnyProblem, Named, Tensor};
 use crate::engine::text::clean;

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
-use super::case_file::{read_case, read_case_and_weights};
-use super::file_error::FileError;
 use super::protocol::{
     Answer, Broken, CaseRequest, Description, MAX_LINE, Request, WeightsRequest, read_line, skip_line,
 };
-use super::tensor_file::write_tensors;
+use crate::case::file::{FileError, read_case, read_case_and_weights, write_tensors};
 use crate::case::stage::Stage;
 use crate::case::{AnyProblem, Tensor};
 use crate::engine::{Engine, Fault, Outcome, forward};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::tensor_file::Tensors;
+use super::tensors::Tensors;
 use crate::case::Tensor;
 
 /// Why a file could not be read or written.
