@@ -8,6 +8,7 @@ mod tensor;
 mod by_name;
 pub mod file;
 mod layer;
+mod limits;
 mod model;
 mod named;
 mod profile;
@@ -25,6 +26,7 @@ pub(crate) const LONG: RangeInclusive<usize> = 639..=8193;
 pub(crate) const MEDIUM: RangeInclusive<usize> = 258..=1024;
 
 pub use layer::LayerSpec;
+pub(crate) use limits::MAX_SIZE;
 pub use model::Model;
 pub use named::Named;
 pub(crate) use named::named_enum;

@@ -2,9 +2,8 @@
 
 use super::{Axis, Domain, Sizes, Taken};
 use crate::case::{
-    CaseSpec, CaseViews, ElementType, LONG, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile,
+    CaseSpec, CaseViews, ElementType, LONG, LayerSpec, MAX_SIZE, Routing, RoutingProfile, ValueProfile, WeightProfile,
 };
-use crate::draw::MAX_SIZE;
 
 /// The largest least size of an axis that is short beside a long one.
 const MOST_SHORT: usize = 64;
