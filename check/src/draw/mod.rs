@@ -15,4 +15,3 @@ mod values;
 mod weights;
 
 pub use numbers::mix;
-pub(crate) use routing::TILES;
