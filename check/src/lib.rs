@@ -5,14 +5,16 @@
 //! everything that it shows with an oracle, the function by its definition in f64, within bounds that are derived for
 //! every element.
 //!
-//! - [`case`]: a case: as printable text, as tensors, as a file, and the stages of its results;
+//! - [`case`]: a case, as printable text, as tensors and as a file, and the stages of its results;
 //! - [`domain`]: which cases a kernel takes;
 //! - [`draw`]: from a case to the problem that it describes;
 //! - [`generate`]: from bytes to a case; a fuzzer, a property test and a seed number use the same generator;
-//! - [`oracle`]: what is right, how far a right result may be from it, and what a case exercises;
+//! - [`oracle`]: what is right, how far a right result may be from it, at an element and over a run, and what a case
+//!   exercises;
 //! - [`engine`]: a kernel, in Rust or as a [`program`](engine::program) in any language;
 //! - [`judge`]: the verdict on one case, and the smallest case that still fails;
 //! - [`mod@check`], [`report`]: the run over many cases and what it prints;
+//! - [`find`]: from a kernel to its domain;
 //! - [`workload`]: the calls of a benchmark.
 
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! A case: as printable text, as tensors, as a file, and the stages of its results.
+//! A case, as printable text, as tensors and as a file, and the stages of its results.
 
 #[macro_use]
 mod tensor;
