@@ -65,7 +65,8 @@ pub struct CheckPlan {
     pub measure: bool,
     /// The most cases that are tried to make the first failing case of each kind smaller.
     pub shrink_budget: usize,
-    /// Ends the run when it is set. Programs are to be [stopped by](crate::engine::program::Program::stopped_by) the same.
+    /// Ends the run when it is set. Programs are to be
+    /// [stopped by](crate::engine::program::Program::stopped_by) the same.
     pub stop: Stop,
 }
 

@@ -12,7 +12,7 @@ use super::error::{FileError, missing, wrong_type};
 use crate::case::{CaseElement, ElementType, Named, Tensor};
 
 /// Tensors by name.
-pub(crate) type Tensors = BTreeMap<String, Tensor>;
+pub(super) type Tensors = BTreeMap<String, Tensor>;
 
 /// Reads every tensor of a file.
 ///
