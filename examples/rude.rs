@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use binned_experts_check::case::file::{read_case, read_tensors, write_tensors};
+use binned_experts_check::engine::program::tensors;
 use binned_experts_check::engine::{Reference, forward};
-use binned_experts_check::program::{read_case, read_tensors, tensors, write_tensors};
 use binned_experts_check::{Stage, Tensor};
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;

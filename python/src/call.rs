@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::time::Duration;
 
-use binned_experts_check::engine::Rule;
-use binned_experts_check::{AnyProblem, Domain, Engine, Fault, MachineError, Outcome, Tensor, program};
+use binned_experts_check::engine::{Rule, program};
+use binned_experts_check::{AnyProblem, Domain, Engine, Fault, MachineError, Outcome, Tensor};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

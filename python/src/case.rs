@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use binned_experts_check::domain::Taken;
-use binned_experts_check::engine::Rule;
+use binned_experts_check::engine::{Rule, program};
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::{
     AnyProblem, CaseSpec, Domain as Claims, Engine, Fault, Named, Outcome, Precision, Selection, SpecError, Tensor,
-    Verdict as Judged, program,
+    Verdict as Judged,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

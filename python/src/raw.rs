@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use binned_experts_check::case::LayerSpec;
-use binned_experts_check::program::Laid;
-use binned_experts_check::{AnyProblem, Tensor, program};
+use binned_experts_check::case::file::{self, Laid};
+use binned_experts_check::{AnyProblem, Tensor};
 use binned_experts_reference::{View, Views};
 use bytemuck::{NoUninit, Pod};
 use half::{bf16, f16};
@@ -36,7 +36,7 @@ impl Arguments {
     pub(crate) fn new(problem: &AnyProblem) -> Arguments {
         let activation = problem.activation();
         Arguments {
-            tensors: program::case_tensors(problem),
+            tensors: file::case_tensors(problem),
             views: problem.views().clone(),
             capacity: problem.dims().capacity,
             alpha: activation.alpha,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use binned_experts::progress::Progress;
 use binned_experts_check::check::{CaseResult, CheckError, CheckPlan, Contender, Shapes, Watch, check as run_check};
-use binned_experts_check::program::{Limits, Program};
+use binned_experts_check::engine::program::{Limits, Program};
 use binned_experts_check::{Engine, MachineError, Precision, Selection, Stop, Summary};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;

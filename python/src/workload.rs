@@ -1,8 +1,9 @@
 //! The calls of a benchmark, and its judge.
 
+use binned_experts_check::case::file;
 use binned_experts_check::judge::{is_of_weights_at, judge_tokens};
 use binned_experts_check::workload::{self, Workload};
-use binned_experts_check::{AnyProblem, Precision, program};
+use binned_experts_check::{AnyProblem, Precision};
 use binned_experts_reference::Error;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -26,7 +27,7 @@ pub(crate) struct Weights {
 impl Weights {
     /// As arrays by name.
     fn tensors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        raws(py, &py.detach(|| program::tensors_of_weights(&self.problem)))
+        raws(py, &py.detach(|| file::tensors_of_weights(&self.problem)))
     }
 
     /// The call of a seed with `sequence` tokens in each of `batch` rows.
@@ -63,7 +64,7 @@ impl Call {
 impl Call {
     /// Hidden states and routing as arrays by name.
     fn tensors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        raws(py, &py.detach(|| program::tensors_of_call(&self.problem)))
+        raws(py, &py.detach(|| file::tensors_of_call(&self.problem)))
     }
 
     /// A call in which two tokens have each other's hidden states, and these tokens.

@@ -1,7 +1,8 @@
 //! `compare`: a result that somebody has already.
 
+use binned_experts_check::case::file::write_tensors;
+use binned_experts_check::engine::program::read_outcome;
 use binned_experts_check::judge::judge_outcome;
-use binned_experts_check::program::{read_outcome, write_tensors};
 use binned_experts_check::{Domain, Fault, Verdict};
 
 use super::files::{conclude, describe, read_trial};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engines::{BUILT_IN, BuiltIn, Checked, built_in};
 use binned_experts_check::check::{AnyEngine, Contender, OpenEngine};
 use binned_experts_check::domain::DomainError;
-use binned_experts_check::program::{Limits, Program};
+use binned_experts_check::engine::program::{Limits, Program};
 use binned_experts_check::{Domain, ElementType, Precision, Stop};
 
 use super::{Engines, Failure, note, print};

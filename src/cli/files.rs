@@ -3,10 +3,11 @@
 use std::io::Read;
 use std::path::Path;
 
+use binned_experts_check::case::file::{positions, read_case, write_case, write_tensors};
+use binned_experts_check::engine::program::tensors;
 use binned_experts_check::engine::{forward, precisions_of};
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::oracle::Coverage;
-use binned_experts_check::program::{positions, read_case, tensors, write_case, write_tensors};
 use binned_experts_check::{
     AnyProblem, CaseSpec, ElementType, Engine, Fault, MachineError, Precision, Selection, Verdict, report,
 };

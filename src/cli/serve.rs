@@ -1,7 +1,7 @@
 //! `serve`: an engine of this crate as a program for `--command`.
 
 use binned_experts_check::Engine;
-use binned_experts_check::program::serve;
+use binned_experts_check::engine::program::serve;
 
 use super::engines::{named, opened};
 use super::{Conclusion, Failure, Serve};

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use binned_experts_check::case::file::parse_case;
+use binned_experts_check::engine::program::{Answer, parse_outcome};
 use binned_experts_check::judge::{Trial, compare};
-use binned_experts_check::program::{Answer, parse_case, parse_outcome};
 use binned_experts_check::report::Merged;
 use binned_experts_check::{CaseSpec, Domain, Precision, Selection};
 

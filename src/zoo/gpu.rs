@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use binned_experts_check::program::{Limits, Program};
+use binned_experts_check::engine::program::{Limits, Program};
 use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome, Stop};
 use binned_experts_gpu::{Cuda, cuda, sources};
 use tempfile::TempDir;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use binned_experts_check::Engine;
-use binned_experts_check::program::ProgramError;
+use binned_experts_check::engine::program::ProgramError;
 use binned_experts_gpu::{EmulatorBuilder, GpuError, Schedule};
 
 use super::{Animal, KernelPath, Kernels, Mode, ZooError, own_kernels};

@@ -1,8 +1,8 @@
 //! Results that somebody has already.
 
 use binned_experts_check::Tensor;
+use binned_experts_check::case::file::{read_tensors, write_tensors};
 use binned_experts_check::judge::share_used;
-use binned_experts_check::program::{read_tensors, write_tensors};
 
 use crate::support::Place;
 

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use assert_cmd::cargo::cargo_bin;
-use binned_experts_check::program::read_tensors;
+use binned_experts_check::case::file::read_tensors;
 use libtest_mimic::Trial;
 use predicates::prelude::*;
 use predicates::str::contains;

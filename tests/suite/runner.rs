@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
 use binned_experts_check::Tensor;
-use binned_experts_check::program::{positions, read_case, read_tensors};
+use binned_experts_check::case::file::{positions, read_case, read_tensors};
 use clap::ValueEnum;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::named::{Named, named_enum};
+use super::{Named, named_enum};
 
 named_enum! {
     /// How sizes are drawn.

@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Against, CaseViews, ForeignIds, LayerSpec, OrderProfile, RoutingProfile, Special, ValueProfile, Warmup,
-    WeightProfile,
+    Against, CaseViews, ElementType, ForeignIds, LayerSpec, OrderProfile, RoutingProfile, Special, ValueProfile,
+    Warmup, WeightProfile,
 };
-use crate::tensor::ElementType;
 
 /// A whole case, printable, from which the same problem is built on every machine.
 ///

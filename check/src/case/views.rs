@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use binned_experts_reference::{View, Views};
 
-use super::CaseSpec;
-use crate::named::{Named, named_enum};
+use super::{CaseSpec, Named, named_enum};
 
 named_enum! {
     /// A tensor of a case that can be handed over as a view.

@@ -6,11 +6,11 @@ use super::CheckError;
 use super::again::Again;
 use super::pool::{AnyEngine, OpenEngine, OpenError, Pool};
 use super::source::Case;
+use crate::case::ElementType;
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::judge::Judgement;
 use crate::oracle::Precision;
-use crate::tensor::ElementType;
 
 /// An engine under check.
 pub struct Contender<'a> {

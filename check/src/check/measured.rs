@@ -1,7 +1,7 @@
 //! The sharpest claims that an engine meets.
 
+use crate::case::ElementType;
 use crate::oracle::{Precision, claims_on};
-use crate::tensor::ElementType;
 
 /// The claims that admit every result of an engine on cases of an element type.
 #[derive(Debug, Clone, PartialEq)]

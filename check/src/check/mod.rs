@@ -24,14 +24,13 @@ pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, Failure
 
 use self::source::{Case, Sources};
 use self::workers::{Judged, Workers};
+use crate::case::file::FileError;
 use crate::case::{CaseSpec, SpecError};
 use crate::domain::{Domain, DomainError};
-use crate::engine::Engine;
+use crate::engine::{Engine, Stop};
 use crate::generate::Selection;
 use crate::judge::{Judgement, Shrunk, SkipReason, Verdict, judge_spec, shrink};
 use crate::oracle::Coverage;
-use crate::program::FileError;
-use crate::stop::Stop;
 
 /// Cases in a row without an answer after which an engine is given up.
 const PATIENCE: usize = 10;
@@ -66,7 +65,8 @@ pub struct CheckPlan {
     pub measure: bool,
     /// The most cases that are tried to make the first failing case of each kind smaller.
     pub shrink_budget: usize,
-    /// Ends the run when it is set. Programs are to be [stopped by](crate::program::Program::stopped_by) the same.
+    /// Ends the run when it is set. Programs are to be
+    /// [stopped by](crate::engine::program::Program::stopped_by) the same.
     pub stop: Stop,
 }
 

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{CheckError, CheckPlan, Contender, GoldenCase, Shard};
-use crate::case::{CaseSpec, SizeProfile};
+use crate::case::file::{FileError, positions, read_case};
+use crate::case::{AnyProblem, CaseSpec, ElementType, SizeProfile};
 use crate::domain::{Domain, Limit};
 use crate::generate::Selection;
 use crate::judge::Trial;
 use crate::oracle::{Coverage, Precision};
-use crate::program::{FileError, positions, read_case};
-use crate::tensor::{AnyProblem, ElementType};
 
 /// Cases that are tried for each one beyond a limit.
 const MOST_TRIED: usize = 4;

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use super::source::Case;
 use super::{Measured, Shard};
-use crate::case::{CaseSpec, Profile};
+use crate::case::{CaseSpec, ElementType, Profile};
 use crate::domain::{Domain, Limit};
+use crate::engine::text::without_numbers;
 use crate::engine::{Fault, MachineError};
 use crate::judge::{Judgement, Sampled, Shrunk, SkipReason, Verdict};
 use crate::oracle::Precision;
-use crate::sums::Sums;
-use crate::tensor::ElementType;
-use crate::text::without_numbers;
+use crate::oracle::sums::Sums;
 
 /// The most kinds of failures, or of reasons, that are told apart; the rest is one more.
 const MAX_KINDS: usize = 40;

@@ -13,8 +13,8 @@ use super::contender::Claims;
 use super::pool::Pool;
 use super::source::{Case, Sources};
 use super::{CheckError, Contender};
+use crate::engine::Stop;
 use crate::judge::{Judgement, SkipReason, Trial};
-use crate::stop::Stop;
 
 /// How many cases for each thread may be ahead of the one that is recorded next, where the threads run every engine.
 const JUDGED_AHEAD: usize = 64;

@@ -4,10 +4,8 @@ use binned_experts_reference::Problem;
 use ndarray::Array2;
 
 use super::{Axis, Domain, is_in};
-use crate::case::{CaseSpec, ForeignIds, LayerSpec, SpecError, SpecialValue, ViewKind};
-use crate::named::Named;
+use crate::case::{AnyProblem, CaseElement, CaseSpec, ForeignIds, LayerSpec, Named, SpecError, SpecialValue, ViewKind};
 use crate::oracle::Precision;
-use crate::tensor::{AnyProblem, CaseElement};
 
 /// Why a case is not inside a domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,9 +1,9 @@
 //! The sizes of a domain, with what one axis asks of another worked in.
 
 use super::{Axis, Domain, Sizes, Taken};
-use crate::case::{CaseSpec, CaseViews, LONG, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
-use crate::draw::MAX_SIZE;
-use crate::tensor::ElementType;
+use crate::case::{
+    CaseSpec, CaseViews, ElementType, LONG, LayerSpec, MAX_SIZE, Routing, RoutingProfile, ValueProfile, WeightProfile,
+};
 
 /// The largest least size of an axis that is short beside a long one.
 const MOST_SHORT: usize = 64;

@@ -1,8 +1,7 @@
 //! Reading a domain, and refusing one that makes no sense.
 
 use super::{Axis, Domain, DomainError};
-use crate::case::{CaseSpec, LayerSpec};
-use crate::named::Named;
+use crate::case::{CaseSpec, LayerSpec, Named};
 use crate::oracle::Precision;
 
 impl Domain {

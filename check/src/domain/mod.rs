@@ -27,10 +27,8 @@ pub(crate) use rule::Rules;
 pub use sizes::{Axis, Sizes};
 pub use taken::Taken;
 
-use crate::case::{ForeignIds, LayerSpec, Model, ViewKind};
-use crate::named::named_enum;
+use crate::case::{ElementType, ForeignIds, LayerSpec, Model, ViewKind, named_enum};
 use crate::oracle::Precision;
-use crate::tensor::ElementType;
 
 named_enum! {
     /// In which order a kernel takes the assignments of one expert. The first ones fill its capacity.

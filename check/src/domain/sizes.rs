@@ -5,8 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::DomainError;
-use crate::draw::MAX_SIZE;
-use crate::named::named_enum;
+use crate::case::{MAX_SIZE, named_enum};
 
 named_enum! {
     /// An axis of a case.

@@ -8,8 +8,7 @@ use binned_experts_reference::Mxfp4;
 use rayon::prelude::*;
 
 use super::numbers::Draw;
-use crate::case::{CaseSpec, ValueProfile};
-use crate::tensor::power_of_two;
+use crate::case::{CaseSpec, ValueProfile, power_of_two};
 
 /// The largest code.
 const LARGEST: f64 = 6.0;

@@ -5,8 +5,7 @@ use ndarray::{Array2, Array3};
 use rayon::prelude::*;
 
 use super::cells::Cells;
-use crate::case::CaseSpec;
-use crate::tensor::CaseElement;
+use crate::case::{CaseElement, CaseSpec};
 
 /// The experts' weights.
 ///

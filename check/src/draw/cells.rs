@@ -3,10 +3,9 @@
 use binned_experts_reference::ProjectionLayout;
 
 use super::blocks::Blocks;
-use super::build::MAX_SIZE;
 use super::numbers::Stream;
 use super::values::{Values, values};
-use crate::case::CaseSpec;
+use crate::case::{CaseSpec, MAX_SIZE};
 
 /// The number, among all experts, of the one that the shared experts are as. No case has so many others. It is even and
 /// a multiple of 3, by which profiles tell experts apart.

@@ -6,8 +6,8 @@
 use ndarray::Array2;
 
 use super::numbers::{Draw, shuffled};
-use super::routing::{MANY, TILES, distinct, first_of_zipf, reach_last, used_in_runs};
-use crate::case::RoutingProfile;
+use super::routing::{MANY, distinct, first_of_zipf, reach_last, used_in_runs};
+use crate::case::{RoutingProfile, TILES};
 
 /// `router_indices` `[T,K]`. E must be K or more.
 pub(super) fn distinct_indices(

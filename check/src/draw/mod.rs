@@ -14,6 +14,4 @@ mod tie_order;
 mod values;
 mod weights;
 
-pub(crate) use build::MAX_SIZE;
 pub use numbers::mix;
-pub(crate) use routing::TILES;

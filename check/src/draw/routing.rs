@@ -3,10 +3,8 @@
 use ndarray::Array2;
 
 use super::numbers::{Draw, shuffled};
-use crate::case::RoutingProfile;
+use crate::case::{RoutingProfile, TILES};
 
-/// Tile sizes that expert counts are put around.
-pub(crate) const TILES: [usize; 5] = [16, 32, 64, 128, 256];
 /// With more experts than this, a drawn routing always uses the last one.
 pub(super) const MANY: usize = 64;
 

@@ -4,8 +4,7 @@ use ndarray::{Array2, Axis};
 
 use super::build::Tensors;
 use super::numbers::{Draw, Stream};
-use crate::case::{CaseSpec, LayerSpec, Place, Special, SpecialValue};
-use crate::tensor::ElementType;
+use crate::case::{CaseSpec, ElementType, LayerSpec, Place, Special, SpecialValue};
 
 impl Tensors {
     /// Puts the special value in its place; where the case has no such place, nothing changes.

@@ -3,9 +3,9 @@
 use std::ops::DerefMut;
 
 use super::{Engine, Fault, Outcome};
+use crate::case::{AnyProblem, ElementType};
 use crate::domain::Domain;
 use crate::oracle::Precision;
-use crate::tensor::{AnyProblem, ElementType};
 
 /// An engine that says another domain than its own: one that takes less, or claims something else. What it computes is the
 /// engine's.

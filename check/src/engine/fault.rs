@@ -1,7 +1,7 @@
 //! Why an engine gave no result that can be compared.
 
 use super::{MachineError, Rule};
-use crate::named::Named;
+use crate::case::Named;
 
 /// Why an engine gave no result that can be compared.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

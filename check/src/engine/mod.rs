@@ -1,10 +1,13 @@
-//! Engines, and the outcome that they return.
+//! Engines, in Rust or as programs, and the outcome that they return.
 
 mod claiming;
 mod fault;
 mod machine;
+pub mod program;
 mod reference;
 mod rule;
+mod stop;
+pub(crate) mod text;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,11 +16,12 @@ pub use fault::{Fault, WarmupCall};
 pub use machine::MachineError;
 pub use reference::{DefinitionEngine, Reference};
 pub use rule::Rule;
+pub use stop::Stop;
 
+use crate::case::stage::Stages;
+use crate::case::{AnyProblem, ElementType, Tensor};
 use crate::domain::Domain;
 use crate::oracle::Precision;
-use crate::stage::Stages;
-use crate::tensor::{AnyProblem, ElementType, Tensor};
 
 /// A kernel, or anything else that computes the function.
 ///

@@ -4,10 +4,10 @@ use binned_experts_reference::{Problem, binned_experts_ref};
 use ndarray::Array3;
 
 use super::{Engine, Fault, Outcome};
+use crate::case::stage::{Stage, Stages};
+use crate::case::{AnyProblem, CaseElement, Tensor};
 use crate::domain::{Domain, Taken, TieOrder};
 use crate::oracle::{Definition, Inputs};
-use crate::stage::{Stage, Stages};
-use crate::tensor::{AnyProblem, CaseElement, Tensor};
 
 /// `binned-experts-reference`, with all its stages.
 #[derive(Debug, Clone, Copy, Default)]

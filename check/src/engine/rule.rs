@@ -1,6 +1,6 @@
 //! What a kernel must not do, however right its values are.
 
-use crate::named::named_enum;
+use crate::case::named_enum;
 
 named_enum! {
     /// A rule of how a kernel is called. What calls it sees where one is broken.

@@ -14,13 +14,14 @@ pub use probe::Tally;
 
 use self::probe::{Probe, Reply, plain};
 use self::rule::conditions;
-use crate::case::{CaseSpec, LayerSpec, OrderProfile, Place, Routing, RoutingProfile, Special, SpecialValue};
+use crate::case::{
+    CaseSpec, ElementType, LayerSpec, OrderProfile, Place, Routing, RoutingProfile, Special, SpecialValue,
+};
 use crate::check::{CheckError, CheckPlan, Contender, End, check};
 use crate::domain::{Axis, Domain, DomainError, Sizes, Taken, TieOrder};
 use crate::engine::{Claiming, Engine, Fault, MachineError};
 use crate::generate::Selection;
 use crate::judge::Verdict;
-use crate::tensor::ElementType;
 
 /// Cases inside the domain that was found, at the end.
 const CONFIRMING: usize = 100;

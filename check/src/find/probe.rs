@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use crate::case::{CaseSpec, CaseViews, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
+use crate::case::{CaseSpec, CaseViews, ElementType, LayerSpec, Routing, RoutingProfile, ValueProfile, WeightProfile};
 use crate::engine::{Engine, Fault, MachineError, forward};
 use crate::judge::{Trial, Verdict, judge_outcome};
-use crate::tensor::ElementType;
 
 /// The most of the failing cases that are kept.
 const MAX_KEPT: usize = 20;

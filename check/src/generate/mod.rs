@@ -15,13 +15,11 @@ use arbitrary::{Result, Unstructured};
 pub use self::selection::Selection;
 use self::selection::USUAL_WORK;
 use crate::case::{
-    Against, CapacityProfile, CaseSpec, CaseViews, Foreign, ForeignIds, LayerSpec, OrderProfile, Place, Routing,
-    RoutingProfile, SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
+    Against, CapacityProfile, CaseSpec, CaseViews, ElementType, Foreign, ForeignIds, LayerSpec, Named, OrderProfile,
+    Place, Routing, RoutingProfile, SizeProfile, Special, ValueProfile, Warmup, WeightProfile,
 };
 use crate::domain::{Rules, fullest_expert};
 use crate::draw::mix;
-use crate::named::Named;
-use crate::tensor::ElementType;
 
 /// The most assignments.
 const MAX_ASSIGNMENTS: usize = 150_000;

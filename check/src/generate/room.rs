@@ -2,8 +2,7 @@
 
 use super::inside::{lowered, raised};
 use super::{MAX_ASSIGNMENTS, Source};
-use crate::case::{Against, CaseSpec, Place, RoutingProfile, SizeProfile, ValueProfile};
-use crate::draw::TILES;
+use crate::case::{Against, CaseSpec, Place, RoutingProfile, SizeProfile, TILES, ValueProfile};
 
 impl Source<'_> {
     /// Lowers the numbers of experts and tokens to what the selection allows. Where lowering either would do, the seed

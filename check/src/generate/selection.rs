@@ -2,11 +2,10 @@
 
 use super::MAX_ASSIGNMENTS;
 use crate::case::{
-    Against, CapacityProfile, OrderProfile, Profile, RoutingProfile, SizeProfile, Special, ValueProfile, Warmup,
-    WeightProfile,
+    Against, CapacityProfile, ElementType, OrderProfile, Profile, RoutingProfile, SizeProfile, Special, ValueProfile,
+    Warmup, WeightProfile,
 };
 use crate::domain::{Domain, Rules};
-use crate::tensor::ElementType;
 
 /// The work of a case outside a fuzzer.
 pub(super) const USUAL_WORK: usize = 1 << 22;

@@ -2,9 +2,8 @@
 
 use super::inside::{around, lowered, near, raised, small};
 use super::{MAX_ASSIGNMENTS, Source, USUAL_WORK};
-use crate::case::{CaseSpec, DEEP, Model, SizeProfile, Warmup};
+use crate::case::{CaseSpec, DEEP, Model, SizeProfile, TILES, Warmup};
 use crate::domain::{Axes, Sizes};
-use crate::draw::TILES;
 
 /// Above this I such a kernel may cut a sum in more than two parts.
 const LONG_SUM: usize = 128;

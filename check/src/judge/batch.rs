@@ -4,11 +4,11 @@ use binned_experts_reference::{Error, Problem};
 use ndarray::{Array3, Axis};
 
 use super::verdict::{BatchPlace, Mismatch};
+use crate::case::stage::{Location, Stage};
+use crate::case::{AnyProblem, CaseElement};
 use crate::domain::{Domain, fullest_expert};
 use crate::engine::Outcome;
 use crate::oracle::Expected;
-use crate::stage::{Location, Stage};
-use crate::tensor::{AnyProblem, CaseElement};
 
 /// Tokens of a batch at most, where the domain admits so few: of a large case some are enough.
 const MOST_TOKENS: usize = 64;
@@ -132,10 +132,9 @@ mod tests {
     use ndarray::{Array2, arr2};
 
     use super::*;
-    use crate::case::CaseSpec;
+    use crate::case::stage::Stages;
+    use crate::case::{CaseSpec, Tensor};
     use crate::oracle::Inputs;
-    use crate::stage::Stages;
-    use crate::tensor::Tensor;
 
     /// A problem of sizes that add up to `tokens + hidden + 1 + experts + K`.
     fn problem<const K: usize>(hidden: usize, experts: usize, routing: &[[usize; K]], capacity: usize) -> Problem<f32> {

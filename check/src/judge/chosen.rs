@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use binned_experts_reference::Dims;
 
-use crate::case::PANEL;
-use crate::draw::{TILES, mix};
+use crate::case::{PANEL, TILES};
+use crate::draw::mix;
 use crate::oracle::Expected;
 
 /// The tokens that differ most from the screen.

@@ -6,10 +6,10 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::verdict::{Mismatch, Verdict};
+use crate::case::stage::{Layout, Location, Stage, StageValues};
+use crate::case::{ElementType, Tensor};
 use crate::engine::Outcome;
 use crate::oracle::{Bounds, Expected, RightRows};
-use crate::stage::{Layout, Location, Stage, StageValues};
-use crate::tensor::{ElementType, Tensor};
 
 /// Compares everything that an engine shows.
 pub fn compare(expected: &Expected, bounds: &Bounds, outcome: &Outcome) -> Verdict {

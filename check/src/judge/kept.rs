@@ -10,10 +10,10 @@ use super::Runs;
 use super::compare::compare_runs;
 use super::prepared::Prepared;
 use super::verdict::{Kept, Mismatch, Verdict};
+use crate::case::{AnyProblem, CaseElement};
 use crate::domain::Domain;
 use crate::engine::Outcome;
 use crate::oracle::Precision;
-use crate::tensor::{AnyProblem, CaseElement};
 
 /// Which of gate_up_proj, its bias, down_proj and its bias may be kept.
 const KEPT_WEIGHTS: [[bool; 4]; 4] = [

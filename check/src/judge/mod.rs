@@ -26,13 +26,12 @@ pub use verdict::{BatchPlace, Kept, Mismatch, SkipReason, Verdict};
 
 use self::batch::Batch;
 use self::prepared::Prepared;
-use crate::case::{CaseSpec, SpecError, Warmup};
+use crate::case::stage::{Stage, Stages};
+use crate::case::{AnyProblem, CaseSpec, ElementType, SpecError, Tensor, Warmup};
 use crate::domain::Domain;
 use crate::engine::{Engine, Fault, Outcome, WarmupCall, caught, forward, precisions_of};
+use crate::oracle::sums::{CaseSums, Slopes};
 use crate::oracle::{Bounds, Expected, Precision, Roundings};
-use crate::stage::{Stage, Stages};
-use crate::sums::{CaseSums, Slopes};
-use crate::tensor::{AnyProblem, ElementType, Tensor};
 
 /// A case with all that is needed to judge engines on it.
 #[derive(Debug, Clone)]

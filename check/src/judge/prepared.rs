@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use super::compare::compare;
 use super::sampled::{Large, Sampled};
 use super::verdict::{Mismatch, Verdict};
+use crate::case::AnyProblem;
+use crate::case::stage::{Stage, StageValues};
 use crate::domain::{Domain, TieOrder};
 use crate::engine::Outcome;
 use crate::oracle::{Bounds, Expected, Inputs, Precision, Roundings, claims_on};
-use crate::stage::{Stage, StageValues};
-use crate::tensor::AnyProblem;
 
 /// A problem, what is right, and how far engines of some precisions may be from it.
 #[derive(Debug, Clone)]

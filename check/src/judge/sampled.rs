@@ -11,10 +11,10 @@ use super::chosen::{Choice, digest};
 use super::compare::{compare, output_rows};
 use super::tokens::compare_tokens;
 use super::verdict::{Mismatch, Verdict};
+use crate::case::stage::{Layout, Stage, StageValues, Stages};
+use crate::case::{AnyProblem, Tensor};
 use crate::engine::Outcome;
 use crate::oracle::{Bounds, Expected, Roundings, Screen};
-use crate::stage::{Layout, Stage, StageValues, Stages};
-use crate::tensor::{AnyProblem, Tensor};
 
 /// How many tokens of a case were judged by the definition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,9 +8,8 @@
 
 use super::Verdict;
 use super::fractions::fractions;
-use crate::case::{CaseSpec, LayerSpec, Routing, ValueProfile, WeightProfile};
+use crate::case::{CaseSpec, ElementType, LayerSpec, Routing, ValueProfile, WeightProfile};
 use crate::domain::{Domain, Sizes};
-use crate::tensor::ElementType;
 
 /// Cases without an answer in time after which no more are tried: each of them takes the whole limit.
 const MAX_TIME_OUTS: usize = 3;
@@ -337,10 +336,10 @@ fn set_row(spec: &mut CaseSpec, token: usize, domain: &Domain) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::stage::Stage;
     use crate::case::{Against, OrderProfile};
     use crate::engine::{Fault, MachineError};
     use crate::judge::Mismatch;
-    use crate::stage::Stage;
 
     fn shrunk(sizes: &str, fails: impl Fn(&CaseSpec) -> bool) -> CaseSpec {
         let spec: CaseSpec = format!(

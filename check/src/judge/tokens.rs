@@ -7,9 +7,9 @@ use ndarray::{Array2, Axis};
 use super::compare::{compare, output_rows};
 use super::kept::with_weights_of;
 use super::verdict::{Mismatch, Verdict};
+use crate::case::{AnyProblem, Tensor};
 use crate::engine::Outcome;
 use crate::oracle::{Expected, Inputs, Precision, Roundings, Sample};
-use crate::tensor::{AnyProblem, Tensor};
 
 /// The verdict on an output at some tokens.
 #[derive(Debug, Clone, PartialEq)]

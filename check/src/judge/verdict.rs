@@ -1,11 +1,10 @@
 //! The verdict on an engine's outcome.
 
+use crate::case::stage::{Location, Stage, StageValues};
+use crate::case::{ElementType, Named, named_enum};
+use crate::engine::text::{clean, without_numbers};
 use crate::engine::{Fault, MachineError, WarmupCall};
-use crate::named::{Named, named_enum};
 use crate::oracle::Precision;
-use crate::stage::{Location, Stage, StageValues};
-use crate::tensor::ElementType;
-use crate::text::{clean, without_numbers};
 
 /// The most of what verdicts have in common, in characters.
 const MAX_LIKENESS: usize = 160;

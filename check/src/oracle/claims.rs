@@ -1,7 +1,7 @@
 //! Which claims there are.
 
 use super::{Modifier, Precision, Roundings};
-use crate::tensor::ElementType;
+use crate::case::ElementType;
 
 /// The claims on cases of an element type that are as coarse as its own arithmetic or coarser, each after those that it
 /// [admits](Precision::admits). Of claims that mean the same roundings there is the one with the fewest modifiers.

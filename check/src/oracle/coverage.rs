@@ -4,8 +4,7 @@ use binned_experts_reference::Layer;
 use ndarray::{Array, ArrayView1, Axis, Dimension};
 
 use super::{Definition, Expected, Inputs, pairs};
-use crate::case::DEEP;
-use crate::tensor::power_of_two;
+use crate::case::{DEEP, power_of_two};
 
 /// Values of a tensor that are this factor apart count as wide.
 const WIDE: f64 = power_of_two(60);

@@ -3,8 +3,8 @@
 use ndarray::{Array2, CowArray, Ix2};
 
 use super::{Definition, Inputs};
-use crate::stage::{Location, Stage};
-use crate::tensor::ElementType;
+use crate::case::ElementType;
+use crate::case::stage::{Location, Stage};
 
 /// The right rows of a stage: row i is row `rows[i]` of `value`, and that of the assignment `assignments[i]`.
 pub(crate) struct RightRows<'a> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use binned_experts_reference::{Activation, Dims, ExpertWeights, Layer, Problem, TensorType, WeightOn};
 use ndarray::{Array1, Array2, Array3, ArrayView1, Axis, Slice};
 
-use crate::tensor::{AnyProblem, CaseElement};
+use crate::case::{AnyProblem, CaseElement};
 
 /// The inputs of a problem in f64, where every element type is exact.
 #[derive(Debug, Clone)]

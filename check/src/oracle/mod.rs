@@ -1,4 +1,4 @@
-//! The right results of a case, and how far a right kernel may be from them.
+//! The right results of a case, and how far a right kernel may be from them: at one element, and over a run.
 
 mod activation;
 mod bound;
@@ -11,6 +11,7 @@ mod precision;
 mod roundings;
 mod sample;
 mod screen;
+pub mod sums;
 
 pub(crate) use activation::{ActivationFunction, pairs};
 pub use bound::Bounds;

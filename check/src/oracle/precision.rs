@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::named::{Named, named_enum};
-use crate::tensor::ElementType;
+use crate::case::{ElementType, Named, named_enum};
 
 named_enum! {
     /// How an engine rounds the operands of its products, its sums and what it stores.

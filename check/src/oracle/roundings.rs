@@ -1,7 +1,7 @@
 //! The roundings that follow from a precision.
 
 use super::precision::{Modifier, Precision, Preset};
-use crate::tensor::{ElementType, power_of_two};
+use crate::case::{ElementType, power_of_two};
 use binned_experts_reference::{Layer, TensorType};
 
 /// A rounding: relative error `unit`, and `step` between the smallest values.

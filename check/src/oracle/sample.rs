@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::bound::Shift;
 use super::{Bounds, Definition, Expected, Inputs, Roundings};
-use crate::tensor::AnyProblem;
+use crate::case::AnyProblem;
 
 /// The most assignments of one expert that a thread takes at once, since a routing may give nearly all to one, and there may
 /// be fewer experts than threads. The expert is widened for each part, which costs about as much as one more row.

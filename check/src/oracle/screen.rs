@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::{ActivationFunction, Inputs, pairs};
-use crate::tensor::AnyProblem;
+use crate::case::AnyProblem;
 
 /// The most assignments of one expert that a thread takes at once, since a routing may give nearly all to one. The expert
 /// is widened for each part, which costs about as much as one more row.

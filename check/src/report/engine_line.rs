@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::MAX_TEXT;
+use crate::case::ElementType;
 use crate::check::{EngineTotals, Measured};
+use crate::engine::text::clean;
 use crate::judge::Sampled;
 use crate::oracle::Precision;
-use crate::sums::{Direction, Sum, Sums};
-use crate::tensor::ElementType;
-use crate::text::clean;
+use crate::oracle::sums::{Direction, Sum, Sums};
 
 /// The totals of an engine.
 #[derive(Deserialize)]

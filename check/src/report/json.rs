@@ -4,11 +4,11 @@ use serde_json::{Map, Value, json};
 
 use super::verdict_text;
 use crate::case::CaseSpec;
+use crate::case::stage::Location;
 use crate::check::{CaseResult, End, EngineTotals, Measured, Summary};
 use crate::judge::{Mismatch, Sampled, Shrunk, Verdict};
 use crate::oracle::Precision;
-use crate::stage::Location;
-use crate::sums::{Direction, Sums};
+use crate::oracle::sums::{Direction, Sums};
 
 /// The version of the lines. It grows where a field changes its meaning or goes; new fields keep it.
 const VERSION: u32 = 1;

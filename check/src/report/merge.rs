@@ -12,8 +12,8 @@ use crate::case::CaseSpec;
 use crate::check::{End, EngineTotals, Repeats, Shard, Summary};
 use crate::domain::Domain;
 use crate::engine::MachineError;
+use crate::engine::text::clean;
 use crate::oracle::Coverage;
-use crate::text::clean;
 
 /// Several runs as one.
 #[derive(Debug, Clone, Default)]

@@ -18,8 +18,8 @@ pub use told::{Told, ToldShrunk};
 
 use crate::case::{Place, Profile, Special, SpecialValue};
 use crate::check::{BeyondTotals, End, EngineTotals, Summary};
+use crate::engine::text::clean;
 use crate::judge::{Sampled, Verdict};
-use crate::text::clean;
 
 /// The most of a verdict's text, in characters.
 const MAX_TEXT: usize = 8000;

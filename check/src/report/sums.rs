@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::check::{EngineTotals, Summary};
 use crate::domain::Domain;
-use crate::sums::{Direction, Estimate, LEAST_CASES, Sums};
+use crate::oracle::sums::{Direction, Estimate, LEAST_CASES, Sums};
 
 /// The alpha and the limit that an estimate is told for where the cases have several: those of gpt-oss.
 const USUAL_ALPHA: f64 = 1.702;

@@ -14,8 +14,8 @@ use rayon::prelude::*;
 
 pub use nearly::{with_exchanged_tokens, with_other_routing};
 
+use crate::case::{AnyProblem, CaseElement, ElementType};
 use crate::draw::mix;
-use crate::tensor::{AnyProblem, CaseElement, ElementType};
 
 /// The deviation of hidden states and projections.
 const OF_VALUES: f64 = 0.1;

@@ -3,7 +3,7 @@
 use binned_experts_reference::{Error, Problem};
 
 use super::{bits, key};
-use crate::tensor::{AnyProblem, CaseElement};
+use crate::case::{AnyProblem, CaseElement};
 
 /// A call in which two tokens have each other's hidden states, and these tokens. A sum over the inputs does not tell it
 /// from the call, nor does a sample that has none of the two.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use binned_experts_check::program::{FileError, read_case, write_case};
+use binned_experts_check::case::file::{FileError, read_case, write_case};
 use binned_experts_check::{AnyProblem, CaseSpec, SpecError};
 use binned_experts_reference::{
     Bins, Error, ExpertWeights, Problem, binned_gather, binned_scatter, down, expert_capacity, gate_up, select_weights,

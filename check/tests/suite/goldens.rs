@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use binned_experts_check::case::file::{CaseFile, positions, read_case};
 use binned_experts_check::engine::Reference;
+use binned_experts_check::engine::program::tensors;
 use binned_experts_check::judge::compare;
 use binned_experts_check::judge::{Trial, judge};
 use binned_experts_check::oracle::Bounds;
 use binned_experts_check::oracle::Inputs;
 use binned_experts_check::oracle::{Expected, Roundings};
-use binned_experts_check::program::{CaseFile, positions, read_case, tensors};
 use binned_experts_check::{AnyProblem, ElementType, Engine, Outcome, Precision, Stages, Tensor, Verdict};
 
 /// Every golden by name.

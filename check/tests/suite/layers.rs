@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use binned_experts_check::case::file::{CaseFile, parse_case, read_case, write_case};
 use binned_experts_check::case::{LayerSpec, ValueProfile};
 use binned_experts_check::engine::Reference;
+use binned_experts_check::engine::program::tensors;
 use binned_experts_check::judge::{Trial, compare, judge};
 use binned_experts_check::oracle::{Bounds, Coverage, Expected, Inputs, Roundings};
-use binned_experts_check::program::{CaseFile, parse_case, read_case, tensors, write_case};
 use binned_experts_check::{
     CaseSpec, CheckPlan, Domain, ElementType, Engine, Outcome, Precision, Selection, Stages, Verdict, check_engine,
 };

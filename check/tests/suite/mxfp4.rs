@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use binned_experts_check::case::file::{case_tensors, parse_case, read_case, write_case};
 use binned_experts_check::case::{Place, Routing, RoutingProfile, Special, SpecialValue, ValueProfile};
 use binned_experts_check::engine::Reference;
 use binned_experts_check::judge::shrink;
 use binned_experts_check::oracle::Inputs;
-use binned_experts_check::program::{case_tensors, parse_case, read_case, write_case};
 use binned_experts_check::{CaseSpec, CheckPlan, Domain, ElementType, Tensor, Verdict, check_engine};
 use ndarray::ArrayD;
 

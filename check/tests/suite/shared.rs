@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use binned_experts_check::case::file::{case_tensors, parse_case, read_case, write_case};
 use binned_experts_check::case::{LayerSpec, Place, Special, SpecialValue, ValueProfile};
 use binned_experts_check::domain::Taken;
 use binned_experts_check::engine::{Engine, Fault, Outcome, Reference};
 use binned_experts_check::judge::shrink;
 use binned_experts_check::oracle::{Coverage, Inputs};
-use binned_experts_check::program::{case_tensors, parse_case, read_case, write_case};
 use binned_experts_check::{
     AnyProblem, CaseElement, CaseSpec, CheckPlan, Domain, ElementType, Precision, Selection, Verdict, check_engine,
 };

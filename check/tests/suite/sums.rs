@@ -6,8 +6,8 @@ use binned_experts_check::case::ValueProfile;
 use binned_experts_check::check::{CaseResult, Contender, EngineTotals, check};
 use binned_experts_check::engine::{DefinitionEngine, Engine, Reference};
 use binned_experts_check::oracle::Rounding;
+use binned_experts_check::oracle::sums::{Direction, Estimate, LEAST_CASES, Sums};
 use binned_experts_check::report::{self, Merged};
-use binned_experts_check::sums::{Direction, Estimate, LEAST_CASES, Sums};
 use binned_experts_check::{
     AnyProblem, CheckPlan, Domain, ElementType, Fault, Outcome, Precision, Selection, Summary, Tensor, Verdict,
 };

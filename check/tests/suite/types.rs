@@ -4,7 +4,7 @@
 use binned_experts_check::check::EngineTotals;
 use binned_experts_check::domain::Taken;
 use binned_experts_check::engine::{DefinitionEngine, Engine, Fault, Outcome, Reference};
-use binned_experts_check::sums::{Direction, Estimate};
+use binned_experts_check::oracle::sums::{Direction, Estimate};
 use binned_experts_check::{
     AnyProblem, CaseElement, CheckPlan, Domain, ElementType, Precision, Selection, Summary, check_engine,
 };

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use binned_experts_check::case::file::{Laid, case_tensors, parse_case, read_case, write_case};
 use binned_experts_check::case::{ViewKind, Viewed};
 use binned_experts_check::engine::Reference;
 use binned_experts_check::judge::shrink;
-use binned_experts_check::program::{Laid, case_tensors, parse_case, read_case, write_case};
 use binned_experts_check::{
     AnyProblem, CaseSpec, CheckPlan, Domain, ElementType, Engine, Fault, Outcome, Selection, Tensor, Verdict,
     check_engine,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use binned_experts_check::Tensor;
-use binned_experts_check::program::{read_tensors, serve, write_tensors};
+use binned_experts_check::case::file::{read_tensors, write_tensors};
+use binned_experts_check::engine::program::serve;
 use clap::ValueEnum;
 use ndarray::{Axis, Slice};
 use serde::Deserialize;

@@ -3,7 +3,7 @@
 use std::io::{Error, Result, stdin, stdout};
 use std::path::Path;
 
-use binned_experts_check::program::serve;
+use binned_experts_check::engine::program::serve;
 use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome, Tensor};
 use clap::ValueEnum;
 use ndarray::ArrayD;

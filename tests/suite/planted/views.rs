@@ -1,7 +1,7 @@
 //! Engines that are right but for how they read tensors that are views.
 
+use binned_experts_check::case::file::{Laid, case_tensors};
 use binned_experts_check::domain::Taken;
-use binned_experts_check::program::{Laid, case_tensors};
 use binned_experts_check::{CaseElement, Domain, Fault, Outcome, Tensor};
 use binned_experts_reference::{ExpertWeights, Placement, Problem, StoredWeights, View};
 use clap::ValueEnum;

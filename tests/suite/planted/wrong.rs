@@ -2,7 +2,7 @@
 
 use std::io::{stdin, stdout};
 
-use binned_experts_check::program::serve;
+use binned_experts_check::engine::program::serve;
 use binned_experts_check::{AnyProblem, CaseElement, Domain, Engine, Fault, Outcome, Precision};
 use binned_experts_reference::{Problem, binned_experts_ref};
 

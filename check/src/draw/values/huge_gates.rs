@@ -3,9 +3,8 @@
 use super::Values;
 use super::gentle::Gentle;
 use super::scales::{Scales, between};
-use crate::case::CaseSpec;
+use crate::case::{CaseSpec, power_of_two};
 use crate::draw::numbers::Draw;
-use crate::tensor::power_of_two;
 
 pub(super) struct HugeGates {
     gentle: Gentle,

@@ -5,9 +5,8 @@
 use super::Values;
 use super::gentle::Gentle;
 use super::scales::{Scales, between, half_of_experts};
-use crate::case::CaseSpec;
+use crate::case::{CaseSpec, power_of_two};
 use crate::draw::numbers::{Draw, Stream};
-use crate::tensor::power_of_two;
 
 /// The first biases are 2^-8 of the sums, so that they cannot make up for the lost squares.
 const BIAS_BELOW: i32 = 8;

@@ -6,9 +6,8 @@ use binned_experts_reference::ActivationKind;
 use super::Values;
 use super::gentle::Gentle;
 use super::scales::half_of_experts;
-use crate::case::CaseSpec;
+use crate::case::{CaseSpec, ElementType, power_of_two};
 use crate::draw::numbers::{Draw, Stream};
-use crate::tensor::{ElementType, power_of_two};
 
 /// At a gate of −d the activation is about 2^(−d · this): 1.702 / ln 2 and 1 / ln 2, rounded.
 const OF_SWIGLU: f64 = 2.4555;

@@ -3,9 +3,8 @@
 use super::Values;
 use super::gentle::Gentle;
 use super::scales::Scales;
-use crate::case::CaseSpec;
+use crate::case::{CaseSpec, ElementType, power_of_two};
 use crate::draw::numbers::{Draw, Stream};
-use crate::tensor::{ElementType, power_of_two};
 
 pub(super) struct Outliers {
     gentle: Gentle,

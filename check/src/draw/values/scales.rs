@@ -1,8 +1,7 @@
 //! Powers of two that all values of a tensor share.
 
-use crate::case::CaseSpec;
+use crate::case::{CaseSpec, ElementType, power_of_two};
 use crate::draw::numbers::{Draw, Stream};
-use crate::tensor::{ElementType, power_of_two};
 
 /// The scales of a case.
 pub(super) struct Scales {

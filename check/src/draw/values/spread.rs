@@ -1,8 +1,7 @@
 //! Powers of two over the range of an element type.
 
-use crate::case::CaseSpec;
+use crate::case::{CaseSpec, ElementType, power_of_two};
 use crate::draw::numbers::{Draw, Stream};
-use crate::tensor::{ElementType, power_of_two};
 
 /// Distance between two large features.
 const OUTLIER_DISTANCE: usize = 32;

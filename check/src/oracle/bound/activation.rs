@@ -80,8 +80,8 @@ fn what_clamp_leaves(value: f64, error: f64, limit: f64) -> f64 {
 mod tests {
     use super::super::tests::{EXACT, swiglu_bound};
     use super::*;
+    use crate::case::ElementType;
     use crate::oracle::Precision;
-    use crate::tensor::ElementType;
     use binned_experts_reference::{Activation, ActivationKind};
 
     fn swiglu(activation: Activation) -> ActivationFunction {

@@ -6,8 +6,8 @@ use super::LAMBDA;
 use super::exact::{ExactSum, exact_columns};
 use super::shift::{COMMON, Shift};
 use super::terms::Terms;
+use crate::case::power_of_two;
 use crate::oracle::{Rounding, Roundings};
-use crate::tensor::power_of_two;
 
 /// The least sum of squares beside which those that underflow are nothing.
 const LEAST_SQUARES: f64 = power_of_two(-900);

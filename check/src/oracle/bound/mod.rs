@@ -150,7 +150,7 @@ use self::affine::Affine;
 use self::combination::{Slot, SumRoundings, bound_with_shared, scaled_bound};
 pub(super) use self::shift::Shift;
 use super::{ActivationFunction, Definition, Inputs, Roundings, pairs};
-use crate::stage::Stage;
+use crate::case::stage::Stage;
 
 /// Number of standard deviations that a sum of rounding errors may reach.
 const LAMBDA: f64 = 3.0;

@@ -4,8 +4,8 @@ use binned_experts_reference::{Activation, Layer};
 
 use super::combination::{Slot, SumRoundings, combination_bound};
 use super::tests::{COLUMN, EXACT, X, affine, assert_close, stored, swiglu_bound, unit};
+use crate::case::ElementType;
 use crate::oracle::{Precision, Rounding, Roundings};
-use crate::tensor::ElementType;
 
 fn sum_bound(slots: &[Slot], value: f64, roundings: Roundings) -> f64 {
     combination_bound(slots, value, SumRoundings::new(roundings, &Layer::GPT_OSS))

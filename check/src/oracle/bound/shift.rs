@@ -80,8 +80,8 @@ mod tests {
     use super::super::combination::{Slot, SumRoundings, scaled_bound};
     use super::super::tests::{COLUMN, EXACT, X, affine_beside, assert_close, inputs, unit};
     use super::*;
+    use crate::case::power_of_two;
     use crate::oracle::Bounds;
-    use crate::tensor::power_of_two;
 
     const CUT: Roundings = Roundings {
         operand: unit(1.0 / 1024.0),

@@ -6,10 +6,9 @@ use ndarray::{Array2, Array3, ArrayView1, array};
 use super::activation::activation_bound;
 use super::terms::Terms;
 use super::*;
+use crate::case::{ElementType, power_of_two};
 use crate::judge::share_used;
 use crate::oracle::{ActivationFunction, Precision, Rounding};
-use crate::tensor::ElementType;
-use crate::tensor::power_of_two;
 
 const INF: f64 = f64::INFINITY;
 const NAN: f64 = f64::NAN;

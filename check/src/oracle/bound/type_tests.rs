@@ -5,8 +5,8 @@ use binned_experts_reference::{Layer, TensorType};
 use super::combination::{Slot, SumRoundings, combination_bound, scaled_bound};
 use super::tests::{assert_close, bounds, stored, unit, zero_token};
 use super::*;
+use crate::case::ElementType;
 use crate::oracle::{Precision, Rounding};
-use crate::tensor::ElementType;
 
 /// The element type has steps of 2^-10, the wide one of 2^-20.
 const COARSE: f64 = 1.0 / 1024.0;

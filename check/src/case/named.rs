@@ -46,7 +46,7 @@ macro_rules! named_enum {
             pub const ALL: &'static [$type] = &[$($type::$variant,)+];
         }
 
-        impl $crate::named::Named for $type {
+        impl $crate::case::Named for $type {
             const ALL: &'static [$type] = $type::ALL;
 
             fn name(self) -> &'static str {
@@ -65,7 +65,7 @@ macro_rules! named_enum {
 
         impl std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad($crate::named::Named::name(*self))
+                f.pad($crate::case::Named::name(*self))
             }
         }
 
@@ -73,20 +73,20 @@ macro_rules! named_enum {
             type Err = String;
 
             fn from_str(name: &str) -> Result<$type, String> {
-                $crate::named::Named::from_name(name)
+                $crate::case::Named::from_name(name)
             }
         }
 
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str($crate::named::Named::name(*self))
+                serializer.serialize_str($crate::case::Named::name(*self))
             }
         }
 
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
                 let name = <String as serde::Deserialize>::deserialize(deserializer)?;
-                $crate::named::Named::from_name(&name).map_err(serde::de::Error::custom)
+                $crate::case::Named::from_name(&name).map_err(serde::de::Error::custom)
             }
         }
     };

@@ -7,13 +7,11 @@ use std::path::Path;
 
 use ndarray::{Array2, Array3};
 
-use super::file_error::FileError;
-use super::tensor_file::{Known, parse_known, positions};
+use crate::case::file::{FileError, Known, parse_known, positions};
+use crate::case::stage::{Layout, Stage, StageValues, Stages, from_stored, kept_rows};
+use crate::case::{AnyProblem, Named, Tensor};
+use crate::engine::text::clean;
 use crate::engine::{Fault, MachineError, Outcome};
-use crate::named::Named;
-use crate::stage::{Layout, Stage, StageValues, Stages, from_stored, kept_rows};
-use crate::tensor::{AnyProblem, Tensor};
-use crate::text::clean;
 
 /// Room for a header, and for tensors that nobody asked for.
 const SPARE_BYTES: u64 = 64 << 20;

@@ -12,9 +12,8 @@ use process_wrap::std::{ChildWrapper, CommandWrap};
 
 use super::client::Limits;
 use super::protocol::{Answer, Broken, DescribeRequest, Description, Request, read_line};
-use crate::engine::{Fault, MachineError};
-use crate::stop::Stop;
-use crate::text::clean;
+use crate::engine::text::clean;
+use crate::engine::{Fault, MachineError, Stop};
 
 /// Lines that are read ahead. A program that prints more waits.
 const LINES_AHEAD: usize = 16;

@@ -1,4 +1,4 @@
-//! Text of strangers, made fit for a terminal, a comment and a report.
+//! What engines and programs say, made fit for a terminal, a comment and a report.
 
 /// The text with at most `most` characters and without control characters other than line ends and tabs: those are
 /// written as `\u{1b}`. What is left out is said.

@@ -4,8 +4,8 @@ use binned_experts_reference::{ActivationKind, Layer};
 use ndarray::{Array3, array};
 
 use super::*;
+use crate::case::ElementType;
 use crate::oracle::Precision;
-use crate::tensor::ElementType;
 
 const ALPHA: f64 = 1.5;
 const BIASES: [f64; 2] = [0.25, -0.5];

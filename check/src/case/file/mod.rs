@@ -10,18 +10,27 @@
 //! `[E,H,I/32]` (u8) in place of the projections. A tensor that is a view has one axis, its storage; the metadata
 //! `views` says where its elements are in it.
 
+mod error;
+mod tensors;
+mod views;
+mod weights;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use binned_experts_reference::{Activation, Layer, Problem, RoutingWeightLayout, Views, weights_by_expert};
 use ndarray::Ix2;
 
-use super::file_error::{FileError, missing, wrong_type};
-use super::tensor_file::{Tensors, decoded_or_bytes, dimensions, parse, positions, read, take, take_typed, write};
-use super::view_file::{gather, lay};
-use super::weights_file::{WEIGHTS, weight_tensors, weights_of};
-use crate::case::LayerSpec;
-use crate::tensor::{AnyProblem, CaseElement, Tensor};
+pub use error::FileError;
+pub(crate) use tensors::{Known, parse_known};
+pub use tensors::{positions, read_tensors, write_tensors};
+pub use views::Laid;
+
+use self::error::{missing, wrong_type};
+use self::tensors::{Tensors, decoded_or_bytes, dimensions, parse, read, take, take_typed, write};
+use self::views::{gather, lay};
+use self::weights::{WEIGHTS, weight_tensors, weights_of};
+use super::{AnyProblem, CaseElement, LayerSpec, Tensor};
 
 /// The other tensors of a case.
 const OTHERS: [&str; 4] = ["hidden_states", "router_indices", "routing_weights", "sorted_indices"];
@@ -47,7 +56,7 @@ pub fn read_case(path: &Path) -> Result<CaseFile, FileError> {
 ///
 /// # Errors
 /// As [`read_case`].
-pub(super) fn read_case_and_weights(case: &Path, weights: &Path) -> Result<CaseFile, FileError> {
+pub(crate) fn read_case_and_weights(case: &Path, weights: &Path) -> Result<CaseFile, FileError> {
     let mut parts = tensors_of(case, &read(case)?)?;
     let weights = tensors_of(weights, &read(weights)?)?;
     let is_weight = |name: &String| WEIGHTS.contains(&name.as_str());
@@ -89,13 +98,13 @@ pub fn tensors_of_weights(problem: &AnyProblem) -> BTreeMap<String, Tensor> {
 }
 
 /// Writes a case without the experts' weights.
-pub(super) fn write_call(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
+pub(crate) fn write_call(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
     let (tensors, metadata) = with_problem!(problem, problem => call_tensors(problem));
     write_laid(path, tensors, metadata, problem)
 }
 
 /// Writes the experts' weights.
-pub(super) fn write_weights(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
+pub(crate) fn write_weights(path: &Path, problem: &AnyProblem) -> Result<(), FileError> {
     let tensors = with_problem!(problem, problem => weight_tensors(problem));
     write_laid(path, tensors, HashMap::new(), problem)
 }

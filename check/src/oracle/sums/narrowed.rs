@@ -72,9 +72,9 @@ fn lost(bias: f64, result: f64, element: Rounding) -> f64 {
 mod tests {
     use super::*;
     use crate::CaseSpec;
+    use crate::case::ElementType;
     use crate::generate::Selection;
     use crate::oracle::{Definition, Inputs, Precision, Roundings};
-    use crate::tensor::ElementType;
 
     const LAYERS: &str = "layers = [{ bias_type = 'wide', routing_weight_type = 'wide', output_type = 'wide' },
         { bias_type = 'wide', routing_weight_type = 'wide', output_type = 'wide', shared_experts = 1 }]";

@@ -7,9 +7,9 @@ use bytemuck::Pod;
 use ndarray::{ArrayD, IxDyn};
 use serde::{Deserialize, Serialize};
 
-use super::file_error::{FileError, missing};
-use super::tensor_file::Tensors;
-use crate::tensor::Tensor;
+use super::error::{FileError, missing};
+use super::tensors::Tensors;
+use crate::case::Tensor;
 
 /// The key of the metadata.
 const VIEWS: &str = "views";

@@ -55,8 +55,8 @@ pub use tally::{Estimate, LEAST_CASES, MOST_DEVIATIONS, Sum, Sums};
 
 use binned_experts_reference::ActivationKind;
 
+use crate::case::Tensor;
 use crate::oracle::{Bounds, Expected};
-use crate::tensor::Tensor;
 
 /// What the errors of one case say.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,8 +7,7 @@ use std::fmt;
 use binned_experts_reference::{Bins, TensorType};
 use ndarray::{Array1, Array2, Array3, Axis};
 
-use crate::named::named_enum;
-use crate::tensor::{AnyProblem, ElementType, Tensor};
+use super::{AnyProblem, ElementType, Tensor, named_enum};
 
 named_enum! {
     /// A stage of the function that can be compared. R is the number of assignments that the capacity keeps.

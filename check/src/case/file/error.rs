@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::tensor_file::Tensors;
-use crate::tensor::Tensor;
+use super::tensors::Tensors;
+use crate::case::Tensor;
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]

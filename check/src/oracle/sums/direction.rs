@@ -1,6 +1,6 @@
 //! What an error may be made of.
 
-use crate::named::named_enum;
+use crate::case::named_enum;
 
 named_enum! {
     /// A systematic fault that a kernel may have, and the number that says how much of it.

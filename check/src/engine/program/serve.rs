@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
-use super::case_file::{read_case, read_case_and_weights};
-use super::file_error::FileError;
 use super::protocol::{
     Answer, Broken, CaseRequest, Description, MAX_LINE, Request, WeightsRequest, read_line, skip_line,
 };
-use super::tensor_file::write_tensors;
+use crate::case::file::{FileError, read_case, read_case_and_weights, write_tensors};
+use crate::case::stage::Stage;
+use crate::case::{AnyProblem, Tensor};
 use crate::engine::{Engine, Fault, Outcome, forward};
-use crate::stage::Stage;
-use crate::tensor::{AnyProblem, Tensor};
 
 /// A stage with more elements in PyTorch's shape is left out of an answer.
 const MOST_STAGE_ELEMENTS: usize = 1 << 20;

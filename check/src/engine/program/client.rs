@@ -9,17 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::case_file::{write_call, write_case, write_weights};
-use super::file_error::FileError;
 use super::guard::Guard;
 use super::process::Process;
 use super::protocol::{CaseRequest, Request, WeightsRequest};
 use super::result_file::read_outcome;
+use crate::case::AnyProblem;
+use crate::case::file::{FileError, write_call, write_case, write_weights};
 use crate::domain::{Domain, DomainError};
-use crate::engine::{Engine, Fault, MachineError, Outcome};
+use crate::engine::{Engine, Fault, MachineError, Outcome, Stop};
 use crate::oracle::Precision;
-use crate::stop::Stop;
-use crate::tensor::AnyProblem;
 
 /// The most of a program's name, in characters.
 const MAX_NAME: usize = 40;

@@ -11,7 +11,7 @@ use binned_experts_reference::{
 use ndarray::{Array, Array3, ArrayD, Dimension, NdFloat};
 use safetensors::Dtype;
 
-use crate::named::named_enum;
+use super::named_enum;
 
 /// Declares the element types. Each line is all that the crate knows of one.
 macro_rules! element_types {
@@ -126,7 +126,7 @@ macro_rules! element_types {
         macro_rules! with_element {
             ($d element:expr, $d name:ident => $d body:expr) => {
                 match $d element {
-                    $($crate::tensor::ElementType::$variant => {
+                    $($crate::case::ElementType::$variant => {
                         type $d name = $type;
                         $d body
                     })+
@@ -138,7 +138,7 @@ macro_rules! element_types {
         macro_rules! with_problem {
             ($d problem:expr, $d name:ident => $d body:expr) => {
                 match $d problem {
-                    $($crate::tensor::AnyProblem::$variant($d name) => $d body,)+
+                    $($crate::case::AnyProblem::$variant($d name) => $d body,)+
                 }
             };
         }
@@ -147,9 +147,9 @@ macro_rules! element_types {
         macro_rules! with_tensor {
             ($d tensor:expr, $d name:ident => $d body:expr, $d integers:ident => $d of_integers:expr) => {
                 match $d tensor {
-                    $($crate::tensor::Tensor::$variant($d name) => $d body,)+
-                    $crate::tensor::Tensor::I64($d integers) => $d of_integers,
-                    $crate::tensor::Tensor::U8($d integers) => $d of_integers,
+                    $($crate::case::Tensor::$variant($d name) => $d body,)+
+                    $crate::case::Tensor::I64($d integers) => $d of_integers,
+                    $crate::case::Tensor::U8($d integers) => $d of_integers,
                 }
             };
         }

@@ -8,12 +8,11 @@ use bytemuck::{NoUninit, Pod};
 use ndarray::{Array, ArrayD, Dimension, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
 
-use super::file_error::{FileError, missing, wrong_type};
-use crate::named::Named;
-use crate::tensor::{CaseElement, ElementType, Tensor};
+use super::error::{FileError, missing, wrong_type};
+use crate::case::{CaseElement, ElementType, Named, Tensor};
 
 /// Tensors by name.
-pub(crate) type Tensors = BTreeMap<String, Tensor>;
+pub(super) type Tensors = BTreeMap<String, Tensor>;
 
 /// Reads every tensor of a file.
 ///
@@ -24,13 +23,13 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, FileError> 
 }
 
 /// The tensors of a file that are asked for, and the names of the others.
-pub(super) struct Known {
-    pub(super) known: Tensors,
-    pub(super) others: Vec<String>,
+pub(crate) struct Known {
+    pub(crate) known: Tensors,
+    pub(crate) others: Vec<String>,
 }
 
 /// The tensors of some names, which may have indices of 32 bits. The others may be of any type.
-pub(super) fn parse_known(path: &Path, bytes: &[u8], names: &[&str]) -> Result<Known, FileError> {
+pub(crate) fn parse_known(path: &Path, bytes: &[u8], names: &[&str]) -> Result<Known, FileError> {
     let mut others = Vec::new();
     let (known, _) = parse(path, bytes, |name, view| {
         if !names.contains(&name) {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Ends a run when it is set, from a signal handler or another thread. Clones are the same switch.
 ///
-/// A [`Program`](crate::program::Program) that waits for an answer stops waiting, and a [check](crate::check()) ends with
-/// the results so far.
+/// A [`Program`](super::program::Program) that waits for an answer stops waiting, and a [check](crate::check()) ends
+/// with the results so far.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 

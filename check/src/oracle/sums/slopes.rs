@@ -240,10 +240,9 @@ mod by_hand;
 mod tests {
     use super::*;
     use crate::CaseSpec;
-    use crate::case::ValueProfile;
+    use crate::case::{ElementType, ValueProfile};
     use crate::generate::Selection;
     use crate::oracle::Precision;
-    use crate::tensor::ElementType;
 
     /// The derivative of the output by a parameter that `change` multiplies by a factor, in units of the bound.
     fn derivative(inputs: &Inputs, bounds: &Bounds, change: impl Fn(&mut Inputs, f64)) -> Array2<f64> {

@@ -3,9 +3,9 @@
 use binned_experts_reference::{ExpertWeights, Layer, Mxfp4, Problem, ProjectionLayout, StoredWeights};
 use ndarray::{Array, Array2, Array3, Axis, Dimension, Ix1, Ix2};
 
-use super::file_error::FileError;
-use super::tensor_file::{Tensors, take, take_bytes, take_typed};
-use crate::tensor::{CaseElement, Tensor};
+use super::error::FileError;
+use super::tensors::{Tensors, take, take_bytes, take_typed};
+use crate::case::{CaseElement, Tensor};
 
 /// The tensors of the experts' weights.
 pub(super) const WEIGHTS: [&str; 12] = [
