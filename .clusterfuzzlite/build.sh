@@ -5,7 +5,7 @@
 if [[ " ${CXXFLAGS-} " == *' -stdlib=libc++ '* ]]; then
     export CXXSTDLIB=c++
 fi
-cargo fuzz build -O
+cargo fuzz build -O --no-trace-compares
 for source in fuzz/fuzz_targets/*.rs; do
     target=$(basename "$source" .rs)
     cp "fuzz/target/x86_64-unknown-linux-gnu/release/$target" "$OUT/"

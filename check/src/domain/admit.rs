@@ -59,6 +59,7 @@ impl Domain {
     pub fn admits_problem(&self, problem: &AnyProblem) -> Result<(), Outside> {
         let (dims, activation) = (problem.dims(), problem.activation());
         let local = |row: &[Option<usize>]| row.iter().flatten().copied().collect();
+        let ids = || problem.expert_of().chunks(dims.top_k).map(local).collect();
         self.admits_facts(&Facts {
             sizes: [
                 dims.tokens,
@@ -68,7 +69,7 @@ impl Domain {
                 dims.top_k,
                 dims.capacity,
             ],
-            ids: Some(problem.expert_of().chunks(dims.top_k).map(local).collect()),
+            ids: self.asks_for_ids().then(ids),
             layer: (*problem.layer()).into(),
             foreign: with_problem!(problem, problem => foreign_ids(problem)),
             views: problem.views().values().copied().filter_map(ViewKind::of).collect(),
@@ -105,11 +106,11 @@ impl Domain {
             let names: Vec<String> = claimed.map(Precision::to_string).collect();
             return Err(outside("precision", names.join(" or "), spec.element));
         }
-        let ids = if self.takes_drops() && self.takes_duplicates() {
-            None
-        } else {
+        let ids = if self.asks_for_ids() {
             let ids = spec.router_indices().map_err(unbuilt)?;
             Some(local_rows(&ids.mapv(|id| spec.local_expert(id)), spec.experts))
+        } else {
+            None
         };
         let is_special = |value| matches!(value, SpecialValue::Nan | SpecialValue::Inf | SpecialValue::NegativeInf);
         self.admits_facts(&Facts {
@@ -130,6 +131,11 @@ impl Domain {
             is_finite: !spec.special.is_some_and(|special| is_special(special.value)),
             has_order: spec.order.is_some(),
         })
+    }
+
+    /// Whether it depends on the experts of the tokens what it takes.
+    fn asks_for_ids(&self) -> bool {
+        !self.takes_drops() || !self.takes_duplicates()
     }
 
     fn admits_facts(&self, facts: &Facts) -> Result<(), Outside> {

@@ -55,7 +55,7 @@ impl Large<'_> {
             self.problem.output_type(),
         )?;
 
-        let screen = Screen::new(self.problem, &self.routing.kept());
+        let screen = Screen::new(self.problem, self.routing.kept());
         let choice = Choice {
             routing: self.routing,
             differences: &screen.differences(output.view()),

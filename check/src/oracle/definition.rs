@@ -6,7 +6,7 @@
 //! function.
 
 use binned_experts_reference::Dims;
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
 
 use super::{ActivationFunction, Inputs, pairs};
 
@@ -87,19 +87,19 @@ impl Definition {
             inputs.gate_up_proj.index_axis(Axis(0), expert),
             inputs.gate_up_proj_bias.row(expert),
         );
-        gate_up.assign(&affine(inputs.expert_input(flat).view(), matrix, bias));
+        add_affine(gate_up.view_mut(), inputs.expert_input(flat).view(), matrix, bias);
 
         let mut activated = self.activated.row_mut(flat);
         for (activated, (gate, up)) in activated.iter_mut().zip(pairs(inputs.layer.activation, &gate_up)) {
             *activated = activation.value(gate, up);
         }
 
-        let mut expert_output = self.expert_output.row_mut(flat);
+        let expert_output = self.expert_output.row_mut(flat);
         let (matrix, bias) = (
             inputs.down_proj.index_axis(Axis(0), expert),
             inputs.down_proj_bias.row(expert),
         );
-        expert_output.assign(&affine(activated.view(), matrix, bias));
+        add_affine(expert_output, activated.view(), matrix, bias);
     }
 
     /// Adds up the rows of the experts, and those of the shared ones.
@@ -118,11 +118,10 @@ impl Definition {
     }
 }
 
-/// x · matrix + bias, one row of the matrix after the other.
-fn affine(x: ArrayView1<f64>, matrix: ArrayView2<f64>, bias: ArrayView1<f64>) -> Array1<f64> {
-    let mut out = Array1::zeros(bias.len());
+/// Adds x · matrix + bias to zeros, one row of the matrix after the other.
+fn add_affine(mut sum: ArrayViewMut1<f64>, x: ArrayView1<f64>, matrix: ArrayView2<f64>, bias: ArrayView1<f64>) {
     for (x, row) in x.iter().zip(matrix.rows()) {
-        out.scaled_add(*x, &row);
+        sum.scaled_add(*x, &row);
     }
-    out + bias
+    sum += &bias;
 }

@@ -1,5 +1,7 @@
 //! The right results of one case.
 
+use std::borrow::Cow;
+
 use ndarray::{Array2, CowArray, Ix2};
 
 use super::{Definition, Inputs};
@@ -8,8 +10,8 @@ use crate::case::stage::{Location, Stage};
 
 /// The right rows of a stage: row i is row `rows[i]` of `value`, and that of the assignment `assignments[i]`.
 pub(crate) struct RightRows<'a> {
-    pub(crate) assignments: Vec<usize>,
-    pub(crate) rows: Vec<usize>,
+    pub(crate) assignments: Cow<'a, [usize]>,
+    pub(crate) rows: Cow<'a, [usize]>,
     pub(crate) value: CowArray<'a, f64, Ix2>,
 }
 
@@ -22,6 +24,8 @@ pub struct Expected {
     element: ElementType,
     /// Flat indices of the assignments to local experts, expert after expert.
     sorted_indices: Vec<usize>,
+    /// The kept ones of them.
+    kept: Vec<usize>,
     bins: Vec<usize>,
 }
 
@@ -47,10 +51,13 @@ impl Expected {
             *total += assignments.len();
             Some(*total)
         };
+        let sorted_indices = by_expert.concat();
+        let is_kept = |flat: &usize| definition.kept[*flat];
         Expected {
-            definition,
             bins: by_expert.iter().scan(0, total).collect(),
-            sorted_indices: by_expert.concat(),
+            kept: sorted_indices.iter().copied().filter(is_kept).collect(),
+            sorted_indices,
+            definition,
             inputs,
             shape,
             element,
@@ -94,36 +101,42 @@ impl Expected {
 
     /// The right rows of a stage that has one for each assignment or for each kept one.
     pub(crate) fn rows(&self, stage: Stage) -> Option<RightRows<'_>> {
-        let (assignments, rows, value): (_, _, CowArray<'_, f64, Ix2>) = match stage {
+        Some(match stage {
             Stage::SelectedWeights => {
                 let all: Vec<usize> = (0..self.definition.kept.len()).collect();
                 let weights = Array2::from_shape_fn((all.len(), 1), |(flat, _)| self.inputs.selected_weight(flat));
-                (all.clone(), all, weights.into())
+                RightRows {
+                    assignments: all.clone().into(),
+                    rows: all.into(),
+                    value: weights.into(),
+                }
             }
             Stage::Gathered => {
-                let kept = self.kept();
-                let tokens = kept.iter().map(|flat| self.inputs.assignment(*flat).0).collect();
-                (kept, tokens, self.inputs.hidden_states.view().into())
+                let tokens = self.kept().iter().map(|flat| self.inputs.assignment(*flat).0);
+                RightRows {
+                    rows: tokens.collect(),
+                    ..self.rows_of_kept(&self.inputs.hidden_states)
+                }
             }
-            Stage::GateUp => (self.kept(), self.kept(), self.definition.gate_up.view().into()),
-            Stage::Activated => (self.kept(), self.kept(), self.definition.activated.view().into()),
-            Stage::ExpertOutput => (self.kept(), self.kept(), self.definition.expert_output.view().into()),
+            Stage::GateUp => self.rows_of_kept(&self.definition.gate_up),
+            Stage::Activated => self.rows_of_kept(&self.definition.activated),
+            Stage::ExpertOutput => self.rows_of_kept(&self.definition.expert_output),
             Stage::SortedIndices | Stage::Bins | Stage::Output => return None,
-        };
-        Some(RightRows {
-            assignments,
-            rows,
-            value,
         })
     }
 
+    /// A row of its own for each kept assignment.
+    fn rows_of_kept<'a>(&'a self, value: &'a Array2<f64>) -> RightRows<'a> {
+        RightRows {
+            assignments: self.kept().into(),
+            rows: self.kept().into(),
+            value: value.view().into(),
+        }
+    }
+
     /// The kept assignments in sorted order.
-    pub(crate) fn kept(&self) -> Vec<usize> {
-        self.sorted_indices
-            .iter()
-            .copied()
-            .filter(|flat| self.definition.kept[*flat])
-            .collect()
+    pub(crate) fn kept(&self) -> &[usize] {
+        &self.kept
     }
 
     /// The place of an assignment's value.

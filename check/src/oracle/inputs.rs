@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use binned_experts_reference::{Activation, Dims, ExpertWeights, Layer, Problem, TensorType, WeightOn};
-use ndarray::{Array1, Array2, Array3, ArrayView1, Axis, Slice};
+use ndarray::{Array1, Array2, Array3, ArrayView1, Axis, CowArray, Ix1, Slice};
 
 use crate::case::{AnyProblem, CaseElement};
 
@@ -228,11 +228,11 @@ impl Inputs {
     }
 
     /// What goes into the expert of an assignment: the token, or the token times the routing weight.
-    pub fn expert_input(&self, flat: usize) -> Array1<f64> {
+    pub fn expert_input(&self, flat: usize) -> CowArray<'_, f64, Ix1> {
         let token = self.hidden_states.row(flat / self.dims.top_k);
         match self.layer.weight_on {
-            WeightOn::Output => token.to_owned(),
-            WeightOn::Input => token.mapv(|value| value * self.selected_weight(flat)),
+            WeightOn::Output => token.into(),
+            WeightOn::Input => token.mapv(|value| value * self.selected_weight(flat)).into(),
         }
     }
 

@@ -199,7 +199,7 @@ mod tests {
             let of_tokens = |flat: &usize| tokens.contains(&(flat / top_k));
             assert_eq!(
                 sample.expected.kept().iter().map(order).collect::<Vec<_>>(),
-                whole.kept().into_iter().filter(of_tokens).collect::<Vec<_>>(),
+                whole.kept().iter().copied().filter(of_tokens).collect::<Vec<_>>(),
                 "seed {seed}"
             );
             rows += kept.iter().filter(|kept| **kept).count();
@@ -213,7 +213,7 @@ mod tests {
         let mut found = 0;
         for seed in 0..60 {
             let (problem, whole, _) = of_seed(seed);
-            let screen = Screen::new(&problem, &whole.kept());
+            let screen = Screen::new(&problem, whole.kept());
             let mut output = whole.definition().output.clone();
             let differences = screen.differences(output.view());
             assert_eq!(differences.len(), output.nrows());

@@ -17,7 +17,8 @@ const MOST_PARTS: usize = 16;
 /// One row of a product with its bias: value = x · matrix + bias, x known up to `error`.
 pub(super) struct Affine<'a> {
     pub(super) x: ArrayView1<'a, f64>,
-    pub(super) error: ArrayView1<'a, f64>,
+    /// None if x is exact.
+    pub(super) error: Option<ArrayView1<'a, f64>>,
     pub(super) matrix: ArrayView2<'a, f64>,
     pub(super) bias: ArrayView1<'a, f64>,
     pub(super) value: ArrayView1<'a, f64>,
@@ -32,12 +33,13 @@ pub(super) struct Affine<'a> {
 
 impl Affine<'_> {
     pub(super) fn bound(&self, mut bounds: ArrayViewMut1<f64>) {
-        if self.error.iter().any(|error| *error == f64::INFINITY) {
+        let errors = || self.error.iter().flatten();
+        if errors().any(|error| *error == f64::INFINITY) {
             bounds.fill(f64::INFINITY);
             return;
         }
-        let mut columns = Columns::new(self.bias.len());
-        let propagates = self.error.iter().any(|error| *error != 0.0);
+        let propagates = errors().any(|error| *error != 0.0);
+        let mut columns = Columns::new(self.bias.len(), propagates);
         let exact = if propagates {
             None
         } else {
@@ -46,7 +48,7 @@ impl Affine<'_> {
         for (i, (&x, row)) in self.x.iter().zip(self.matrix.rows()).enumerate() {
             columns.add_products(x, row);
             if propagates {
-                columns.add_propagated(self.error[i] - self.shifted(i), row);
+                columns.add_propagated(self.error_of(i) - self.shifted(i), row);
             }
         }
         for (column, bound) in bounds.iter_mut().enumerate() {
@@ -62,6 +64,10 @@ impl Affine<'_> {
                 self.finite(column, &sums)
             };
         }
+    }
+
+    fn error_of(&self, i: usize) -> f64 {
+        self.error.map_or(0.0, |error| error[i])
     }
 
     /// The part of an error of x that its shift is.
@@ -141,9 +147,11 @@ impl Affine<'_> {
                 let is_certain = value.abs() - error >= step;
                 if is_certain { 0.0 } else { step.min(value.abs() + error) }
             };
-            let terms = self.x.iter().zip(self.error).zip(weights);
-            let lost = terms
-                .map(|((x, error), weight)| lost(*x, *error) * weight.abs() + lost(*weight, 0.0) * (x.abs() + error));
+            let terms = self.x.iter().zip(weights).enumerate();
+            let lost = terms.map(|(i, (x, weight))| {
+                let error = self.error_of(i);
+                lost(*x, error) * weight.abs() + lost(*weight, 0.0) * (x.abs() + error)
+            });
             return lost.sum();
         }
         let square = |value: &f64| value * value;
@@ -155,7 +163,7 @@ impl Affine<'_> {
     fn special(&self, column: usize) -> f64 {
         let mut terms = Terms::new(self.roundings);
         for (i, (&x, &weight)) in self.x.iter().zip(self.matrix.column(column)).enumerate() {
-            terms.add(x, self.error[i], self.shifted(i), weight);
+            terms.add(x, self.error_of(i), self.shifted(i), weight);
         }
         terms.add(self.bias[column], 0.0, 0.0, 1.0);
         let value = self.value[column];
@@ -183,16 +191,18 @@ struct Sums {
 /// [`Sums`] for all columns of a product.
 struct Columns {
     square_sum: Vec<f64>,
+    /// Empty where x is exact, as the next.
     error_square_sum: Vec<f64>,
     error_sum: Vec<f64>,
 }
 
 impl Columns {
-    fn new(width: usize) -> Columns {
+    fn new(width: usize, propagates: bool) -> Columns {
+        let propagated = if propagates { width } else { 0 };
         Columns {
             square_sum: vec![0.0; width],
-            error_square_sum: vec![0.0; width],
-            error_sum: vec![0.0; width],
+            error_square_sum: vec![0.0; propagated],
+            error_sum: vec![0.0; propagated],
         }
     }
 
@@ -214,8 +224,8 @@ impl Columns {
     fn at(&self, column: usize) -> Sums {
         Sums {
             square_sum: self.square_sum[column],
-            error_square_sum: self.error_square_sum[column],
-            error_sum: self.error_sum[column],
+            error_square_sum: self.error_square_sum.get(column).copied().unwrap_or(0.0),
+            error_sum: self.error_sum.get(column).copied().unwrap_or(0.0),
         }
     }
 }

@@ -143,7 +143,7 @@ mod tests;
 mod type_tests;
 
 use binned_experts_reference::WeightOn;
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array2, Axis};
 
 use self::activation::{EVALUATION, activation_bound};
 use self::affine::Affine;
@@ -247,13 +247,13 @@ impl Bounds {
         let (_, _, expert) = inputs.assignment(flat);
         let input = inputs.expert_input(flat);
         let input_error = match inputs.layer.weight_on {
-            WeightOn::Output => Array1::zeros(inputs.dims.hidden),
-            WeightOn::Input => input.mapv(|value| weighted_error(value, roundings)),
+            WeightOn::Output => None,
+            WeightOn::Input => Some(input.mapv(|value| weighted_error(value, roundings))),
         };
         let mut gate_up = self.gate_up.row_mut(flat);
         Affine {
             x: input.view(),
-            error: input_error.view(),
+            error: input_error.as_ref().map(|error| error.view()),
             matrix: inputs.gate_up_proj.index_axis(Axis(0), expert),
             bias: inputs.gate_up_proj_bias.row(expert),
             value: definition.gate_up.row(flat),
@@ -278,7 +278,7 @@ impl Bounds {
         let shift = Shift::new(inputs, definition, activation, roundings, activated.view(), flat);
         Affine {
             x: definition.activated.row(flat),
-            error: activated.view(),
+            error: Some(activated.view()),
             matrix: inputs.down_proj.index_axis(Axis(0), expert),
             bias: inputs.down_proj_bias.row(expert),
             value: definition.expert_output.row(flat),

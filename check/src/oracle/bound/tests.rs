@@ -91,7 +91,7 @@ pub(super) fn affine_beside<const N: usize>(
     let mut bound = array![0.0];
     Affine {
         x: ArrayView1::from(&values),
-        error: ArrayView1::from(&errors),
+        error: Some(ArrayView1::from(&errors)),
         matrix: matrix.view(),
         bias: array![bias].view(),
         value: array![value].view(),
