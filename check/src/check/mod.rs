@@ -4,10 +4,12 @@ mod again;
 mod contender;
 mod measured;
 mod pool;
+mod result;
 mod shapes;
 mod shard;
 mod source;
 mod summary;
+mod totals;
 mod workers;
 
 use std::ops::ControlFlow;
@@ -18,9 +20,11 @@ use std::time::Instant;
 pub use contender::Contender;
 pub use measured::Measured;
 pub use pool::{AnyEngine, OpenEngine, OpenError};
+pub use result::{CaseResult, GoldenCase, Repeats};
 pub use shapes::Shapes;
 pub use shard::Shard;
-pub use summary::{BeyondTotals, CaseResult, Declined, End, EngineTotals, FailureKind, GoldenCase, Repeats, Summary};
+pub use summary::{BeyondTotals, End, FailureKind, Summary};
+pub use totals::{Declined, EngineTotals};
 
 use self::source::{Case, Sources};
 use self::workers::{Judged, Workers};
