@@ -2,9 +2,9 @@
 
 use ndarray::{Array2, Axis};
 
-use super::build::Tensors;
 use super::numbers::Stream;
 use super::special::SpecialDraw;
+use super::tensors::Tensors;
 use crate::case::{Against, CaseSpec, Place, Special};
 
 impl Tensors {

@@ -10,6 +10,7 @@ mod foreign;
 mod numbers;
 mod routing;
 mod special;
+mod tensors;
 mod tie_order;
 mod values;
 mod weights;

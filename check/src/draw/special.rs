@@ -2,8 +2,8 @@
 
 use ndarray::{Array2, Axis};
 
-use super::build::Tensors;
 use super::numbers::{Draw, Stream};
+use super::tensors::Tensors;
 use crate::case::{CaseSpec, ElementType, LayerSpec, Place, Special, SpecialValue};
 
 impl Tensors {

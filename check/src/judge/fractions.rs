@@ -1,6 +1,6 @@
 //! Small cases in place of a sampled one.
 
-use super::shrink::{in_proportion, keep_experts, keep_tokens};
+use super::smaller::{in_proportion, keep_experts, keep_tokens};
 use crate::case::CaseSpec;
 use crate::domain::{Domain, Sizes};
 

@@ -6,9 +6,11 @@ mod chosen;
 mod compare;
 mod fractions;
 mod kept;
+mod mixed;
 mod prepared;
 mod sampled;
 mod shrink;
+mod smaller;
 mod tokens;
 mod verdict;
 

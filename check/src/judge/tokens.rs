@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ndarray::{Array2, Axis};
 
 use super::compare::{compare, output_rows};
-use super::kept::with_weights_of;
+use super::mixed::with_weights_of;
 use super::verdict::{Mismatch, Verdict};
 use crate::case::{AnyProblem, Tensor};
 use crate::engine::Outcome;

@@ -2,9 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::tensors::Tensors;
-use crate::case::Tensor;
-
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,25 +79,4 @@ pub enum FileError {
     /// The tensors do not make a problem.
     #[error(transparent)]
     Problem(#[from] binned_experts_reference::Error),
-}
-
-pub(super) fn missing(name: &str, tensors: &Tensors) -> FileError {
-    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
-    let found = if names.is_empty() {
-        "no tensor".to_owned()
-    } else {
-        names.join(", ")
-    };
-    FileError::Missing {
-        tensor: name.to_owned(),
-        found,
-    }
-}
-
-pub(super) fn wrong_type(name: &str, expected: &str, tensor: &Tensor) -> FileError {
-    FileError::Type {
-        tensor: name.to_owned(),
-        expected: expected.to_owned(),
-        found: tensor.type_name(),
-    }
 }

@@ -26,8 +26,7 @@ pub(crate) use tensors::{Known, parse_known};
 pub use tensors::{positions, read_tensors, write_tensors};
 pub use views::Laid;
 
-use self::error::{missing, wrong_type};
-use self::tensors::{Tensors, decoded_or_bytes, dimensions, parse, read, take, take_typed, write};
+use self::tensors::{Tensors, decoded_or_bytes, dimensions, missing, parse, read, take, take_typed, write, wrong_type};
 use self::views::{gather, lay};
 use self::weights::{WEIGHTS, weight_tensors, weights_of};
 use super::{AnyProblem, CaseElement, LayerSpec, Tensor};

@@ -8,7 +8,7 @@ use bytemuck::{NoUninit, Pod};
 use ndarray::{Array, ArrayD, Dimension, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, serialize};
 
-use super::error::{FileError, missing, wrong_type};
+use super::error::FileError;
 use crate::case::{CaseElement, ElementType, Named, Tensor};
 
 /// Tensors by name.
@@ -220,4 +220,25 @@ fn write_bytes(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 fn encoded<T: NoUninit>(array: &ArrayD<T>) -> Vec<u8> {
     let values: Vec<T> = array.iter().copied().collect();
     bytemuck::cast_slice(&values).to_vec()
+}
+
+pub(super) fn missing(name: &str, tensors: &Tensors) -> FileError {
+    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    let found = if names.is_empty() {
+        "no tensor".to_owned()
+    } else {
+        names.join(", ")
+    };
+    FileError::Missing {
+        tensor: name.to_owned(),
+        found,
+    }
+}
+
+pub(super) fn wrong_type(name: &str, expected: &str, tensor: &Tensor) -> FileError {
+    FileError::Type {
+        tensor: name.to_owned(),
+        expected: expected.to_owned(),
+        found: tensor.type_name(),
+    }
 }

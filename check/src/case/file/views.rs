@@ -7,8 +7,8 @@ use bytemuck::Pod;
 use ndarray::{ArrayD, IxDyn};
 use serde::{Deserialize, Serialize};
 
-use super::error::{FileError, missing};
-use super::tensors::Tensors;
+use super::error::FileError;
+use super::tensors::{Tensors, missing};
 use crate::case::Tensor;
 
 /// The key of the metadata.

@@ -7,9 +7,9 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::guard::Guard;
+use super::limits::Limits;
 use super::process::Process;
 use super::protocol::{CaseRequest, Request, WeightsRequest};
 use super::result_file::read_outcome;
@@ -52,25 +52,6 @@ struct Setup {
     limits: Limits,
     stop: Stop,
     weights_apart: bool,
-}
-
-/// How long a program may take.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
-    /// From its start to its first line: `{"ready": true}`, or the answer to its first case.
-    pub start: Duration,
-    /// For each case after that.
-    pub case: Duration,
-}
-
-impl Default for Limits {
-    /// 60 s to start and 30 s for a case.
-    fn default() -> Limits {
-        Limits {
-            start: Duration::from_secs(60),
-            case: Duration::from_secs(30),
-        }
-    }
 }
 
 /// Why a program could not be started.

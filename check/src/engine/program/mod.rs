@@ -2,12 +2,14 @@
 
 mod client;
 mod guard;
+mod limits;
 mod process;
 mod protocol;
 mod result_file;
 mod serve;
 
-pub use client::{Limits, Program, ProgramError};
+pub use client::{Program, ProgramError};
+pub use limits::Limits;
 pub use protocol::{Answer, Broken};
 pub use result_file::{outcome, parse_outcome, read_outcome};
 pub use serve::{serve, tensors};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use process_wrap::std::{ChildWrapper, CommandWrap};
 
-use super::client::Limits;
+use super::limits::Limits;
 use super::protocol::{Answer, Broken, DescribeRequest, Description, Request, read_line};
 use crate::engine::text::clean;
 use crate::engine::{Fault, MachineError, Stop};

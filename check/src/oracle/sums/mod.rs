@@ -43,6 +43,7 @@
 //! gates far beyond any limit: value profiles of that kind do not count. The slopes are taken once for all engines of a precision. Engines of fp64 have no
 //! sums: their errors are as much those of the definition.
 
+mod case;
 mod direction;
 mod honest;
 mod narrowed;

@@ -10,7 +10,7 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 use binned_experts_reference::WeightOn;
 
 use super::Direction;
-use super::slopes::{Case, rounded, step_at};
+use super::case::{Case, rounded, step_at};
 use crate::oracle::{ActivationFunction, Rounding, pairs};
 
 /// The least that a result has besides its bias, in steps of the element type.

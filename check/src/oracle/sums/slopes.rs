@@ -4,9 +4,9 @@ use binned_experts_reference::{Activation, Dims, WeightOn};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
 
 use super::Direction;
+use super::case::{Case, rounded, step_at};
 use super::narrowed::add_narrowed;
-use crate::oracle::ActivationFunction;
-use crate::oracle::{Bounds, Definition, Expected, Inputs, Rounding, Roundings, pairs};
+use crate::oracle::{ActivationFunction, Bounds, Expected, Rounding, Roundings, pairs};
 
 /// The most multiply-adds that the slopes of a case take.
 const WORK: usize = 1 << 19;
@@ -65,24 +65,7 @@ impl Slopes {
     }
 }
 
-/// A case whose output is to be changed.
-pub(super) struct Case<'a> {
-    pub(super) inputs: &'a Inputs,
-    pub(super) definition: &'a Definition,
-    pub(super) roundings: Roundings,
-    pub(super) rounds_operands: bool,
-}
-
 impl Case<'_> {
-    /// Its shared experts.
-    pub(super) fn shared(&self) -> Option<Case<'_>> {
-        Some(Case {
-            inputs: self.inputs.shared.as_deref()?,
-            definition: self.definition.shared.as_deref()?,
-            ..*self
-        })
-    }
-
     /// `[directions,H]`.
     fn slopes(&self, token: usize) -> Array2<f64> {
         let Dims { hidden, top_k, .. } = self.inputs.dims;
@@ -216,23 +199,6 @@ fn cut(value: f64, rounding: Rounding) -> f64 {
     -(0.5 * step_at(value, rounding)).copysign(value)
 }
 
-/// Rounded to nearest, ties to even.
-pub(super) fn rounded(value: f64, rounding: Rounding) -> f64 {
-    let step = step_at(value, rounding);
-    if step > 0.0 && step.is_finite() {
-        (value / step).round_ties_even() * step
-    } else {
-        value
-    }
-}
-
-/// The distance between the values next to a value.
-pub(super) fn step_at(value: f64, rounding: Rounding) -> f64 {
-    const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
-    let power = f64::from_bits(value.to_bits() & EXPONENT);
-    (2.0 * rounding.unit * power).max(rounding.step)
-}
-
 #[cfg(test)]
 mod by_hand;
 
@@ -242,7 +208,7 @@ mod tests {
     use crate::CaseSpec;
     use crate::case::{ElementType, ValueProfile};
     use crate::generate::Selection;
-    use crate::oracle::Precision;
+    use crate::oracle::{Definition, Inputs, Precision};
 
     /// The derivative of the output by a parameter that `change` multiplies by a factor, in units of the bound.
     fn derivative(inputs: &Inputs, bounds: &Bounds, change: impl Fn(&mut Inputs, f64)) -> Array2<f64> {

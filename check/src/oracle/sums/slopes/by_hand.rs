@@ -5,7 +5,7 @@ use ndarray::{Array3, array};
 
 use super::*;
 use crate::case::ElementType;
-use crate::oracle::Precision;
+use crate::oracle::{Definition, Inputs, Precision};
 
 const ALPHA: f64 = 1.5;
 const BIASES: [f64; 2] = [0.25, -0.5];
