@@ -23,6 +23,7 @@ mod raw;
 mod report;
 mod run;
 mod verdict;
+mod watched;
 mod workload;
 
 use pyo3::prelude::*;

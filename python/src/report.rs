@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use crate::case::Case;
 use crate::domain::Domain;
 use crate::notebook::{escaped, folded, table};
-use crate::run::Watched;
 use crate::verdict::Verdict;
+use crate::watched::Watched;
 
 /// What a check found.
 #[pyclass(frozen, module = "binned_experts._native")]

@@ -1,13 +1,10 @@
 //! A check of a Python function.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use binned_experts::progress::Progress;
-use binned_experts_check::check::{CaseResult, CheckError, CheckPlan, Contender, Shapes, Watch, check as run_check};
+use binned_experts_check::check::{CheckError, CheckPlan, Contender, Shapes, check as run_check};
 use binned_experts_check::engine::program::{Limits, Program};
 use binned_experts_check::{Engine, MachineError, Precision, Selection, Stop, Summary};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
@@ -16,6 +13,7 @@ use pyo3::prelude::*;
 use crate::call::{Call, Function, called};
 use crate::domain::{Domain, refused};
 use crate::report::{Cases, Report};
+use crate::watched::Watched;
 
 /// How often the thread from Python looks for signals.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -160,51 +158,6 @@ fn seconds(time_limit: f64) -> PyResult<Duration> {
         .ok()
         .filter(|limit| !limit.is_zero())
         .ok_or_else(|| refused(format!("time_limit: expected seconds above 0, found {time_limit}")))
-}
-
-/// Shows the bar on a terminal, and takes down the verdicts.
-pub(crate) struct Watched {
-    progress: Progress,
-    start: Instant,
-    /// The verdict on each case by its name.
-    pub(crate) verdicts: HashMap<String, &'static str>,
-    /// Seconds from the start until each failing case was seen, by its name.
-    pub(crate) seen: HashMap<String, f64>,
-}
-
-impl Watched {
-    fn new(plan: &CheckPlan) -> Watched {
-        Watched {
-            progress: Progress::new(plan.cases, false),
-            start: Instant::now(),
-            verdicts: HashMap::new(),
-            seen: HashMap::new(),
-        }
-    }
-}
-
-impl Watch for Watched {
-    fn result(&mut self, result: &CaseResult) -> ControlFlow<()> {
-        self.progress.step();
-        self.verdicts.insert(result.case.clone(), result.verdict.kind());
-        ControlFlow::Continue(())
-    }
-
-    fn failing(&mut self, result: &CaseResult) {
-        self.progress.failing();
-        let seconds = self.start.elapsed().as_secs_f64();
-        self.seen.entry(result.case.clone()).or_insert(seconds);
-    }
-
-    fn shrinking(&mut self, tries: usize) {
-        self.progress.shrinking(tries);
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.progress.finish();
-    }
 }
 
 impl Domain {

@@ -8,7 +8,7 @@ use binned_experts_check::{AnyProblem, Domain, Engine, Fault, Outcome, Stop};
 use binned_experts_gpu::{Cuda, cuda, sources};
 use tempfile::TempDir;
 
-use super::machine::BuildError;
+use super::BuildError;
 use super::{Kernels, Machine, ZooError};
 
 /// How long a GPU may take: a kernel may wait for ever.

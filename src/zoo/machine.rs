@@ -4,10 +4,9 @@
 use std::path::PathBuf;
 
 use binned_experts_check::Engine;
-use binned_experts_check::engine::program::ProgramError;
-use binned_experts_gpu::{EmulatorBuilder, GpuError, Schedule};
+use binned_experts_gpu::{EmulatorBuilder, Schedule};
 
-use super::{Animal, KernelPath, Kernels, Mode, ZooError, own_kernels};
+use super::{Animal, BuildError, KernelPath, Kernels, Mode, ZooError, own_kernels};
 
 /// What runs the kernels.
 #[derive(Debug)]
@@ -69,19 +68,4 @@ fn on_emulator(
     // zoo's folder trusts its files as code.
     let emulator = unsafe { builder.build(kernels, Schedule::default()) }?;
     Ok(path.on_emulator(emulator, mode)?)
-}
-
-/// Why kernels cannot be run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The compiler, or the device.
-    #[error(transparent)]
-    Gpu(#[from] GpuError),
-    /// The file of the machine code.
-    #[error(transparent)]
-    File(#[from] std::io::Error),
-    /// The program that runs it.
-    #[error(transparent)]
-    Command(#[from] ProgramError),
 }

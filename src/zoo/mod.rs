@@ -3,23 +3,25 @@
 //! An [`Animal`] is a file: the story of a bug and a patch of one place in a kernel. [`visit`] builds the emulator with
 //! each patch and runs the cases of a check until one fails. `docs/zoo.md` lists the fields of a file.
 
+mod error;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod machine;
 mod report;
 mod visit;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use binned_experts_check::domain::Sizes;
-use binned_experts_check::{CaseSpec, Domain, ElementType, Engine, MachineError};
+use binned_experts_check::{CaseSpec, Domain, ElementType, Engine};
 use binned_experts_gpu::{Emulator, GpuError, HOPPER_BF16, HOPPER_FP32, PORTABLE_FP32, sources};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
 use crate::engines::PipelineEngine;
 
-pub use machine::{BuildError, Machine};
+pub use error::{BuildError, ZooError};
+pub use machine::Machine;
 pub use report::{classes, slowest, summary, table};
 pub use visit::{Budget, Catch, Visit, control, visit};
 
@@ -207,60 +209,6 @@ impl TryFrom<String> for BugClass {
             .map(BugClass)
             .ok_or_else(|| format!("expected a class from C1 to C{}, found {text}", BugClass::NAMES.len()))
     }
-}
-
-/// Why the zoo cannot be visited.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ZooError {
-    /// A file or the directory cannot be read.
-    #[error("{path}: {error}")]
-    Read {
-        /// The file or directory.
-        path: PathBuf,
-        /// What is wrong.
-        error: std::io::Error,
-    },
-    /// A file is not an animal.
-    #[error("{name}: {message}")]
-    Syntax {
-        /// The animal.
-        name: String,
-        /// What was expected and what was found.
-        message: String,
-    },
-    /// There is no kernel file of this name.
-    #[error("{name}: expected the name of a kernel file, found {file}")]
-    File {
-        /// The animal.
-        name: String,
-        /// The name found.
-        file: String,
-    },
-    /// The patch does not apply.
-    #[error("{name}: expected the old text once in {file}, found it {found} times")]
-    Patch {
-        /// The animal.
-        name: String,
-        /// The kernel file.
-        file: String,
-        /// How often the text is there.
-        found: usize,
-    },
-    /// The machine that runs the cases failed.
-    #[error(transparent)]
-    Judge(#[from] MachineError),
-    /// The machine cannot be built.
-    #[error(transparent)]
-    Machine(#[from] GpuError),
-    /// The kernels do not build.
-    #[error("{name}: {error}")]
-    Build {
-        /// The animal.
-        name: String,
-        /// What the compiler says.
-        error: BuildError,
-    },
 }
 
 impl Animal {
