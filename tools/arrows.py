@@ -65,11 +65,21 @@ class Crate:
         return name if name in self.modules else self.exports.get(name)
 
     def files(self):
-        """Each file with its path of modules."""
+        """Each file with its path of modules, but those of tests."""
+        files = []
         for path in sorted(self.folder.rglob("*.rs")):
             parts = list(path.relative_to(self.folder).with_suffix("").parts)
-            if path.name not in ROOTS and parts[-1] != "tests":
-                yield path, parts[:-1] if parts[-1] == "mod" else parts
+            if path.name in ROOTS or parts[-1] == "mod":
+                parts.pop()
+            files.append((path, parts))
+        tests = [
+            parts + [name]
+            for path, parts in files
+            for name in re.findall(r"#\[cfg\(test\)\]\s*mod (\w+);", path.read_text())
+        ]
+        for path, parts in files:
+            if parts and not any(parts[: len(test)] == test for test in tests):
+                yield path, parts
 
 
 def arrows(crates):
