@@ -126,10 +126,7 @@ pub(crate) fn run<M: Machine>(machine: &mut M, plan: &Plan, memories: &[&Memory<
     for step in &plan.steps {
         let arg = |&(name, value): &(&'static str, Value)| {
             let arg = match value {
-                Value::Buffer(id) => memories
-                    .iter()
-                    .find_map(|memory| memory.arg(id))
-                    .ok_or_else(|| absent(id))?,
+                Value::Buffer(id) => memories.iter().find_map(|memory| memory.arg(id)).ok_or(absent(id))?,
                 Value::Null => Arg::Null,
                 Value::I64(value) => Arg::I64(value),
                 Value::F32(value) => Arg::F32(value),
