@@ -8,13 +8,9 @@ computed in the case's type, and `output_f64`, computed in f64 from the same inp
 token with PyTorch's own operations. Needs the packages torch and safetensors.
 """
 
-import json
-import sys
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from goldens import folder, results, save
 
 TOKENS, HIDDEN, INNER, EXPERTS, TOP_K, CAPACITY = 7, 8, 6, 4, 2, 3
 MIXTRAL = {
@@ -196,23 +192,13 @@ def inputs(layer, dtype, first, seed):
 
 
 def main():
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/layers")
-    folder.mkdir(parents=True, exist_ok=True)
+    to = folder()
     for seed, (name, (named, dtype, first)) in enumerate(CASES.items()):
         layer = USUAL | named
         case = inputs(layer, dtype, first, seed)
-        wide = {key: value.double() if value.is_floating_point() else value for key, value in case.items()}
-        results = {
-            "output": forward(case, layer, first or 0),
-            "output_f64": forward(wide, layer, first or 0),
-        }
-        metadata = {"expert_capacity": str(CAPACITY), "torch": torch.__version__}
-        if named:
-            metadata["layer"] = json.dumps(named)
-        if first is not None:
-            metadata["first_expert"] = str(first)
-        tensors = {key: value.contiguous() for key, value in (case | results).items()}
-        save_file(tensors, folder / f"{name}.safetensors", metadata)
+        of_both = results(lambda values: forward(values, layer, first or 0), case)
+        metadata = {} if first is None else {"first_expert": str(first)}
+        save(to / f"{name}.safetensors", case | of_both, CAPACITY, named, **metadata)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,9 @@ and scales are dequantised by transformers; the values are kept as `gate_up_proj
 transformers; the files were written with transformers 5.24.
 """
 
-import json
-import sys
-from pathlib import Path
-
 import torch
 import transformers
-from safetensors.torch import save_file
+from goldens import folder, save
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 from transformers.models.gpt_oss import GptOssConfig
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
@@ -67,18 +63,11 @@ def forward(case, dtype):
 
 
 def main():
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/layers")
+    to = folder()
     for seed, (dtype, suffix) in enumerate(((torch.float32, ""), (torch.bfloat16, "_bfloat16"))):
         case = inputs(dtype, 200 + seed)
-        results = {"output": forward(case, dtype), "output_f64": forward(case, torch.float64)}
-        metadata = {
-            "expert_capacity": str(TOKENS * TOP_K),
-            "layer": json.dumps(LAYER),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
-        tensors = {key: value.contiguous() for key, value in (case | results).items()}
-        save_file(tensors, folder / f"mxfp4{suffix}.safetensors", metadata)
+        tensors = case | {"output": forward(case, dtype), "output_f64": forward(case, torch.float64)}
+        save(to / f"mxfp4{suffix}.safetensors", tensors, TOKENS * TOP_K, LAYER, transformers=transformers.__version__)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,10 @@ those that DeepSeek's router gives have its factor already. Nothing is dropped. 
 transformers; the files were written with transformers 5.24.
 """
 
-import json
-import sys
-from pathlib import Path
-
 import torch
 import transformers
+from goldens import folder, results, save
 from layer_goldens import EXPERTS, HIDDEN, INNER, MIXTRAL, TOKENS, TOP_K, USUAL, inputs
-from safetensors.torch import save_file
 from transformers.models.deepseek_v3 import DeepseekV3Config
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3MoE
 from transformers.models.llama4 import Llama4TextConfig
@@ -68,21 +64,14 @@ def llama4(case):
 
 @torch.no_grad()
 def main():
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/layers")
+    to = folder()
     layers = {"deepseek_v3": (DEEPSEEK, deepseek_v3), "llama4": (LLAMA, llama4)}
     for number, (name, (named, forward)) in enumerate(layers.items()):
         for dtype, suffix in ((torch.float32, ""), (torch.bfloat16, "_bfloat16")):
             case = inputs(USUAL | named, dtype, None, 200 + number)
-            wide = {key: value.double() if value.is_floating_point() else value for key, value in case.items()}
-            results = {"output": forward(case), "output_f64": forward(wide)}
-            metadata = {
-                "expert_capacity": str(TOKENS * TOP_K),
-                "layer": json.dumps(named),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            }
-            tensors = {key: value.contiguous() for key, value in (case | results).items()}
-            save_file(tensors, folder / f"transformers_{name}_shared{suffix}.safetensors", metadata)
+            path = to / f"transformers_{name}_shared{suffix}.safetensors"
+            tensors = case | results(forward, case)
+            save(path, tensors, TOKENS * TOP_K, named, transformers=transformers.__version__)
 
 
 if __name__ == "__main__":

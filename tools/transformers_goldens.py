@@ -8,14 +8,10 @@ model and its shared experts are left out; see shared_goldens.py. They have no c
 the packages torch, safetensors and transformers; the files were written with transformers 5.24.
 """
 
-import json
-import sys
-from pathlib import Path
-
 import torch
 import transformers
+from goldens import folder, results, save
 from layer_goldens import EXPERTS, HIDDEN, INNER, MIXTRAL, TOKENS, TOP_K, USUAL, inputs
-from safetensors.torch import save_file
 from transformers.models.deepseek_v3 import DeepseekV3Config
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Experts
 from transformers.models.gpt_oss import GptOssConfig
@@ -71,23 +67,13 @@ def forward(kind, configuration, case):
 
 
 def main():
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/layers")
+    to = folder()
     for number, (name, (named, kind, configuration)) in enumerate(MODELS.items()):
         for dtype, suffix in ((torch.float32, ""), (torch.bfloat16, "_bfloat16")):
             case = inputs(USUAL | named, dtype, None, 100 + number)
-            wide = {key: value.double() if value.is_floating_point() else value for key, value in case.items()}
-            results = {
-                "output": forward(kind, configuration, case),
-                "output_f64": forward(kind, configuration, wide),
-            }
-            metadata = {
-                "expert_capacity": str(TOKENS * TOP_K),
-                "layer": json.dumps(named),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            }
-            tensors = {key: value.contiguous() for key, value in (case | results).items()}
-            save_file(tensors, folder / f"transformers_{name}{suffix}.safetensors", metadata)
+            path = to / f"transformers_{name}{suffix}.safetensors"
+            tensors = case | results(lambda values: forward(kind, configuration, values), case)
+            save(path, tensors, TOKENS * TOP_K, named, transformers=transformers.__version__)
 
 
 if __name__ == "__main__":
